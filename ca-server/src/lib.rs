@@ -1,1 +1,5 @@
-//! x
+//! Fleet CA: a certificate authority for device fleets.
+//!
+//! Rooms, and which way the arrows go between them, are drawn in `docs/architecture.md`.
+
+pub mod identity;

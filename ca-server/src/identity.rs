@@ -1,0 +1,16 @@
+//! The names of things, each a type of its own: parse once, trust ever after.
+//!
+//! **Pure.** Every other room takes these types instead of strings and byte slices, so that a value which exists is a
+//! value that was checked. What a peer sends becomes one of these, or is refused.
+
+mod key;
+mod name;
+mod serial;
+mod subject;
+mod timestamp;
+
+pub use key::{CertificateHash, IssuerId, KeyFingerprint};
+pub use name::{DeviceId, FleetName, HostName, NameError, TokenId, TrustDomain};
+pub use serial::SerialNumber;
+pub use subject::{Kind, SpiffeError, Subject};
+pub use timestamp::Timestamp;
