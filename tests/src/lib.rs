@@ -1,1 +1,15 @@
-//! x
+//! The harness of Fleet CA's tests: real servers, real devices and real gateways, in temporary folders.
+//!
+//! Everything here panics with a message instead of returning errors, since a test has nobody to report to. Nothing
+//! sleeps for a fixed time (see [`wait`]), nothing uses a fixed port, nothing leaves the loopback interface, and every
+//! process that is started ends with the value that owns it (see [`process`]).
+
+pub mod binaries;
+pub mod gateway;
+pub mod http;
+pub mod openssl;
+pub mod pkilint;
+pub mod process;
+pub mod python;
+pub mod require;
+pub mod wait;

@@ -1,0 +1,60 @@
+//! The programs under test: built once a test process, with the profile that the tests themselves were built with.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// The `ca-server` binary.
+pub fn ca_server() -> PathBuf {
+    built().join("ca-server")
+}
+
+/// The `enroll-client` binary.
+pub fn enroll_client() -> PathBuf {
+    built().join("enroll-client")
+}
+
+/// A program of this crate's own `src/bin`.
+pub fn helper(name: &str) -> PathBuf {
+    built().join(name)
+}
+
+/// The target folder: above `PROFILE/deps/`, where the running test lies.
+pub fn target() -> PathBuf {
+    profile_folder().parent().expect("the profile's folder lies in the target folder").to_path_buf()
+}
+
+/// The workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace")
+}
+
+fn profile_folder() -> PathBuf {
+    let test = env::current_exe().expect("a test knows its own path");
+    test.ancestors().nth(2).expect("a test lies in PROFILE/deps").to_path_buf()
+}
+
+/// Builds the programs, so that plain `cargo test` of one file runs today's code. Cargo finds nothing to do where
+/// `tests/run` has just built them.
+fn built() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = profile_folder();
+        let profile = match folder.file_name().and_then(|name| name.to_str()) {
+            Some("debug") => "dev",
+            Some(name) => name,
+            None => panic!("{} names no profile", folder.display()),
+        };
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--workspace", "--bins", "--profile", profile])
+            .current_dir(workspace())
+            .env("CARGO_TARGET_DIR", target())
+            .output()
+            .expect("cargo starts");
+        assert!(output.status.success(), "cargo build failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        folder
+    })
+}

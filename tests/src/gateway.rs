@@ -1,0 +1,89 @@
+//! Gateways: real TLS servers that let in devices with a certificate under the device root which no CRL lists.
+//!
+//! A gateway reads two files that Fleet CA provides, the device root and the bundle of CRLs that `enroll-client
+//! sync-crls` writes, and is reloaded by SIGHUP. Its own server certificate comes from a CA of the test's own: Fleet CA
+//! has no part in that.
+
+pub mod client;
+pub mod identity;
+pub mod mosquitto;
+pub mod nginx;
+
+use std::{
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use crate::{process::Running, wait::SOON, wait::until};
+
+/// What a device that came to a gateway got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It got in.
+    Admitted,
+    /// It did not; the text says how the gateway put it.
+    Refused(String),
+}
+
+impl Admission {
+    /// Whether it got in.
+    pub fn is_admitted(&self) -> bool {
+        *self == Admission::Admitted
+    }
+}
+
+/// A credential that a device presents: PEM files, as in `DIR/current` of a credential folder.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    /// The leaf, then the issuing CA.
+    pub chain: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl Presented {
+    /// The newest credential of a credential folder.
+    pub fn of(folder: &Path) -> Presented {
+        Presented { chain: folder.join("current/credential.pem"), key: folder.join("current/key.pem") }
+    }
+}
+
+/// A gateway that is running.
+pub trait Gateway {
+    /// Its name in messages.
+    fn name(&self) -> &'static str;
+    /// The process to send SIGHUP to.
+    fn pid(&self) -> u32;
+    /// Lets a device try to get in.
+    fn admit(&self, device: &Presented) -> Admission;
+}
+
+/// Starts a server on a free port of the loopback interface, and waits until it listens.
+///
+/// A port that was free can be taken before the server comes to it: then the next one is tried.
+fn start_on_free_port(name: &str, folder: &TempDir, command: impl Fn(u16) -> Command) -> (Running, u16) {
+    until(SOON, &format!("{name} starts"), || {
+        let port = free_port();
+        let mut process = Running::start(name, command(port), folder.path());
+        let listens = until(SOON, &format!("{name} listens on port {port}"), || {
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return Some(true);
+            }
+            process.ended().map(|_| false)
+        });
+        let complaint = process.stderr();
+        if listens && process.ended().is_none() {
+            return Some((process, port));
+        }
+        assert!(complaint.contains("in use"), "{name} does not start:\n{complaint}{}", process.stdout());
+        None
+    })
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback interface has a free port");
+    listener.local_addr().expect("a listener knows its address").port()
+}
