@@ -5,12 +5,14 @@
 
 mod key;
 mod name;
+mod reason;
 mod serial;
 mod subject;
 mod timestamp;
 
 pub use key::{CertificateHash, IssuerId, KeyFingerprint};
 pub use name::{DeviceId, FleetName, HostName, NameError, TokenId, TrustDomain};
+pub use reason::{RevocationReason, UnknownReason};
 pub use serial::SerialNumber;
 pub use subject::{Kind, SpiffeError, Subject};
 pub use timestamp::Timestamp;

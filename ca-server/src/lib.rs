@@ -2,4 +2,7 @@
 //!
 //! Rooms, and which way the arrows go between them, are drawn in `docs/architecture.md`.
 
+pub mod audit;
 pub mod identity;
+pub mod inventory;
+pub mod store;

@@ -1,0 +1,8 @@
+//! What the CA knows of its fleets and devices, and what may happen to them.
+//!
+//! **Pure.** `device` has the states and their transitions, `fleet` the policies, `lineage` the decision whether a
+//! certificate may renew.
+
+pub mod device;
+pub mod fleet;
+pub mod lineage;

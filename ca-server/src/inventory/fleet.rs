@@ -1,0 +1,178 @@
+//! A fleet's policy: what it demands of its devices and what it grants them. Data, validated when it is set.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Timestamp;
+
+/// How a device proves itself when it enrolls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Method {
+    /// A one-time join token.
+    Token,
+}
+
+impl Method {
+    /// Its name on the wire, in the transcript and in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Token => "token",
+        }
+    }
+
+    /// How much it proves.
+    pub const fn tier(self) -> &'static str {
+        match self {
+            Method::Token => "token",
+        }
+    }
+}
+
+impl std::str::FromStr for Method {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        if text == Method::Token.as_str() { Ok(Method::Token) } else { Err(PolicyError::Method) }
+    }
+}
+
+/// A kind of key that a certificate may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyType {
+    /// ECDSA on P-256.
+    P256,
+    /// ECDSA on P-384.
+    P384,
+    /// Ed25519.
+    Ed25519,
+    /// RSA, 2048 to 4096 bits.
+    Rsa,
+}
+
+/// What happens when two holders of one identity appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFork {
+    /// The device goes on hold.
+    Hold,
+    /// The caller is refused and an event raised; the device stays active.
+    Alert,
+}
+
+/// Where the CRL distribution point of its certificates leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CrlScope {
+    /// To the issuer's complete CRL.
+    Full,
+    /// To the device's own list.
+    Device,
+}
+
+/// Why a policy can't be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// No method at all.
+    #[error("a fleet accepts at least one attestation method; try --attest token")]
+    NoMethod,
+    /// A method that this CA does not have.
+    #[error("unknown attestation method; this CA has: token")]
+    Method,
+    /// Outside 5 minutes to 7 days.
+    #[error("validity must be from 5 minutes to 7 days")]
+    Validity,
+    /// No key type at all.
+    #[error("a fleet accepts at least one key type")]
+    NoKeyType,
+}
+
+/// The shortest and the longest validity that a policy may grant.
+pub const VALIDITY: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(5 * 60)..=Duration::from_secs(7 * 24 * 3600);
+
+/// What a fleet demands and grants. Kept as JSON in the store; fields are only ever added, with a default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Methods accepted, most wanted first.
+    pub attest: Vec<Method>,
+    /// Validity of a certificate, counted from its issuance, in seconds.
+    pub validity_secs: u64,
+    /// Keys accepted.
+    pub key_types: Vec<KeyType>,
+    /// What a fork does.
+    pub on_fork: OnFork,
+    /// Where the CRL distribution point leads.
+    pub crl_scope: CrlScope,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            attest: vec![Method::Token],
+            validity_secs: 24 * 3600,
+            key_types: vec![KeyType::P256, KeyType::P384, KeyType::Ed25519],
+            on_fork: OnFork::Hold,
+            crl_scope: CrlScope::Full,
+        }
+    }
+}
+
+impl Policy {
+    /// Checks every field; a policy that was not checked is never stored.
+    pub fn validate(&self) -> Result<(), PolicyError> {
+        if self.attest.is_empty() {
+            return Err(PolicyError::NoMethod);
+        }
+        if !VALIDITY.contains(&self.validity()) {
+            return Err(PolicyError::Validity);
+        }
+        if self.key_types.is_empty() {
+            return Err(PolicyError::NoKeyType);
+        }
+        Ok(())
+    }
+
+    /// How long its certificates are valid.
+    pub fn validity(&self) -> Duration {
+        Duration::from_secs(self.validity_secs)
+    }
+}
+
+/// The interval in which a certificate that is valid from `issued_at` to `not_after` renews: from a third to two
+/// thirds of it.
+pub fn renewal_window(issued_at: Timestamp, not_after: Timestamp) -> (Timestamp, Timestamp) {
+    let third = not_after.since(issued_at) / 3;
+    (issued_at + third, issued_at + third * 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_outside_its_bounds_is_refused() {
+        let with = |change: fn(&mut Policy)| {
+            let mut policy = Policy::default();
+            change(&mut policy);
+            policy.validate()
+        };
+        assert_eq!(with(|_| ()), Ok(()));
+        assert_eq!(with(|policy| policy.attest.clear()), Err(PolicyError::NoMethod));
+        assert_eq!(with(|policy| policy.key_types.clear()), Err(PolicyError::NoKeyType));
+        for secs in [0, 299, 7 * 24 * 3600 + 1, u64::MAX] {
+            let policy = Policy { validity_secs: secs, ..Policy::default() };
+            assert_eq!(policy.validate(), Err(PolicyError::Validity), "{secs}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_renews_between_a_third_and_two_thirds() {
+        let at = Timestamp::from_secs;
+        assert_eq!(renewal_window(at(1000), at(1900)), (at(1300), at(1600)));
+    }
+}

@@ -1,0 +1,276 @@
+//! Lineage: may this certificate renew, and is it the only one of its kind?
+//!
+//! A device has one *head* certificate and at most one *pending* one. Each renewal presents the head and makes a new
+//! pending certificate; `Confirm`, over a connection that presents it, makes it the head. Whoever copied an older key
+//! comes with a certificate that is no longer the head: two holders of one identity. [`decide`] is the whole table, in
+//! the order of `docs/renewal.md`; it decides and changes nothing. [`Lineage::apply`] carries a decision out.
+
+use super::{device::Status, fleet::OnFork};
+use crate::identity::SerialNumber;
+
+/// How often the pending certificate of one head may be replaced by one for another key.
+pub const MAX_REPLACEMENTS: u8 = 2;
+
+/// Which certificates of a device count.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Lineage {
+    /// The certificate in force.
+    pub head: Option<SerialNumber>,
+    /// The one that waits for Confirm.
+    pub pending: Option<SerialNumber>,
+    /// How many certificates have been the head.
+    pub generation: u64,
+    /// How often this head's pending certificate was replaced.
+    pub replacements: u8,
+}
+
+/// What a certificate is to its device's lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Position {
+    /// In force.
+    Head,
+    /// Waits for Confirm.
+    Pending,
+    /// Was the head once.
+    Former,
+    /// Was pending, and another took its place.
+    Superseded,
+}
+
+impl Position {
+    /// Its word in lists.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Position::Head => "head",
+            Position::Pending => "pending",
+            Position::Former => "former",
+            Position::Superseded => "superseded",
+        }
+    }
+}
+
+/// What the caller wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// A new certificate.
+    Renew {
+        /// The certificate presented has been answered before with a certificate for this same CSR key.
+        answered: bool,
+    },
+    /// The certificate presented put in force.
+    Confirm,
+}
+
+/// All that the decision rests on, as the store has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Facts {
+    /// The device's state.
+    pub status: Status,
+    /// Its fleet's choice.
+    pub on_fork: OnFork,
+    /// What the certificate presented is; `None`: not in the store.
+    pub presented: Option<Position>,
+    /// It was revoked alone, by an operator's release or a new attestation, and its device was not.
+    pub revoked: bool,
+    /// It is past its notAfter.
+    pub expired: bool,
+    /// What is asked.
+    pub request: Request,
+    /// Another certificate of the device waits for Confirm.
+    pub has_pending: bool,
+    /// [`Lineage::replacements`].
+    pub replacements: u8,
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// Give the same certificate again.
+    Again,
+    /// Make a new pending certificate.
+    Issue {
+        /// The certificate presented was pending and becomes the head first.
+        promote: bool,
+        /// The certificate that was pending is superseded and revoked; `lineage.second_key` is raised.
+        supersede: bool,
+    },
+    /// The certificate presented becomes the head.
+    Promote,
+    /// It is, or was, the head already.
+    Done {
+        /// It no longer is: a late duplicate looks so. `lineage.late_confirm` is raised.
+        late: bool,
+    },
+    /// Two holders of one identity: refused. `lineage.fork` is raised.
+    Fork {
+        /// And the device goes on hold.
+        hold: bool,
+    },
+    /// The pending certificate of one head was replaced too often: as a fork.
+    Exhausted {
+        /// And the device goes on hold.
+        hold: bool,
+    },
+    /// Refused: prove yourself again. Never a hold: an old flash image must not stop a live device.
+    Expired,
+    /// Refused: this certificate alone was revoked.
+    CertificateRevoked,
+    /// Refused: not a certificate of ours.
+    Unknown,
+    /// Refused: the device is not active.
+    NotActive(Status),
+}
+
+/// Decides. Total: there is an answer to every combination, and the order of the questions is the table's.
+pub fn decide(facts: Facts) -> Decision {
+    let Some(presented) = facts.presented else { return Decision::Unknown };
+    if facts.status != Status::Active {
+        return Decision::NotActive(facts.status);
+    }
+    if facts.request == (Request::Renew { answered: true }) {
+        return Decision::Again;
+    }
+    if facts.expired {
+        return Decision::Expired;
+    }
+    // A superseded certificate is revoked by being superseded: whoever comes with it is the second holder.
+    if facts.revoked && presented != Position::Superseded {
+        return Decision::CertificateRevoked;
+    }
+    let hold = facts.on_fork == OnFork::Hold;
+    match (presented, facts.request) {
+        (Position::Head, Request::Renew { .. }) => match facts.has_pending {
+            true if facts.replacements >= MAX_REPLACEMENTS => Decision::Exhausted { hold },
+            supersede => Decision::Issue { promote: false, supersede },
+        },
+        (Position::Pending, Request::Renew { .. }) => Decision::Issue { promote: true, supersede: false },
+        (Position::Pending, Request::Confirm) => Decision::Promote,
+        (Position::Head, Request::Confirm) => Decision::Done { late: false },
+        (Position::Former, Request::Confirm) => Decision::Done { late: true },
+        (Position::Former, Request::Renew { .. }) | (Position::Superseded, _) => Decision::Fork { hold },
+    }
+}
+
+impl Lineage {
+    /// The lineage of a first enrollment.
+    pub fn begun_by(head: SerialNumber) -> Self {
+        Self { head: Some(head), pending: None, generation: 1, replacements: 0 }
+    }
+
+    /// What the certificate `serial` of this device is. `was_head` is the store's memory of it.
+    pub fn position(&self, serial: SerialNumber, was_head: bool) -> Position {
+        match serial {
+            _ if self.head == Some(serial) => Position::Head,
+            _ if self.pending == Some(serial) => Position::Pending,
+            _ if was_head => Position::Former,
+            _ => Position::Superseded,
+        }
+    }
+
+    /// The lineage with its pending certificate in force.
+    pub fn promoted(&self) -> Self {
+        Self { head: self.pending, pending: None, generation: self.generation + 1, replacements: 0 }
+    }
+
+    /// The lineage with a new pending certificate, after a [`Decision::Issue`].
+    pub fn issued(&self, promote: bool, pending: SerialNumber) -> Self {
+        let mut next = if promote { self.promoted() } else { self.clone() };
+        next.replacements += u8::from(next.pending.is_some());
+        next.pending = Some(pending);
+        next
+    }
+
+    /// The lineage after an operator has said which certificate is the honest one's.
+    pub fn kept(&self, keep: SerialNumber) -> Self {
+        let generation = self.generation + u64::from(self.head != Some(keep));
+        Self { head: Some(keep), pending: None, generation, replacements: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POSITIONS: [Option<Position>; 5] =
+        [None, Some(Position::Head), Some(Position::Pending), Some(Position::Former), Some(Position::Superseded)];
+    const REQUESTS: [Request; 3] =
+        [Request::Renew { answered: true }, Request::Renew { answered: false }, Request::Confirm];
+
+    fn every_fact() -> Vec<Facts> {
+        let mut every = Vec::new();
+        for presented in POSITIONS {
+            for status in Status::ALL {
+                for request in REQUESTS {
+                    for bits in 0..16u8 {
+                        for replacements in 0..4 {
+                            let bit = |n: u8| bits >> n & 1 == 1;
+                            let on_fork = if bit(0) { OnFork::Hold } else { OnFork::Alert };
+                            let (revoked, expired, has_pending) = (bit(1), bit(2), bit(3));
+                            every.push(Facts {
+                                status,
+                                on_fork,
+                                presented,
+                                revoked,
+                                expired,
+                                request,
+                                has_pending,
+                                replacements,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        every
+    }
+
+    /// The table of `docs/renewal.md`, row by row, written a second time as conditions: exactly the first that holds
+    /// decides.
+    fn by_the_table(f: Facts) -> Decision {
+        use Position::*;
+        let renew = matches!(f.request, Request::Renew { .. });
+        let hold = f.on_fork == OnFork::Hold;
+        let rows: [(bool, Decision); 14] = [
+            (f.presented.is_none(), Decision::Unknown),
+            (f.status != Status::Active, Decision::NotActive(f.status)),
+            (f.request == Request::Renew { answered: true }, Decision::Again),
+            (f.expired, Decision::Expired),
+            (f.revoked && f.presented != Some(Superseded), Decision::CertificateRevoked),
+            (f.presented == Some(Superseded), Decision::Fork { hold }),
+            (f.presented == Some(Former) && renew, Decision::Fork { hold }),
+            (f.presented == Some(Former), Decision::Done { late: true }),
+            (f.presented == Some(Pending) && renew, Decision::Issue { promote: true, supersede: false }),
+            (f.presented == Some(Pending), Decision::Promote),
+            (!renew, Decision::Done { late: false }),
+            (f.has_pending && f.replacements >= 2, Decision::Exhausted { hold }),
+            (f.has_pending, Decision::Issue { promote: false, supersede: true }),
+            (true, Decision::Issue { promote: false, supersede: false }),
+        ];
+        rows.into_iter().find(|(holds, _)| *holds).map(|(_, decision)| decision).unwrap()
+    }
+
+    #[test]
+    fn every_combination_of_facts_is_decided_as_the_table_says() {
+        let mut walked = 0;
+        for facts in every_fact() {
+            assert_eq!(decide(facts), by_the_table(facts), "{facts:?}");
+            walked += 1;
+        }
+        assert_eq!(walked, 5 * 6 * 3 * 16 * 4);
+    }
+
+    #[test]
+    fn nothing_expired_and_nothing_unknown_ever_holds_a_device() {
+        for facts in every_fact().into_iter().filter(|facts| facts.expired || facts.presented.is_none()) {
+            let decision = decide(facts);
+            assert!(!matches!(decision, Decision::Fork { .. } | Decision::Exhausted { .. }), "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_active_device_gets_anything() {
+        for facts in every_fact().into_iter().filter(|facts| facts.status != Status::Active) {
+            assert!(matches!(decide(facts), Decision::NotActive(_) | Decision::Unknown), "{facts:?}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What the CA remembers: one method a whole transaction, named for the fact that it records.
+//!
+//! Every method of [`Store`] is atomic and durable when it returns, audit record included; nothing is answered to
+//! anybody before. [`ReadStore`] is all that `http` and `rpc/revocation` get. [`sqlite`] is the embedded store.
+
+mod rows;
+pub mod sqlite;
+
+use async_trait::async_trait;
+
+use crate::{
+    audit::{Draft, Kept, Seal},
+    identity::{FleetName, IssuerId, KeyFingerprint, Kind, SerialNumber, Subject, Timestamp, TokenId},
+    inventory::{device::Status, fleet::Policy, lineage::Lineage},
+};
+
+pub use rows::*;
+
+/// Why the store did not do it. Whatever it says, nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// What the caller decided upon has changed since: read again, decide again.
+    #[error("changed meanwhile")]
+    Conflict,
+    /// There is no such thing.
+    #[error("{0} does not exist")]
+    NotFound(&'static str),
+    /// There is such a thing already.
+    #[error("{0} exists already")]
+    Exists(&'static str),
+    /// The disk is full: revocations still find the space that is kept for them.
+    #[error("the disk is full")]
+    Full,
+    /// The store can't be used: what to do is in the text.
+    #[error("{0}")]
+    Unusable(String),
+    /// The database answered with an error of its own.
+    #[error("database: {0}")]
+    Database(String),
+}
+
+/// Reading. Each call sees one consistent state, of everything that was committed before it.
+#[async_trait]
+pub trait ReadStore: Send + Sync {
+    /// What `init` fixed for ever. `NotFound` before.
+    async fn domain(&self) -> Result<Domain, StoreError>;
+    /// The trust bundle in force.
+    async fn trust_bundle(&self) -> Result<TrustBundleRow, StoreError>;
+    /// Every issuer, roots included, oldest first.
+    async fn issuers(&self) -> Result<Vec<IssuerRow>, StoreError>;
+
+    /// A fleet by its name.
+    async fn fleet(&self, name: &FleetName) -> Result<Option<FleetRow>, StoreError>;
+    /// Fleets by name, after the one named.
+    async fn fleets(&self, after: &str, limit: u32) -> Result<Vec<FleetRow>, StoreError>;
+
+    /// A device, gateway, operator or server.
+    async fn holder(&self, subject: &Subject) -> Result<Option<Holder>, StoreError>;
+    /// One whose ID is the same in lower case, so that nobody is given a look-alike.
+    async fn holder_folded(&self, kind: Kind, folded: &str) -> Result<Option<Holder>, StoreError>;
+    /// Devices, as the query asks.
+    async fn devices(&self, query: &DeviceQuery) -> Result<DevicePage, StoreError>;
+    /// Gateways or operators by ID, after the one named.
+    async fn holders(&self, kind: Kind, after: &str, limit: u32) -> Result<Vec<Holder>, StoreError>;
+    /// The unexpired certificates of a holder, newest first.
+    async fn live_certificates(&self, holder: &Subject, now: Timestamp) -> Result<Vec<CertificateRow>, StoreError>;
+
+    /// Who presents the certificate with this serial: the row and its holder, in one look.
+    async fn peer(&self, serial: SerialNumber) -> Result<Option<Peer>, StoreError>;
+    /// A certificate and its bytes (DER).
+    async fn certificate(&self, serial: SerialNumber) -> Result<Option<(CertificateRow, Vec<u8>)>, StoreError>;
+    /// What is known of a key: whether it is banned, and every certificate that carries it.
+    async fn key_use(&self, key: &KeyFingerprint) -> Result<KeyUse, StoreError>;
+
+    /// A join token.
+    async fn token(&self, id: &TokenId) -> Result<Option<TokenRow>, StoreError>;
+    /// Tokens, newest first: those made before the one named (`None`: from the newest on).
+    async fn tokens(
+        &self,
+        fleet: Option<&FleetName>,
+        before: Option<&TokenId>,
+        limit: u32,
+    ) -> Result<Vec<TokenRow>, StoreError>;
+
+    /// Changes of an issuer's revocations with a sequence number above `after`, in order.
+    async fn changes(&self, issuer: IssuerId, after: u64, limit: u32) -> Result<Vec<Change>, StoreError>;
+    /// The last number of that sequence.
+    async fn last_change(&self, issuer: IssuerId) -> Result<u64, StoreError>;
+    /// The CRL published last.
+    async fn crl_head(&self, issuer: IssuerId) -> Result<Option<CrlHead>, StoreError>;
+    /// The holder with this CRL handle, if it has one of this issuer's certificates.
+    async fn holder_by_handle(&self, issuer: IssuerId, handle: &str) -> Result<Option<Subject>, StoreError>;
+    /// The serials that a holder ever had from this issuer, in order: to pick its entries out of the issuer's CRL.
+    async fn serials_of(&self, holder: &Subject, issuer: IssuerId) -> Result<Vec<SerialNumber>, StoreError>;
+
+    /// Audit records from a sequence number on; a filter leaves gaps.
+    async fn audit_records(&self, query: &AuditQuery) -> Result<Vec<Kept>, StoreError>;
+    /// Seals whose last record is at or after a sequence number, in order.
+    async fn audit_seals(&self, from: u64, limit: u32) -> Result<Vec<Seal>, StoreError>;
+    /// The newest seal.
+    async fn last_seal(&self) -> Result<Option<Seal>, StoreError>;
+    /// Sequence number and time of the newest audit record.
+    async fn last_audit(&self) -> Result<Option<(u64, Timestamp)>, StoreError>;
+    /// Security events, newest first: those before the position named.
+    async fn security_events(&self, query: &EventQuery) -> Result<Vec<SecurityEventRow>, StoreError>;
+
+    /// How many of each, for metrics and lists.
+    async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError>;
+    /// Whether the store can be written, for readiness. Cheap: takes the writer's turn and changes nothing.
+    async fn check_writable(&self) -> Result<(), StoreError>;
+}
+
+/// Recording. Each call is one transaction with its audit record; it is on disk when the call returns.
+#[async_trait]
+pub trait Store: ReadStore {
+    /// A new CA: domain, issuers, trust bundle, the roots' CRLs, and the first holders. Refused if there is one.
+    async fn record_initialization(&self, record: Initialization) -> Result<(), StoreError>;
+    /// A new trust bundle; its sequence number must be above that of the one in force.
+    async fn record_trust_bundle(&self, bundle: TrustBundleRow, audit: Draft) -> Result<(), StoreError>;
+
+    /// A new fleet. `Exists`, in whatever case its name is written.
+    async fn record_fleet(&self, name: &FleetName, policy: &Policy, audit: Draft) -> Result<(), StoreError>;
+    /// A fleet's new policy; `Conflict` if it isn't `was` any more.
+    async fn record_policy(
+        &self,
+        name: &FleetName,
+        was: &Policy,
+        policy: &Policy,
+        audit: Draft,
+    ) -> Result<(), StoreError>;
+
+    /// A device, gateway or operator that has not enrolled yet. `Exists` in whatever case its ID is written.
+    async fn record_registration(&self, holder: NewHolder, audit: Draft) -> Result<(), StoreError>;
+    /// A join token; `register` first registers the holder that it is for, if it does not exist.
+    async fn record_token(&self, token: TokenRow, register: Option<NewHolder>, audit: Draft) -> Result<(), StoreError>;
+    /// A token revoked. No error if it can't be used any more anyway.
+    async fn record_token_revocation(&self, id: &TokenId, audit: Draft) -> Result<TokenRow, StoreError>;
+
+    /// An enrollment: the certificate, its holder (new, or as it was read), the token's use.
+    /// `Conflict` if the holder, the token or the key is not as it was read.
+    async fn record_enrollment(&self, record: Enrollment) -> Result<(), StoreError>;
+    /// A renewal's pending certificate. `Conflict` if the holder is not as it was read, or the key came into use.
+    async fn record_renewal(&self, record: Renewal) -> Result<(), StoreError>;
+    /// A pending certificate in force. `Conflict` as above.
+    async fn record_confirmation(&self, record: Confirmation) -> Result<(), StoreError>;
+
+    /// A holder cut off: its state, all its unexpired certificates, its tokens and the fleet token that it came by.
+    /// Wins every race: whatever was read, it is done. Doing it again is no error and changes nothing.
+    async fn record_cutoff(&self, record: Cutoff) -> Result<CutoffReceipt, StoreError>;
+    /// A hold ended. `Conflict` if the holder is not as it was read.
+    async fn record_release(&self, record: Release) -> Result<CutoffReceipt, StoreError>;
+
+    /// A CRL's head. `Conflict` unless the number recorded last is `previous` and the new one is greater.
+    async fn put_crl(&self, head: CrlHead, previous: Option<u64>, audit: Option<Draft>) -> Result<(), StoreError>;
+    /// A seal; `Conflict` unless it begins right after the last one.
+    async fn record_seal(&self, seal: Seal) -> Result<(), StoreError>;
+    /// Security events: counted up where there is one of the same kind, subject and hour; the oldest are dropped where
+    /// there are too many. Outside the audit chain.
+    async fn record_security_events(&self, events: Vec<SecurityEventRow>) -> Result<(), StoreError>;
+    /// An audit record of something that changed nothing else in the store, such as a key file.
+    async fn record_audit(&self, audit: Draft) -> Result<(), StoreError>;
+}
+
+/// A holder as it was read: what a transaction compares before it swaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HolderVersion {
+    /// The holder's row.
+    pub key: i64,
+    /// Grows with every change of the holder.
+    pub version: u64,
+}
+
+/// What a new CA starts with.
+#[derive(Debug)]
+pub struct Initialization {
+    /// Fixed for ever.
+    pub domain: Domain,
+    /// Both roots and both CAs.
+    pub issuers: Vec<IssuerRow>,
+    /// Signed by the control root.
+    pub trust_bundle: TrustBundleRow,
+    /// The roots' CRLs.
+    pub crls: Vec<CrlHead>,
+    /// The server and the first operator, each with its certificate.
+    pub enrollments: Vec<Enrollment>,
+    /// The record of it all, first of the log.
+    pub audit: Draft,
+}
+
+/// Who a new certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnrollmentHolder {
+    /// Nobody of this name may exist, in whatever case.
+    New(NewHolder),
+    /// As it was read.
+    Known(HolderVersion),
+}
+
+/// A certificate made from an attestation.
+#[derive(Clone, Debug)]
+pub struct Enrollment {
+    /// Who it is for.
+    pub holder: EnrollmentHolder,
+    /// The lineage after it.
+    pub lineage: Lineage,
+    /// A pending certificate that this one replaces: revoked as superseded.
+    pub superseded: Option<SerialNumber>,
+    /// What was proven. The holder becomes active.
+    pub attested: Attested,
+    /// The token used, of which one use is taken. `Conflict` unless it is live, unexpired at `at`, and has a use left.
+    pub token: Option<TokenId>,
+    /// The holder came by a fleet token, which is suspended when the holder is revoked.
+    pub came_by: Option<TokenId>,
+    /// The certificate.
+    pub certificate: NewCertificate,
+    /// Now.
+    pub at: Timestamp,
+    /// The record of it.
+    pub audit: Draft,
+}
+
+/// A certificate made from another.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    /// As it was read. It must be active.
+    pub holder: HolderVersion,
+    /// The lineage after it.
+    pub lineage: Lineage,
+    /// A pending certificate that this one replaces: revoked as superseded.
+    pub superseded: Option<SerialNumber>,
+    /// The certificate.
+    pub certificate: NewCertificate,
+    /// Now.
+    pub at: Timestamp,
+    /// The record of it.
+    pub audit: Draft,
+}
+
+/// A pending certificate put in force.
+#[derive(Clone, Debug)]
+pub struct Confirmation {
+    /// As it was read. It must be active.
+    pub holder: HolderVersion,
+    /// The lineage after it.
+    pub lineage: Lineage,
+    /// Now.
+    pub at: Timestamp,
+    /// The record of it.
+    pub audit: Draft,
+}
+
+/// A holder to be cut off.
+#[derive(Clone, Debug)]
+pub struct Cutoff {
+    /// Who.
+    pub subject: Subject,
+    /// `Held`, `Revoked` or `Decommissioned`.
+    pub status: Status,
+    /// Goes into the CRL entries; `KeyCompromise` also bans every key of the holder's unexpired certificates.
+    pub reason: crate::identity::RevocationReason,
+    /// For people: why.
+    pub status_reason: String,
+    /// Now.
+    pub at: Timestamp,
+    /// The record of it; the store adds serials and tokens. Not written where nothing changes.
+    pub audit: Draft,
+}
+
+/// A hold to be ended.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// As it was read. It must be held.
+    pub holder: HolderVersion,
+    /// After a fork: the one certificate that stays. All others are revoked as superseded. `None`: every
+    /// certificate that was on hold is in force again.
+    pub keep: Option<SerialNumber>,
+    /// The lineage after it.
+    pub lineage: Lineage,
+    /// Now.
+    pub at: Timestamp,
+    /// The record of it; the store adds serials.
+    pub audit: Draft,
+}
+
+/// What a cutoff or a release did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutoffReceipt {
+    /// The state after it.
+    pub status: Status,
+    /// Certificates whose revocation changed.
+    pub certificates: u32,
+    /// Tokens ended or suspended.
+    pub tokens: u32,
+    /// Every issuer of the holder's unexpired certificates, with the last change that the holder's revocation needs in
+    /// force: where this call changed nothing, that of the earlier one.
+    pub watermarks: Vec<(IssuerId, u64)>,
+}

@@ -1,0 +1,438 @@
+//! What the store keeps, as the rest of the CA sees it.
+
+use crate::{
+    identity::{
+        CertificateHash, DeviceId, FleetName, IssuerId, KeyFingerprint, Kind, RevocationReason, SerialNumber, Subject,
+        Timestamp, TokenId, TrustDomain,
+    },
+    inventory::{
+        device::Status,
+        fleet::Policy,
+        lineage::{Lineage, Position},
+    },
+    store::HolderVersion,
+};
+
+/// What `init` fixed for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// The environment.
+    pub trust_domain: TrustDomain,
+    /// Where CRLs and issuing certificates are served, as certificates say it: `http://HOST:PORT`, no slash at the end.
+    pub public_url: String,
+}
+
+/// A signed trust bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustBundleRow {
+    /// Only grows.
+    pub sequence: u64,
+    /// A serialized `SignedTrustBundle`.
+    pub signed: Vec<u8>,
+}
+
+/// Which place an issuer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hierarchy {
+    /// Root of the server's, operators' and gateways' certificates.
+    ControlRoot,
+    /// Issues them.
+    Control,
+    /// Root of the devices' certificates.
+    DeviceRoot,
+    /// Issues them.
+    Device,
+}
+
+impl Hierarchy {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::ControlRoot, Self::Control, Self::DeviceRoot, Self::Device];
+
+    /// Its word in the store and in lists.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Hierarchy::ControlRoot => "control-root",
+            Hierarchy::Control => "control",
+            Hierarchy::DeviceRoot => "device-root",
+            Hierarchy::Device => "device",
+        }
+    }
+
+    /// Whether its key is kept offline.
+    pub const fn is_root(self) -> bool {
+        matches!(self, Hierarchy::ControlRoot | Hierarchy::DeviceRoot)
+    }
+}
+
+/// An issuer: a root or an issuing CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerRow {
+    /// Names it in URLs.
+    pub id: IssuerId,
+    /// Its place.
+    pub hierarchy: Hierarchy,
+    /// Its certificate (DER).
+    pub certificate: Vec<u8>,
+    /// Since when it is known.
+    pub created_at: Timestamp,
+}
+
+/// A fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetRow {
+    /// Its name.
+    pub name: FleetName,
+    /// What it demands and grants.
+    pub policy: Policy,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// How many devices it has, whatever their state.
+    pub device_count: u64,
+}
+
+/// What an operator may do: each role includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Looks.
+    Viewer,
+    /// Cuts off and releases.
+    Revoker,
+    /// All.
+    Admin,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Revoker, Self::Admin];
+
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Revoker => "revoker",
+            Role::Admin => "admin",
+        }
+    }
+}
+
+/// How a holder proved itself when it enrolled last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attested {
+    /// The method's name.
+    pub method: String,
+    /// The tier's name.
+    pub tier: String,
+    /// The proven identity, by the method's own form: for `token`, the token's ID.
+    pub identity: String,
+}
+
+/// A holder to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewHolder {
+    /// Who.
+    pub subject: Subject,
+    /// Of a device.
+    pub fleet: Option<FleetName>,
+    /// Of an operator.
+    pub role: Option<Role>,
+    /// Names its own CRL: 32 random hexadecimal digits.
+    pub handle: String,
+    /// Now.
+    pub created_at: Timestamp,
+}
+
+/// A device, a gateway, an operator or the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// For compare-and-swap.
+    pub version: HolderVersion,
+    /// Who.
+    pub subject: Subject,
+    /// Of a device.
+    pub fleet: Option<FleetName>,
+    /// Of an operator.
+    pub role: Option<Role>,
+    /// Where it stands.
+    pub status: Status,
+    /// Why it is held or revoked; `lineage fork` after a fork.
+    pub status_reason: String,
+    /// Names its own CRL.
+    pub handle: String,
+    /// How it enrolled last.
+    pub attested: Option<Attested>,
+    /// Its certificates that count.
+    pub lineage: Lineage,
+    /// Since when it is known.
+    pub created_at: Timestamp,
+    /// Of its head certificate.
+    pub expires_at: Option<Timestamp>,
+    /// When it enrolled, renewed or confirmed last.
+    pub last_seen_at: Option<Timestamp>,
+}
+
+/// A certificate to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCertificate {
+    /// Never used twice.
+    pub serial: SerialNumber,
+    /// Who signed it.
+    pub issuer: IssuerId,
+    /// Its key.
+    pub key: KeyFingerprint,
+    /// Its hash.
+    pub hash: CertificateHash,
+    /// Its dates.
+    pub not_before: Timestamp,
+    /// The last instant at which it is valid.
+    pub not_after: Timestamp,
+    /// The certificate that was presented for it.
+    pub presented: Option<SerialNumber>,
+    /// The token that was used for it.
+    pub token: Option<TokenId>,
+    /// DER.
+    pub der: Vec<u8>,
+}
+
+/// A certificate's revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Since when.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: RevocationReason,
+}
+
+/// A certificate, but for its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateRow {
+    /// Its serial.
+    pub serial: SerialNumber,
+    /// Who holds it.
+    pub holder: Subject,
+    /// Who signed it.
+    pub issuer: IssuerId,
+    /// Its key.
+    pub key: KeyFingerprint,
+    /// Its hash.
+    pub hash: CertificateHash,
+    /// Its dates.
+    pub not_before: Timestamp,
+    /// The last instant at which it is valid.
+    pub not_after: Timestamp,
+    /// What it is to its holder's lineage now.
+    pub position: Position,
+    /// The certificate that was presented for it.
+    pub presented: Option<SerialNumber>,
+    /// The token that was used for it.
+    pub token: Option<TokenId>,
+    /// Whether it is revoked or on hold.
+    pub revoked: Option<Revoked>,
+}
+
+/// Who presents a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// What is presented.
+    pub certificate: CertificateRow,
+    /// By whom.
+    pub holder: Holder,
+}
+
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct KeyUse {
+    /// Revoked for compromise once: refused for ever.
+    pub banned: bool,
+    /// Certificates that carry it.
+    pub certificates: Vec<CertificateRow>,
+}
+
+/// What a token is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenState {
+    /// Can be used, if it has not expired and has a use left.
+    Live,
+    /// Revoked by an operator.
+    Revoked,
+    /// Ended because a holder that came by it, or that it was for, was cut off.
+    Suspended,
+}
+
+impl TokenState {
+    /// Its word in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TokenState::Live => "live",
+            TokenState::Revoked => "revoked",
+            TokenState::Suspended => "suspended",
+        }
+    }
+}
+
+/// A join token: its public half, and what it is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    /// The first 16 hexadecimal digits of its key's SHA-256.
+    pub id: TokenId,
+    /// Ed25519.
+    pub public_key: [u8; 32],
+    /// What it lets in.
+    pub kind: Kind,
+    /// Of a device's token.
+    pub fleet: Option<FleetName>,
+    /// Of an operator's token.
+    pub role: Option<Role>,
+    /// The one it is for; `None`: a fleet token.
+    pub subject_id: Option<DeviceId>,
+    /// Of a fleet token: `*` stands for any run of characters.
+    pub id_pattern: Option<String>,
+    /// How often it may be used in all.
+    pub uses: u32,
+    /// How often it still may.
+    pub uses_left: u32,
+    /// For a device that is active.
+    pub reenroll: bool,
+    /// Until when.
+    pub expires_at: Timestamp,
+    /// Whether it was ended before.
+    pub state: TokenState,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// By whom: `operator/ana`.
+    pub created_by: String,
+}
+
+/// One change of an issuer's revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// 1, 2, 3, … an issuer, without a gap.
+    pub sequence: u64,
+    /// Which certificate.
+    pub serial: SerialNumber,
+    /// Its notAfter: 24 h later its entry leaves.
+    pub not_after: Timestamp,
+    /// Revoked, or `None`: released.
+    pub revoked: Option<Revoked>,
+}
+
+/// What is kept of a published CRL. Its bytes are a pure function of this and of the change log; but a root's, which is
+/// signed elsewhere, is kept whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlHead {
+    /// Whose.
+    pub issuer: IssuerId,
+    /// Only grows.
+    pub number: u64,
+    /// Never goes back.
+    pub this_update: Timestamp,
+    /// Until when it is good.
+    pub next_update: Timestamp,
+    /// The last change that it holds.
+    pub watermark: u64,
+    /// Entries of certificates that expired before this are left out.
+    pub horizon: Timestamp,
+    /// Of the whole CRL (DER).
+    pub sha256: [u8; 32],
+    /// The signature's octets.
+    pub signature: Vec<u8>,
+    /// A root's: the whole (DER).
+    pub der: Option<Vec<u8>>,
+}
+
+/// How devices are sorted; ties by ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DeviceSort {
+    /// By ID.
+    #[default]
+    Id,
+    /// By the head's notAfter; those without come first.
+    ExpiresAt,
+    /// By when they became known.
+    CreatedAt,
+}
+
+/// Which devices.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct DeviceQuery {
+    /// Of this fleet.
+    pub fleet: Option<FleetName>,
+    /// In this state.
+    pub status: Option<Status>,
+    /// Active, with a head that expired before this instant.
+    pub lapsed_at: Option<Timestamp>,
+    /// With a head that is still valid at the first instant and no longer at the second.
+    pub expiring: Option<(Timestamp, Timestamp)>,
+    /// In this order.
+    pub sort: DeviceSort,
+    /// The other way round.
+    pub descending: bool,
+    /// From [`DevicePage::next`].
+    pub page_token: String,
+    /// How many.
+    pub limit: u32,
+}
+
+/// Some devices.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct DevicePage {
+    /// In order.
+    pub devices: Vec<Holder>,
+    /// Where the next page begins; empty at the end. Opaque; a wrong one is refused as `NotFound("page")`.
+    pub next: String,
+}
+
+/// Which audit records.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct AuditQuery {
+    /// From this sequence number on (downwards where `newest_first`; 0 then means from the end).
+    pub from: u64,
+    /// How many.
+    pub limit: u32,
+    /// About this subject.
+    pub subject: Option<String>,
+    /// Of this action.
+    pub action: Option<String>,
+    /// Backwards.
+    pub newest_first: bool,
+}
+
+/// Events of one kind, about one subject, in one hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityEventRow {
+    /// Its row, once it has one: the position for paging. 0 in what is to be recorded.
+    pub position: u64,
+    /// `attestation.failed`, `csr.pop_failed`, `lineage.fork`, …
+    pub kind: String,
+    /// Whom it concerns, or empty.
+    pub subject: String,
+    /// The first of them.
+    pub first_at: Timestamp,
+    /// The last of them.
+    pub last_at: Timestamp,
+    /// How many.
+    pub count: u64,
+    /// Of the last one.
+    pub detail: String,
+}
+
+/// Which security events.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct EventQuery {
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// About this subject.
+    pub subject: Option<String>,
+    /// Before this position; 0: from the newest on.
+    pub before: u64,
+    /// How many.
+    pub limit: u32,
+}
+
+/// How many of each.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Devices by status.
+    pub devices: Vec<(Status, u64)>,
+    /// Active devices without a valid certificate.
+    pub lapsed: u64,
+}
