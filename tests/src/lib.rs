@@ -5,11 +5,14 @@
 //! process that is started ends with the value that owns it (see [`process`]).
 
 pub mod binaries;
+pub mod device;
 pub mod gateway;
 pub mod http;
 pub mod openssl;
+pub mod operator;
 pub mod pkilint;
 pub mod process;
 pub mod python;
 pub mod require;
+pub mod server;
 pub mod wait;

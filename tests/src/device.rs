@@ -1,0 +1,108 @@
+//! A device: a credential folder, and the `enroll-client` commands that work on it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use der::{Decode, pem::LineEnding};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use serde_json::Value;
+use x509_cert::Certificate;
+
+use crate::{
+    binaries,
+    gateway::Presented,
+    process::{Finished, run},
+    server::Server,
+};
+
+/// A device, or whoever else keeps a credential in a folder: gateways and operators do it alike.
+#[derive(Clone, Debug)]
+pub struct Device {
+    folder: PathBuf,
+}
+
+impl Device {
+    /// A device that keeps its credential in that folder, which need not exist yet.
+    pub fn new(folder: PathBuf) -> Device {
+        Device { folder }
+    }
+
+    /// Enrolls a new device: its token is made by the server's admin, its folder lies beside the CA's.
+    pub fn enroll(server: &Server, fleet: &str, id: &str) -> Device {
+        let token = server.admin().device_token(fleet, id, server.scratch());
+        let device = Device::new(server.scratch().join(id));
+        device.try_enroll(server, id, &token).succeeded();
+        device
+    }
+
+    /// Runs `enroll-client enroll` with a join token, whatever comes of it.
+    pub fn try_enroll(&self, server: &Server, id: &str, token: &Path) -> Finished {
+        let mut command = self.command("enroll");
+        command.args(["--server", &server.url(), "--device-id", id, "--root"]).arg(server.control_root());
+        run(command.arg("--attest").arg(format!("token:{}", token.display())))
+    }
+
+    /// An `enroll-client` command on this folder, to which more options can be added.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(binaries::enroll_client());
+        command.arg(name).arg("--dir").arg(&self.folder);
+        command
+    }
+
+    /// Renews now, which must succeed.
+    pub fn renew(&self) {
+        run(self.command("renew").arg("--force")).succeeded();
+    }
+
+    /// What `status --output json` says.
+    pub fn status(&self) -> Value {
+        let output = run(self.command("status").args(["--output", "json"])).succeeded();
+        serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}, in: {output}"))
+    }
+
+    /// The credential folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it presents to a gateway.
+    pub fn presented(&self) -> Presented {
+        Presented::of(&self.folder)
+    }
+
+    /// Its chain, as it is on disk now: leaf, issuing CA.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        let path = self.presented().chain;
+        let chain: Result<_, _> = CertificateDer::pem_file_iter(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            .collect();
+        chain.expect("credential.pem is PEM")
+    }
+
+    /// Its certificate, as it is on disk now.
+    pub fn certificate(&self) -> Certificate {
+        Certificate::from_der(&self.chain()[0]).expect("the leaf is a certificate")
+    }
+
+    /// The serial number of its certificate: 32 lower-case hexadecimal digits.
+    pub fn serial(&self) -> String {
+        let certificate = self.certificate();
+        let serial = certificate.tbs_certificate().serial_number().as_bytes();
+        serial.iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    /// Writes the leaf and the issuing CA into PEM files of their own, for programs that want them apart.
+    pub fn write_apart(&self, folder: &Path) -> (PathBuf, PathBuf) {
+        let [leaf, issuer] = &self.chain()[..] else { panic!("a device's chain has two certificates") };
+        let write = |name: &str, certificate: &CertificateDer<'_>| {
+            let path = folder.join(name);
+            let pem = der::pem::encode_string("CERTIFICATE", LineEnding::LF, certificate).expect("it fits into PEM");
+            fs::write(&path, pem).expect("a PEM file is written");
+            path
+        };
+        (write("leaf.pem", leaf), write("issuer.pem", issuer))
+    }
+}

@@ -1,0 +1,177 @@
+//! A real `ca-server` in a temporary folder: made by `init`, run by `serve` on free ports of the loopback interface.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    binaries,
+    operator::Operator,
+    process::{Running, run},
+};
+
+/// The trust domain of every server here.
+pub const TRUST_DOMAIN: &str = "fleet.test";
+
+/// The URL at which certificates say that their CRLs are. Nobody is there: tests ask the server's own address.
+pub const PUBLIC_URL: &str = "http://pki.fleet.test";
+
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// A server, and the folder of its CA.
+#[derive(Debug)]
+pub struct Server {
+    // Before the folder: the process ends first.
+    process: Option<Running>,
+    addresses: Addresses,
+    options: Vec<String>,
+    folder: TempDir,
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Enrollment, renewal, revocation.
+    pub devices: SocketAddr,
+    /// The operators' port.
+    pub operators: SocketAddr,
+    /// CRLs and certificates.
+    pub http: SocketAddr,
+    /// Health and metrics.
+    pub metrics: SocketAddr,
+}
+
+impl Server {
+    /// Makes a CA and serves it.
+    pub fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    /// As [`Server::start`], with more options for `serve`, on this and on every later start.
+    pub fn start_with(options: &[&str]) -> Server {
+        let folder = TempDir::new().expect("a temporary folder");
+        init(&folder.path().join("ca"));
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let (process, addresses) = serve(folder.path(), &options, [ANY_PORT; 4].map(str::to_owned));
+        Server { process: Some(process), addresses, options, folder }
+    }
+
+    /// The CA's folder.
+    pub fn dir(&self) -> PathBuf {
+        self.folder.path().join("ca")
+    }
+
+    /// A folder for the test's own files, which lives as long as this.
+    pub fn scratch(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What devices and operators pin.
+    pub fn control_root(&self) -> PathBuf {
+        self.dir().join("control-root.pem")
+    }
+
+    /// What gateways load.
+    pub fn device_root(&self) -> PathBuf {
+        self.dir().join("device-root.pem")
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The devices' port as a URL.
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}", self.addresses.devices.port())
+    }
+
+    /// The operators' port as a URL.
+    pub fn operator_url(&self) -> String {
+        format!("https://localhost:{}", self.addresses.operators.port())
+    }
+
+    /// The URL of a path that is served over plain HTTP, such as `/crl/bundle.pem`.
+    pub fn http_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addresses.http)
+    }
+
+    /// The URL of a path on the port for monitoring, such as `/readyz`.
+    pub fn metrics_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addresses.metrics)
+    }
+
+    /// The first operator, an admin.
+    pub fn admin(&self) -> Operator {
+        Operator::new(self.operator_url(), self.dir().join("operator"))
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Running {
+        self.process.as_mut().expect("the server runs")
+    }
+
+    /// Kills it (SIGKILL).
+    pub fn kill(&mut self) {
+        self.process().kill();
+        self.process = None;
+    }
+
+    /// Asks it to end (SIGTERM), and panics unless it ends with exit code 0.
+    pub fn stop(&mut self) {
+        let status = self.process().stop();
+        assert!(status.success(), "the server ended with {status}:\n{}", self.process().stderr());
+        self.process = None;
+    }
+
+    /// Serves the same folder again, on the same ports. The server must have ended.
+    pub fn start_again(&mut self) {
+        assert!(self.process.is_none(), "the server still runs");
+        let Addresses { devices, operators, http, metrics } = self.addresses;
+        let ports = [devices, operators, http, metrics].map(|address| address.to_string());
+        let (process, addresses) = serve(self.folder.path(), &self.options, ports);
+        self.process = Some(process);
+        self.addresses = addresses;
+    }
+}
+
+/// `ca-server init` in a folder that does not exist yet.
+pub fn init(dir: &Path) {
+    let mut command = Command::new(binaries::ca_server());
+    command.args(["init", "--trust-domain", TRUST_DOMAIN, "--public-url", PUBLIC_URL]);
+    command.args(["--name", "localhost", "--name", "127.0.0.1", "--dir"]).arg(dir);
+    run(&mut command).succeeded();
+}
+
+fn serve(folder: &Path, options: &Vec<String>, ports: [String; 4]) -> (Running, Addresses) {
+    let [devices, operators, http, metrics] = ports;
+    let mut command = Command::new(binaries::ca_server());
+    command.arg("serve").arg("--dir").arg(folder.join("ca"));
+    command.args(["--listen", &devices, "--operator-listen", &operators]);
+    command.args(["--http-listen", &http, "--metrics-listen", &metrics]).args(options);
+    let mut process = Running::start("ca-server", command, folder);
+    let addresses = process.until("it says that it is ready", |process| read_ready_line(&process.stdout()));
+    (process, addresses)
+}
+
+/// Reads `ready: devices=ADDRESS operators=ADDRESS http=ADDRESS metrics=ADDRESS`, once the line is whole.
+fn read_ready_line(output: &str) -> Option<Addresses> {
+    let line = output.split_inclusive('\n').find(|line| line.starts_with("ready: ") && line.ends_with('\n'))?;
+    let words: HashMap<&str, &str> =
+        line["ready: ".len()..].split_whitespace().filter_map(|w| w.split_once('=')).collect();
+    let address = |name: &str| {
+        let text = words.get(name).unwrap_or_else(|| panic!("no {name}= in: {line}"));
+        text.parse().unwrap_or_else(|_| panic!("{text} is no address, in: {line}"))
+    };
+    Some(Addresses {
+        devices: address("devices"),
+        operators: address("operators"),
+        http: address("http"),
+        metrics: address("metrics"),
+    })
+}
