@@ -1,2 +1,3 @@
-//! x
+//! The binary `enroll-client`: a thin shell around the library.
+
 fn main() {}

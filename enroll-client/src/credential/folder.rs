@@ -1,0 +1,240 @@
+//! Writing in a credential folder, under its lock: the next key, new generations, the swap, the way back.
+
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use super::{Credential, CredentialError, State};
+use crate::{
+    certificate::Certificate,
+    durable::{self, PUBLIC, SECRET},
+    flow::{Observer, Step},
+    keys::FileKey,
+    trust::Roots,
+    wall_time::WallTime,
+};
+
+/// What a new generation is made of.
+#[derive(Debug)]
+pub struct Contents<'a> {
+    /// The private key.
+    pub key: &'a FileKey,
+    /// The leaf, then its issuing CA.
+    pub chain: &'a [Certificate],
+    /// The roots under which the server is accepted.
+    pub control_roots: &'a Roots,
+    /// The roots of devices.
+    pub device_roots: &'a Roots,
+    /// The rest.
+    pub state: &'a State,
+}
+
+/// A key that is durable, and the request that it was made for.
+#[derive(Debug)]
+pub struct NextKey {
+    /// The key.
+    pub key: FileKey,
+    /// Whether an earlier run made it for the same request, whose answer may have been lost.
+    pub is_retry: bool,
+}
+
+/// A credential folder that this process alone may change, until it is dropped.
+#[derive(Debug)]
+pub struct LockedFolder {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl LockedFolder {
+    /// Takes the folder, and makes it if it isn't there. Refuses at once while another process holds it.
+    ///
+    /// ```
+    /// use enroll_client::credential::{CredentialError, LockedFolder};
+    /// let parent = tempfile::tempdir()?;
+    /// let folder = LockedFolder::open(&parent.path().join("pump-7"))?;
+    /// assert!(matches!(LockedFolder::open(folder.dir()), Err(CredentialError::Locked(_))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open(dir: &Path) -> Result<Self, CredentialError> {
+        make_folder(&dir.join("generations"))?;
+        let path = dir.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: file }),
+            Err(TryLockError::WouldBlock) => Err(CredentialError::Locked(dir.to_owned())),
+            Err(TryLockError::Error(source)) => Err(CredentialError::Io { path, source }),
+        }
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What `current` holds.
+    pub fn load(&self) -> Result<Credential, CredentialError> {
+        Credential::load(&self.dir)
+    }
+
+    /// The key for a request that `purpose` describes: the one kept, if it was made for the very same request, else a
+    /// new one. It is on disk before this returns.
+    pub fn next_key(&self, purpose: &str) -> Result<NextKey, CredentialError> {
+        let next = self.dir.join("next");
+        let kept = durable::read_if_there(&next.join("purpose")).map_err(io_error(&next))?;
+        if kept.as_deref() == Some(purpose.as_bytes()) {
+            let path = next.join("key.pem");
+            let pem = zeroize::Zeroizing::new(fs::read(&path).map_err(io_error(&path))?);
+            return Ok(NextKey { key: FileKey::from_pem(&pem)?, is_retry: true });
+        }
+        let key = FileKey::generate()?;
+        let beside = durable::beside(&next);
+        self.replace_next(&next, &beside, &key, purpose).map_err(io_error(&next))?;
+        Ok(NextKey { key, is_retry: false })
+    }
+
+    fn replace_next(&self, next: &Path, beside: &Path, key: &FileKey, purpose: &str) -> io::Result<()> {
+        durable::remove_folder(beside)?;
+        DirBuilder::new().mode(0o700).create(beside)?;
+        durable::write_new(&beside.join("key.pem"), key.to_pem().as_bytes(), SECRET)?;
+        durable::write_new(&beside.join("purpose"), purpose.as_bytes(), PUBLIC)?;
+        durable::sync_folder(beside)?;
+        durable::remove_folder(next)?;
+        fs::rename(beside, next)?;
+        durable::sync_folder(&self.dir)
+    }
+
+    /// Forgets the next key: its request is done with.
+    pub fn drop_next_key(&self) -> Result<(), CredentialError> {
+        let next = self.dir.join("next");
+        durable::remove_folder(&next).and_then(|()| durable::sync_folder(&self.dir)).map_err(io_error(&next))
+    }
+
+    /// Writes a new generation, reads it back, checks it and makes it the current one. This is also how a CA hands out
+    /// a credential on its own machine.
+    pub fn install(&self, contents: &Contents<'_>, observer: Observer<'_>) -> Result<(), CredentialError> {
+        let name = self.write_generation(contents)?;
+        observer.reached(Step::GenerationWritten);
+        self.load_generation(&name)?.check(WallTime::now())?;
+        observer.reached(Step::Checked);
+        self.swap(&name)?;
+        observer.reached(Step::Swapped);
+        Ok(())
+    }
+
+    /// Writes a complete new generation and returns its name. `current` stays as it is.
+    pub fn write_generation(&self, contents: &Contents<'_>) -> Result<String, CredentialError> {
+        let generations = self.dir.join("generations");
+        let last = self.generations()?.iter().filter_map(|name| name.parse::<u64>().ok()).max().unwrap_or(0);
+        let name = format!("{:06}", last.saturating_add(1));
+        let unfinished = generations.join(".unfinished");
+        write_contents(&unfinished, contents)?;
+        fs::rename(&unfinished, generations.join(&name))
+            .and_then(|()| durable::sync_folder(&generations))
+            .map_err(io_error(&generations))?;
+        Ok(name)
+    }
+
+    /// Reads a generation back from disk.
+    pub fn load_generation(&self, name: &str) -> Result<Credential, CredentialError> {
+        Credential::load_generation(&self.dir.join("generations").join(name))
+    }
+
+    /// Makes a generation the current one, in one step.
+    pub fn swap(&self, name: &str) -> Result<(), CredentialError> {
+        let current = self.dir.join("current");
+        let beside = durable::beside(&current);
+        durable::remove_file(&beside)
+            .and_then(|()| symlink(Path::new("generations").join(name), &beside))
+            .and_then(|()| fs::rename(&beside, &current))
+            .and_then(|()| durable::sync_folder(&self.dir))
+            .map_err(io_error(&current))
+    }
+
+    /// Name of the generation that `current` leads to.
+    pub fn current_name(&self) -> Result<Option<String>, CredentialError> {
+        let current = self.dir.join("current");
+        match fs::read_link(&current) {
+            Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error(&current)(error)),
+        }
+    }
+
+    /// Changes the state of the current generation, in one step.
+    pub fn update_state(&self, change: impl FnOnce(&mut State)) -> Result<(), CredentialError> {
+        let credential = self.load()?;
+        let mut state = credential.state().clone();
+        change(&mut state);
+        if state == *credential.state() {
+            return Ok(());
+        }
+        let path = credential.folder().join("state.json");
+        durable::replace(&path, &to_json(&state), PUBLIC).map_err(io_error(&path))
+    }
+
+    /// Removes all generations but the current one and the one before it.
+    pub fn prune(&self) -> Result<(), CredentialError> {
+        let current = self.current_name()?;
+        let previous = self.load()?.state().previous.clone();
+        let generations = self.dir.join("generations");
+        for name in self.generations()? {
+            if Some(&name) != current.as_ref() && Some(&name) != previous.as_ref() {
+                durable::remove_folder(&generations.join(&name)).map_err(io_error(&generations))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn generations(&self) -> Result<Vec<String>, CredentialError> {
+        let generations = self.dir.join("generations");
+        let entries = fs::read_dir(&generations).map_err(io_error(&generations))?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names.collect::<io::Result<_>>().map_err(io_error(&generations))
+    }
+}
+
+fn write_contents(folder: &Path, contents: &Contents<'_>) -> Result<(), CredentialError> {
+    let chain: String = contents.chain.iter().map(Certificate::to_pem).collect();
+    durable::remove_folder(folder).map_err(io_error(folder))?;
+    fs::create_dir(folder).map_err(io_error(folder))?;
+    let key = contents.key.to_pem();
+    let files: [(&str, &[u8], u32); 5] = [
+        ("key.pem", key.as_bytes(), SECRET),
+        ("credential.pem", chain.as_bytes(), PUBLIC),
+        ("trust.pem", &contents.control_roots.to_pem().into_bytes(), PUBLIC),
+        ("device-roots.pem", &contents.device_roots.to_pem().into_bytes(), PUBLIC),
+        ("state.json", &to_json(contents.state), PUBLIC),
+    ];
+    for (name, bytes, mode) in files {
+        let path = folder.join(name);
+        durable::write_new(&path, bytes, mode).map_err(io_error(&path))?;
+    }
+    durable::sync_folder(folder).map_err(io_error(folder))
+}
+
+fn make_folder(path: &Path) -> Result<(), CredentialError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(io_error(path))?;
+    path.ancestors()
+        .skip(1)
+        .take(2)
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .try_for_each(|folder| durable::sync_folder(folder).map_err(io_error(folder)))
+}
+
+fn to_json(state: &State) -> Vec<u8> {
+    // Unwrap safety: a struct of strings, numbers and options always serializes.
+    let mut json = serde_json::to_vec_pretty(state).unwrap();
+    json.push(b'\n');
+    json
+}
+
+fn io_error(path: &Path) -> impl Fn(io::Error) -> CredentialError + use<> {
+    let path = path.to_owned();
+    move |source| CredentialError::Io { path: path.clone(), source }
+}

@@ -1,0 +1,167 @@
+//! Enrollment: the first certificate, by the evidence of an attester. Start, Challenge, Proof, Issued.
+//!
+//! The key is on disk before anything is asked, and kept for the same request: after a lost reply the same command
+//! gets the same certificate.
+
+use std::time::Duration;
+
+use fleetca_proto::{
+    transcript::{self, Role},
+    v1::{self, EnrollRequest, EnrollResponse, Proof, Start, enroll_request, enroll_response::Step as Answer},
+};
+use prost::Message;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::{
+    adoption::{New, adopt},
+    attester::Attester,
+    connect::{Connection, ServerUrl},
+    credential::{Credential, LockedFolder},
+    flow::{FlowError, Observer, Step},
+    identity::{Id, Kind},
+    issued::{Expected, Issued},
+    keys::FileKey,
+    refusal::Refusal,
+    trust::Trust,
+    wall_time::WallTime,
+};
+
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// What is asked for, and with what.
+#[derive(Debug)]
+pub struct Enrollment {
+    /// Where to.
+    pub server: ServerUrl,
+    /// How the server is recognised.
+    pub trust: Trust,
+    /// Whom the certificate is for.
+    pub kind: Kind,
+    /// Its ID. May be left out where the evidence names it.
+    pub id: Option<Id>,
+    /// The evidence.
+    pub attester: Attester,
+}
+
+/// Enrolls, and makes the certificate the folder's current credential.
+///
+/// ```no_run
+/// use enroll_client::{attester::{Attester, token::JoinToken}, credential::LockedFolder, enroll::{Enrollment, enroll},
+///     flow::Observer, identity::Kind, trust::{Roots, Trust}};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let enrollment = Enrollment {
+///     server: "https://ca.example:7443".parse()?,
+///     trust: Trust::Roots(Roots::from_pem(&std::fs::read("control-root.pem")?)?),
+///     kind: Kind::Device,
+///     id: Some("pump-7".parse()?),
+///     attester: Attester::Token(JoinToken::parse(&std::fs::read_to_string("pump-7.token")?)?),
+/// };
+/// let folder = LockedFolder::open("/var/lib/fleetca".as_ref())?;
+/// let credential = enroll(&folder, &enrollment, Observer::none()).await?;
+/// println!("{} until {}", credential.id(), credential.leaf().not_after());
+/// # Ok(()) }
+/// ```
+pub async fn enroll(
+    folder: &LockedFolder,
+    enrollment: &Enrollment,
+    observer: Observer<'_>,
+) -> Result<Credential, FlowError> {
+    // Step 1: whose folder is it? A credential that cannot be read does not stand in the way of a new one.
+    let kept = folder.load().ok();
+    if let Some(kept) = &kept {
+        check_owner(kept, enrollment)?;
+    }
+
+    // Step 2: reach the server, and learn its trust domain.
+    let connection = Connection::open(&enrollment.server, &enrollment.trust, None).await?;
+    let trust_domain = connection.trust_domain();
+    let kept = kept.as_ref().map(Credential::state);
+    if let Some(kept) = kept.filter(|kept| kept.trust_domain != *trust_domain) {
+        return Err(FlowError::OtherTrustDomain { kept: kept.trust_domain.clone(), found: trust_domain.clone() });
+    }
+
+    // Step 3: the key, durable before it is asked with.
+    let asked_id = enrollment.id.as_ref().map_or("*", Id::as_str);
+    let label = enrollment.attester.label();
+    let next = folder.next_key(&format!("enroll {} {asked_id} in {trust_domain} by {label}", enrollment.kind))?;
+    observer.reached(Step::NextKeyDurable);
+
+    // Step 4: ask and prove.
+    let exchange = exchange(&connection, enrollment, &next.key);
+    let answer = timeout(EXCHANGE_TIMEOUT, exchange).await.map_err(|_| FlowError::TimedOut)??;
+    observer.reached(Step::Answered);
+
+    // Step 5: take nothing but a certificate of our own.
+    let expected = Expected {
+        trust_domain,
+        kind: enrollment.kind,
+        id: enrollment.id.as_ref(),
+        spki: &next.key.spki(),
+        trusted: connection.roots(),
+        sequence: kept.map_or(0, |kept| kept.trust_sequence),
+    };
+    let issued = Issued::verify(&answer, &expected, WallTime::now())?;
+
+    // Step 6: on disk, current and in force.
+    let new =
+        New { issued: &issued, key: &next.key, server: &enrollment.server, kind: enrollment.kind, announced: true };
+    adopt(folder, &new, observer).await
+}
+
+fn check_owner(kept: &Credential, enrollment: &Enrollment) -> Result<(), FlowError> {
+    let state = kept.state();
+    let is_other = state.kind != enrollment.kind || enrollment.id.as_ref().is_some_and(|id| *id != state.id);
+    if is_other {
+        return Err(FlowError::OtherIdentity { kind: state.kind, id: state.id.clone() });
+    }
+    Ok(())
+}
+
+async fn exchange(connection: &Connection, enrollment: &Enrollment, key: &FileKey) -> Result<v1::Issued, FlowError> {
+    let start = Start {
+        trust_domain: connection.trust_domain().to_string(),
+        kind: enrollment.kind.wire().into(),
+        id: enrollment.id.as_ref().map(Id::to_string).unwrap_or_default(),
+        csr: key.csr()?,
+        evidence: Some(enrollment.attester.evidence()),
+    }
+    .encode_to_vec();
+    let (requests, outgoing) = mpsc::channel(2);
+    let send = |step| {
+        // The channel holds both of our messages; if the call has ended, its answer says why.
+        let _ = requests.try_send(EnrollRequest { step: Some(step) });
+    };
+    send(enroll_request::Step::Start(start.clone()));
+    let call = connection.enrollment().enroll(ReceiverStream::new(outgoing)).await;
+    let mut answers = call.map_err(Refusal::from)?.into_inner();
+    let challenge = match next(&mut answers).await? {
+        Answer::Challenge(challenge) => challenge,
+        Answer::Issued(_) => return Err(FlowError::OutOfOrder("a certificate before the proof")),
+        Answer::PendingApproval(pending) => return Err(pending_approval(&pending)),
+    };
+    send(enroll_request::Step::Proof(prove(enrollment, key, &start, &challenge)?));
+    match next(&mut answers).await? {
+        Answer::Issued(issued) => Ok(issued),
+        Answer::PendingApproval(pending) => Err(pending_approval(&pending)),
+        Answer::Challenge(_) => Err(FlowError::OutOfOrder("a second challenge")),
+    }
+}
+
+fn prove(enrollment: &Enrollment, key: &FileKey, start: &[u8], challenge: &[u8]) -> Result<Proof, FlowError> {
+    let method = enrollment.attester.method();
+    let evidence = transcript::enrollment(method, Role::Evidence, start, challenge);
+    let subject = transcript::enrollment(method, Role::Subject, start, challenge);
+    Ok(Proof { evidence_signature: enrollment.attester.sign(&evidence), subject_signature: key.sign(&subject)? })
+}
+
+async fn next(answers: &mut Streaming<EnrollResponse>) -> Result<Answer, FlowError> {
+    let answer = answers.message().await.map_err(Refusal::from)?;
+    answer.and_then(|answer| answer.step).ok_or(FlowError::OutOfOrder("the stream ended"))
+}
+
+fn pending_approval(pending: &v1::PendingApproval) -> FlowError {
+    let wire = pending.retry_after.unwrap_or_default();
+    FlowError::PendingApproval { retry_after: Duration::from_secs(wire.seconds.clamp(1, 86_400).unsigned_abs()) }
+}

@@ -1,0 +1,94 @@
+//! What the server answered when it did not do what it was asked: a gRPC status with its `google.rpc` details.
+
+use std::fmt;
+
+use fleetca_proto::ERROR_DOMAIN;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::renewal::{Action, Details, classify};
+
+/// A call that failed. Its text is the server's, without control characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The gRPC code.
+    pub code: Code,
+    /// The stable reason, for example `TOKEN_SPENT`; absent where the CA's own logic never answered.
+    pub reason: Option<String>,
+    /// For people.
+    pub message: String,
+    /// What to do.
+    pub action: Action,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info().filter(|info| info.domain == ERROR_DOMAIN);
+        let details = Details {
+            reason: info.map(|info| printable(&info.reason)),
+            action: info.and_then(|info| info.metadata.get("action").cloned()),
+            retry_after: details.retry_info().and_then(|info| info.retry_delay),
+        };
+        let mut message = printable(status.message());
+        if details.reason.is_none() {
+            let mut source = std::error::Error::source(&status);
+            while let Some(error) = source {
+                message = format!("{message}: {}", printable(&error.to_string()));
+                source = error.source();
+            }
+        }
+        Self { code: status.code(), action: classify(status.code(), &details), reason: details.reason, message }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            Some(reason) => write!(f, "the server refused: {} ({reason})", self.message),
+            None => write!(f, "the call failed: {} ({:?})", self.message, self.code),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// At most 300 characters, no control characters: what a peer sends goes to terminals and logs.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn status(domain: &str) -> Status {
+        let mut details = ErrorDetails::new();
+        details.set_error_info("DEVICE_HELD", domain, HashMap::from([("action".to_owned(), "retry".to_owned())]));
+        details.set_retry_info(Some(Duration::from_secs(60)));
+        Status::with_error_details(Code::FailedPrecondition, "held\u{1b}[2J", details)
+    }
+
+    #[test]
+    fn reason_action_and_delay_are_read_and_control_characters_are_not_printed() {
+        let refusal = Refusal::from(status("fleetca"));
+        assert_eq!(refusal.reason.as_deref(), Some("DEVICE_HELD"));
+        assert_eq!(refusal.action, Action::Retry { after: Some(Duration::from_secs(60)) });
+        assert_eq!(refusal.to_string(), "the server refused: held [2J (DEVICE_HELD)");
+    }
+
+    #[test]
+    fn reasons_of_other_domains_are_not_ours() {
+        assert_eq!(Refusal::from(status("googleapis.com")).reason, None);
+    }
+
+    #[test]
+    fn details_that_are_garbage_are_no_details() {
+        let status = Status::with_details(Code::Unknown, "x", bytes::Bytes::from_static(&[0xff; 40]));
+        assert_eq!(Refusal::from(status).action, Action::Retry { after: None });
+    }
+}

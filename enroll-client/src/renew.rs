@@ -1,0 +1,72 @@
+//! Renewal: the next certificate, asked for with the one in force, under a key that is on disk before it is asked
+//! with.
+//!
+//! A kill at any moment leaves a working credential: before the swap the old one is current, and the next run asks
+//! again with the same key and gets the same answer; after it the new one is, and the next run confirms it first.
+
+use fleetca_proto::v1::RenewRequest;
+
+use crate::{
+    adoption::{self, New},
+    certificate::hex,
+    connect::Connection,
+    credential::{Credential, LockedFolder},
+    flow::{FlowError, Observer, Step},
+    issued::{Expected, Issued},
+    refusal::Refusal,
+    wall_time::WallTime,
+};
+
+/// Renews now, whether it is due or not, and returns the new credential. A confirmation that an earlier run left
+/// outstanding is done first, and is then all that is done.
+///
+/// ```no_run
+/// use enroll_client::{credential::LockedFolder, flow::Observer, renew::renew};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let folder = LockedFolder::open("/var/lib/fleetca".as_ref())?;
+/// let credential = renew(&folder, Observer::none()).await?;
+/// println!("next renewal at {}", credential.state().renew_at);
+/// # Ok(()) }
+/// ```
+pub async fn renew(folder: &LockedFolder, observer: Observer<'_>) -> Result<Credential, FlowError> {
+    // Step 1: what an earlier run left.
+    if settle(folder, observer).await? {
+        return Ok(folder.load()?);
+    }
+
+    // Step 2: the key, durable before it is asked with; for this certificate the same one every time.
+    let credential = folder.load()?;
+    let next = folder.next_key(&format!("renew {}", hex(&credential.leaf().fingerprint())))?;
+    observer.reached(Step::NextKeyDurable);
+
+    // Step 3: ask.
+    let connection = Connection::with_credential(&credential).await?;
+    let request = RenewRequest { csr: next.key.csr()? };
+    let answer = connection.renewal().renew(request).await.map_err(Refusal::from)?.into_inner();
+    observer.reached(Step::Answered);
+
+    // Step 4: take nothing but a certificate of our own.
+    let state = credential.state();
+    let expected = Expected {
+        trust_domain: &state.trust_domain,
+        kind: state.kind,
+        id: Some(&state.id),
+        spki: &next.key.spki(),
+        trusted: credential.control_roots(),
+        sequence: state.trust_sequence,
+    };
+    let issued = Issued::verify(&answer, &expected, WallTime::now())?;
+
+    // Step 5: on disk, current and in force.
+    let new = New { issued: &issued, key: &next.key, server: &state.server, kind: state.kind, announced: false };
+    adoption::adopt(folder, &new, observer).await
+}
+
+/// Confirms the current credential if an earlier run left that outstanding. `true` where it did.
+pub async fn settle(folder: &LockedFolder, observer: Observer<'_>) -> Result<bool, FlowError> {
+    let confirmed = adoption::settle(folder, observer).await?;
+    if confirmed {
+        adoption::finish(folder, observer)?;
+    }
+    Ok(confirmed)
+}
