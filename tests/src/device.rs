@@ -1,19 +1,19 @@
 //! A device: a credential folder, and the `enroll-client` commands that work on it.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use der::{Decode, pem::LineEnding};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use der::Decode;
+use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 use x509_cert::Certificate;
 
 use crate::{
     binaries,
     gateway::Presented,
+    pem,
     process::{Finished, run},
     server::Server,
 };
@@ -75,11 +75,7 @@ impl Device {
 
     /// Its chain, as it is on disk now: leaf, issuing CA.
     pub fn chain(&self) -> Vec<CertificateDer<'static>> {
-        let path = self.presented().chain;
-        let chain: Result<_, _> = CertificateDer::pem_file_iter(&path)
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-            .collect();
-        chain.expect("credential.pem is PEM")
+        pem::read_certificates(&self.presented().chain)
     }
 
     /// Its certificate, as it is on disk now.
@@ -92,17 +88,5 @@ impl Device {
         let certificate = self.certificate();
         let serial = certificate.tbs_certificate().serial_number().as_bytes();
         serial.iter().map(|octet| format!("{octet:02x}")).collect()
-    }
-
-    /// Writes the leaf and the issuing CA into PEM files of their own, for programs that want them apart.
-    pub fn write_apart(&self, folder: &Path) -> (PathBuf, PathBuf) {
-        let [leaf, issuer] = &self.chain()[..] else { panic!("a device's chain has two certificates") };
-        let write = |name: &str, certificate: &CertificateDer<'_>| {
-            let path = folder.join(name);
-            let pem = der::pem::encode_string("CERTIFICATE", LineEnding::LF, certificate).expect("it fits into PEM");
-            fs::write(&path, pem).expect("a PEM file is written");
-            path
-        };
-        (write("leaf.pem", leaf), write("issuer.pem", issuer))
     }
 }

@@ -4,7 +4,6 @@
 //! sync-crls` writes, and is reloaded by SIGHUP. Its own server certificate comes from a CA of the test's own: Fleet CA
 //! has no part in that.
 
-pub mod client;
 pub mod identity;
 pub mod mosquitto;
 pub mod nginx;

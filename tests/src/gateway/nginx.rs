@@ -4,8 +4,8 @@ use std::{fs, path::Path, process::Command};
 
 use tempfile::TempDir;
 
-use super::{Admission, Gateway, Presented, client, identity::Identity, start_on_free_port};
-use crate::{process::Running, require};
+use super::{Admission, Gateway, Presented, identity::Identity, start_on_free_port};
+use crate::{process::Running, require, tls};
 
 /// nginx, with a folder of its own for everything.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Gateway for Nginx {
 
     /// nginx finishes the handshake with everybody, and answers those whose certificate it refuses with status 400.
     fn admit(&self, device: &Presented) -> Admission {
-        match client::get(self.port, &self.identity.ca, device) {
+        match tls::get(self.port, &self.identity.ca, device) {
             Ok(response) if response.status == 200 => Admission::Admitted,
             Ok(response) => {
                 let page = String::from_utf8_lossy(&response.body).into_owned();
