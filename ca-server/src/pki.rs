@@ -1,0 +1,40 @@
+//! X.509: reading what devices send, making certificates and CRLs, and checking both before they are signed.
+//!
+//! **Pure**: bytes, keys, serials and instants come in as arguments; nothing here signs, reads a clock or draws a
+//! random number. A certificate is made in three steps, and the signer stands in the gap between the last two:
+//!
+//! 1. [`Issuer::prepare_leaf`] (or [`Issuer::prepare_authority`], [`prepare_root`]) builds a certificate from its
+//!    profile and what was proven, and lints the very bytes that are to be signed;
+//! 2. the caller has [`Prepared::tbs`] signed;
+//! 3. [`Prepared::assemble`] puts the signature in. `Prepared` moves, so it is used once.
+//!
+//! What is written here (`encode`) is read back by another implementation (x509-cert) in the lints and in the tests.
+
+mod csr;
+mod encode;
+mod extensions;
+mod issuance;
+mod issuer;
+mod key;
+mod lint;
+mod locations;
+mod names;
+mod peer;
+mod pem;
+mod profile;
+mod signature;
+mod signed;
+
+pub use csr::{Csr, CsrError, LONGEST_CSR};
+pub use issuance::{CaRequest, Certificate, Holder, IssuanceError, Issuer, LeafRequest, Prepared, prepare_root};
+pub use issuer::{IssuerCertificate, IssuerError};
+pub use key::{BadSignature, KeyError, KeyKind, PublicKey};
+pub use lint::LintError;
+pub use locations::{CrlScope, LocationError, Locations};
+pub use peer::{PeerCertificate, PeerError};
+pub use pem::{PemError, PemLabel, from_pem, to_pem};
+pub use profile::{CA_VALIDITY, CaRole, Profile, ROOT_VALIDITY};
+pub use signature::SignatureAlgorithm;
+
+#[cfg(test)]
+mod fixture;

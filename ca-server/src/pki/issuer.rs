@@ -1,0 +1,174 @@
+//! A CA's certificate, read: its name and key as its children's certificates and its CRLs need them.
+
+use const_oid::db::rfc5280::{ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_SUBJECT_KEY_IDENTIFIER};
+use const_oid::db::rfc5280::{ID_CE_BASIC_CONSTRAINTS, ID_CE_KEY_USAGE};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, BasicConstraints, KeyUsage, SubjectKeyIdentifier};
+use x509_cert::name::Name;
+
+use super::key::{KeyError, PublicKey};
+use super::signed::{Signed, TbsCertificate};
+use crate::identity::{CertificateHash, IssuerId, SerialNumber, Timestamp};
+
+/// Why a certificate cannot serve as a CA's, or does not belong to its issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssuerError {
+    /// Not the DER of an X.509 v3 certificate.
+    #[error("not the DER of an X.509 certificate")]
+    Malformed,
+    /// Its key is of no kind that is taken.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// basicConstraints or keyUsage do not let it sign certificates and CRLs.
+    #[error("the certificate is not a CA's: it may not sign certificates and CRLs")]
+    NotAuthority,
+    /// Its serial number is not one of this CA's 16 octets.
+    #[error("the serial number does not have 16 octets")]
+    Serial,
+    /// Its subjectKeyIdentifier is missing, or not the one that this CA derives from a key.
+    #[error("the subject key identifier is not the first 20 octets of the SHA-256 of the public key")]
+    KeyIdentifier,
+    /// Issuer name and subject name of the two certificates differ.
+    #[error("the certificate names another issuer")]
+    OtherIssuer,
+    /// authorityKeyIdentifier names another key.
+    #[error("the certificate names another issuer's key")]
+    OtherIssuerKey,
+    /// The signature does not verify under the issuer's key.
+    #[error("the certificate is not signed by its issuer")]
+    Signature,
+    /// It lives longer than its issuer.
+    #[error("the certificate outlives its issuer")]
+    Outlives,
+}
+
+/// A CA's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerCertificate {
+    der: Vec<u8>,
+    serial: SerialNumber,
+    subject: Vec<u8>,
+    subject_text: String,
+    issuer: Vec<u8>,
+    authority_key: Option<[u8; 20]>,
+    key: PublicKey,
+    path_length: Option<u8>,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+impl IssuerCertificate {
+    /// Reads a CA's certificate that this software made.
+    ///
+    /// Not checked: its signature (see [`verify`](Self::verify)) and its dates.
+    pub fn parse(der: &[u8]) -> Result<Self, IssuerError> {
+        let malformed = |_| IssuerError::Malformed;
+        let signed = Signed::read(der).map_err(malformed)?;
+        let tbs = TbsCertificate::read(signed.content).map_err(malformed)?;
+        if tbs.algorithm != signed.algorithm {
+            return Err(IssuerError::Malformed);
+        }
+        let key = PublicKey::from_spki_der(tbs.spki)?;
+
+        let constraints = tbs.extension::<BasicConstraints>(ID_CE_BASIC_CONSTRAINTS).map_err(malformed)?;
+        let usage = tbs.extension::<KeyUsage>(ID_CE_KEY_USAGE).map_err(malformed)?;
+        let constraints = constraints.filter(|constraints| constraints.ca).ok_or(IssuerError::NotAuthority)?;
+        usage.filter(|usage| usage.key_cert_sign() && usage.crl_sign()).ok_or(IssuerError::NotAuthority)?;
+
+        let ski = tbs.extension::<SubjectKeyIdentifier>(ID_CE_SUBJECT_KEY_IDENTIFIER).map_err(malformed)?;
+        if ski.is_none_or(|ski| ski.0.as_bytes() != key.key_identifier()) {
+            return Err(IssuerError::KeyIdentifier);
+        }
+        let aki = tbs.extension::<AuthorityKeyIdentifier>(ID_CE_AUTHORITY_KEY_IDENTIFIER).map_err(malformed)?;
+        let aki = aki.and_then(|aki| aki.key_identifier);
+        let authority_key =
+            aki.map(|id| id.as_bytes().try_into().map_err(|_| IssuerError::KeyIdentifier)).transpose()?;
+        let subject_text = <Name as der::Decode>::from_der(tbs.subject).map_err(malformed)?.to_string();
+        Ok(Self {
+            der: der.to_vec(),
+            serial: SerialNumber::from_bytes(tbs.serial.try_into().map_err(|_| IssuerError::Serial)?),
+            subject: tbs.subject.to_vec(),
+            subject_text,
+            issuer: tbs.issuer.to_vec(),
+            authority_key,
+            path_length: constraints.path_len_constraint,
+            not_before: tbs.not_before,
+            not_after: tbs.not_after,
+            key,
+        })
+    }
+
+    /// Checks that `issuer` signed this certificate: names, key identifiers, lifetime, path length, signature. For a
+    /// root, `issuer` is itself. Not checked: dates against a clock, and revocation.
+    pub fn verify(&self, issuer: &IssuerCertificate) -> Result<(), IssuerError> {
+        if self.issuer != issuer.subject {
+            return Err(IssuerError::OtherIssuer);
+        }
+        if self.authority_key.is_some_and(|key| key != issuer.key.key_identifier()) {
+            return Err(IssuerError::OtherIssuerKey);
+        }
+        if self.der != issuer.der && issuer.path_length == Some(0) {
+            return Err(IssuerError::NotAuthority);
+        }
+        if self.not_after > issuer.not_after {
+            return Err(IssuerError::Outlives);
+        }
+        let signed = Signed::read(&self.der).map_err(|_| IssuerError::Malformed)?;
+        signed.verify(&issuer.key).map_err(|_| IssuerError::Signature)
+    }
+
+    /// Whether its subject signed it itself, going by its names.
+    pub fn is_root(&self) -> bool {
+        self.subject == self.issuer
+    }
+
+    /// The certificate (DER).
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// SHA-256 of the certificate (DER): what `--root-fingerprint` takes of a root.
+    pub fn hash(&self) -> CertificateHash {
+        CertificateHash::of(&self.der)
+    }
+
+    /// The issuer's ID, which stands in URLs.
+    pub fn id(&self) -> IssuerId {
+        IssuerId::of(&self.key.fingerprint())
+    }
+
+    /// Its serial number.
+    pub fn serial(&self) -> SerialNumber {
+        self.serial
+    }
+
+    /// Its subject's Name (DER), byte for byte.
+    pub fn subject_der(&self) -> &[u8] {
+        &self.subject
+    }
+
+    /// Its subject's Name as text (RFC 4514), for people.
+    pub fn subject_text(&self) -> &str {
+        &self.subject_text
+    }
+
+    /// Its key.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// The key identifier that its children's certificates and its CRLs carry as authorityKeyIdentifier.
+    pub fn key_identifier(&self) -> [u8; 20] {
+        self.key.key_identifier()
+    }
+
+    /// Since when it is valid.
+    pub fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// Its last valid second.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+}

@@ -1,0 +1,239 @@
+//! The last look before a signature: the very bytes that are to be signed, read back by another implementation and
+//! held to their profile and to what was decided.
+//!
+//! RFC 5280 and the SPIFFE X.509-SVID standard, as far as our profiles go; pkilint and OpenSSL look at samples of
+//! everything in the tests.
+
+use const_oid::AssociatedOid;
+use const_oid::db::rfc4519::COMMON_NAME;
+use const_oid::db::rfc5280::{ANY_POLICY, ID_AD_CA_ISSUERS};
+use der::{Decode, Encode};
+use x509_cert::certificate::{TbsCertificate, Version};
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
+use x509_cert::ext::pkix::{
+    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies, CrlDistributionPoints,
+    ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
+};
+
+use super::issuance::Draft;
+use super::profile::{Profile, key_usage};
+use super::signed::timestamp;
+use crate::identity::{HostName, Subject};
+
+/// What a lint found: a fault of this software, never of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LintError {
+    /// Not readable, or not the one DER encoding of what it says.
+    #[error("the certificate is not canonical DER")]
+    Encoding,
+    /// Not version 3, or with unique identifiers.
+    #[error("the version is not 3")]
+    Version,
+    /// Not positive, or not the 16 octets decided.
+    #[error("the serial number is not positive, of 16 octets")]
+    Serial,
+    /// The signature algorithm is not the issuer's.
+    #[error("the signature algorithm is not the issuer's")]
+    SignatureAlgorithm,
+    /// The issuer's name is not the issuer's.
+    #[error("the issuer's name differs")]
+    Issuer,
+    /// The subject's name differs, is empty, or has an attribute too long for X.509.
+    #[error("the subject's name differs, or is too long")]
+    Subject,
+    /// Dates that differ from those decided, run backwards, or span more than the profile allows.
+    #[error("the validity differs, is empty, or is longer than the profile allows")]
+    Validity,
+    /// The public key differs.
+    #[error("the public key differs")]
+    Key,
+    /// Other extensions, another order or other criticalities than the profile's.
+    #[error("the extensions are not exactly those of the profile")]
+    Extensions,
+    /// basicConstraints.
+    #[error("the basic constraints are not those of the profile")]
+    BasicConstraints,
+    /// keyUsage.
+    #[error("the key usage is not that of the profile")]
+    KeyUsage,
+    /// extendedKeyUsage.
+    #[error("the extended key usage is not that of the profile")]
+    ExtendedKeyUsage,
+    /// Not exactly one SPIFFE URI of this trust domain, kind and subject, or other names than decided.
+    #[error("the alternative names are not those of the profile")]
+    AlternativeNames,
+    /// subjectKeyIdentifier.
+    #[error("the subject key identifier is not that of the key")]
+    SubjectKeyIdentifier,
+    /// authorityKeyIdentifier.
+    #[error("the authority key identifier is not that of the issuer's key")]
+    AuthorityKeyIdentifier,
+    /// cRLDistributionPoints.
+    #[error("the CRL distribution point is not the one decided")]
+    DistributionPoint,
+    /// authorityInfoAccess.
+    #[error("the issuer's location is not the one decided")]
+    IssuerLocation,
+    /// certificatePolicies.
+    #[error("the policies are not those of the profile")]
+    Policies,
+}
+
+/// Whether `ok`, or else `error`.
+fn require(ok: bool, error: LintError) -> Result<(), LintError> {
+    if ok { Ok(()) } else { Err(error) }
+}
+
+/// Reads `tbs` back and holds it to `draft`.
+pub(super) fn check(tbs: &[u8], draft: &Draft<'_>) -> Result<(), LintError> {
+    let read = TbsCertificate::from_der(tbs).map_err(|_| LintError::Encoding)?;
+    require(read.to_der().is_ok_and(|again| again == tbs), LintError::Encoding)?;
+    check_fields(&read, draft)?;
+    check_names(&read)?;
+    check_extension_list(&read, draft.profile)?;
+    check_usage(&read, draft.profile)?;
+    check_alternative_names(&read, draft)?;
+    check_key_identifiers(&read, draft)?;
+    check_locations(&read, draft)
+}
+
+fn check_fields(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(), LintError> {
+    let unique_ids = read.issuer_unique_id().is_some() || read.subject_unique_id().is_some();
+    require(read.version() == Version::V3 && !unique_ids, LintError::Version)?;
+    let serial = read.serial_number().as_bytes();
+    require(serial.len() == 16 && serial[0] < 0x80 && serial == draft.serial.as_bytes(), LintError::Serial)?;
+    let same = |encoded: der::Result<Vec<u8>>, decided: &[u8]| encoded.is_ok_and(|encoded| encoded == decided);
+    require(same(read.signature().to_der(), draft.algorithm.identifier()), LintError::SignatureAlgorithm)?;
+    require(same(read.issuer().to_der(), draft.issuer), LintError::Issuer)?;
+    require(same(read.subject().to_der(), draft.subject), LintError::Subject)?;
+    require(same(read.subject_public_key_info().to_der(), draft.key.spki_der()), LintError::Key)?;
+
+    let (not_before, not_after) = (timestamp(read.validity().not_before), timestamp(read.validity().not_after));
+    let decided = not_before == draft.not_before && not_after == draft.not_after;
+    let span = not_after.since(not_before);
+    require(decided && !span.is_zero() && span <= draft.profile.longest_validity(), LintError::Validity)
+}
+
+/// Every attribute of the subject has 1 to 64 characters.
+fn check_names(read: &TbsCertificate) -> Result<(), LintError> {
+    require(!read.subject().is_empty(), LintError::Subject)?;
+    let fits = |value: &x509_cert::attr::AttributeTypeAndValue| (1..=64).contains(&value.value.value().len());
+    require(read.subject().iter().all(fits), LintError::Subject)
+}
+
+fn check_extension_list(read: &TbsCertificate, profile: Profile) -> Result<(), LintError> {
+    let found = read.extensions().ok_or(LintError::Extensions)?.iter().map(|found| (found.extn_id, found.critical));
+    require(found.eq(profile.extensions().iter().copied()), LintError::Extensions)
+}
+
+/// An extension's value; `error` where it does not decode, `None` where the profile has none.
+fn value<'a, T: Decode<'a, Error = der::Error> + AssociatedOid>(
+    read: &'a TbsCertificate,
+    error: LintError,
+) -> Result<Option<T>, LintError> {
+    Ok(read.get_extension::<T>().map_err(|_| error)?.map(|(_, value)| value))
+}
+
+fn check_usage(read: &TbsCertificate, profile: Profile) -> Result<(), LintError> {
+    let constraints = value::<BasicConstraints>(read, LintError::BasicConstraints)?;
+    let constraints = constraints.map(|found| (found.ca, found.path_len_constraint));
+    let expected = profile.is_authority().then_some((true, profile.path_length()));
+    require(constraints == expected, LintError::BasicConstraints)?;
+
+    let usage = value::<KeyUsage>(read, LintError::KeyUsage)?.ok_or(LintError::KeyUsage)?;
+    let wanted = [
+        (KeyUsages::DigitalSignature, key_usage::DIGITAL_SIGNATURE),
+        (KeyUsages::KeyCertSign, key_usage::KEY_CERT_SIGN),
+        (KeyUsages::CRLSign, key_usage::CRL_SIGN),
+    ];
+    let wanted = wanted.into_iter().filter(|(_, bit)| profile.key_usage() & bit != 0);
+    let wanted = wanted.fold(KeyUsage(Default::default()), |all, (usage, _)| KeyUsage(all.0 | usage));
+    require(usage == wanted, LintError::KeyUsage)?;
+
+    let purposes = value::<ExtendedKeyUsage>(read, LintError::ExtendedKeyUsage)?.map(|purposes| purposes.0);
+    require(purposes == profile.extended_key_usage().map(|purpose| vec![purpose]), LintError::ExtendedKeyUsage)?;
+
+    let policies = value::<CertificatePolicies>(read, LintError::Policies)?.map(|policies| policies.0);
+    require(
+        policies.is_none_or(|policies| {
+            matches!(&policies[..], [policy] if policy.policy_identifier == ANY_POLICY && policy.policy_qualifiers.is_none())
+        }),
+        LintError::Policies,
+    )
+}
+
+fn check_alternative_names(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(), LintError> {
+    let names = value::<SubjectAltName>(read, LintError::AlternativeNames)?;
+    let Profile::Leaf(kind) = draft.profile else {
+        return require(names.is_none() && draft.names.is_none(), LintError::AlternativeNames);
+    };
+    let names = names.ok_or(LintError::AlternativeNames)?.0;
+    let (_, hosts) = draft.names.ok_or(LintError::AlternativeNames)?;
+
+    let Some((GeneralName::UniformResourceIdentifier(uri), rest)) = names.split_last() else {
+        return Err(LintError::AlternativeNames);
+    };
+    let subject =
+        Subject::from_spiffe_uri(uri.as_str(), draft.trust_domain).map_err(|_| LintError::AlternativeNames)?;
+    let common_name = read.subject().iter().find(|attribute| attribute.oid == COMMON_NAME);
+    let named_alike = common_name.is_some_and(|name| name.value.value() == subject.id.as_str().as_bytes());
+    require(subject.kind == kind && named_alike, LintError::AlternativeNames)?;
+
+    // A server has hosts, and nobody else has.
+    let is_server = kind == crate::identity::Kind::Server;
+    let hosts_match = rest.len() == hosts.len() && rest.iter().zip(hosts).all(|(name, host)| is_host(name, host));
+    require(hosts_match && is_server != hosts.is_empty(), LintError::AlternativeNames)
+}
+
+fn is_host(name: &GeneralName, host: &HostName) -> bool {
+    match (name, host) {
+        (GeneralName::DnsName(name), HostName::Dns(host)) => name.as_str() == host,
+        (GeneralName::IpAddress(octets), HostName::Ip(std::net::IpAddr::V4(address))) => {
+            octets.as_bytes() == address.octets()
+        }
+        (GeneralName::IpAddress(octets), HostName::Ip(std::net::IpAddr::V6(address))) => {
+            octets.as_bytes() == address.octets()
+        }
+        _ => false,
+    }
+}
+
+fn check_key_identifiers(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(), LintError> {
+    let ski = value::<SubjectKeyIdentifier>(read, LintError::SubjectKeyIdentifier)?;
+    require(ski.is_some_and(|ski| ski.0.as_bytes() == draft.key.key_identifier()), LintError::SubjectKeyIdentifier)?;
+    // Only a root goes without; the list of extensions has been checked.
+    let aki = value::<AuthorityKeyIdentifier>(read, LintError::AuthorityKeyIdentifier)?;
+    require(
+        aki.is_none_or(|aki| {
+            let key_only = aki.authority_cert_issuer.is_none() && aki.authority_cert_serial_number.is_none();
+            key_only && aki.key_identifier.is_some_and(|id| id.as_bytes() == draft.issuer_key)
+        }),
+        LintError::AuthorityKeyIdentifier,
+    )
+}
+
+fn check_locations(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(), LintError> {
+    let is_url = |name: &GeneralName, url: Option<&str>| matches!(name, GeneralName::UniformResourceIdentifier(uri) if Some(uri.as_str()) == url);
+    let points = value::<CrlDistributionPoints>(read, LintError::DistributionPoint)?;
+    require(
+        points.is_none_or(|points| match &points.0[..] {
+            [point] if point.reasons.is_none() && point.crl_issuer.is_none() => match &point.distribution_point {
+                Some(DistributionPointName::FullName(names)) => {
+                    matches!(&names[..], [name] if is_url(name, draft.crl_url))
+                }
+                _ => false,
+            },
+            _ => false,
+        }),
+        LintError::DistributionPoint,
+    )?;
+    let access = value::<AuthorityInfoAccessSyntax>(read, LintError::IssuerLocation)?;
+    require(
+        access.is_none_or(|access| match &access.0[..] {
+            [issuer] => issuer.access_method == ID_AD_CA_ISSUERS && is_url(&issuer.access_location, draft.issuer_url),
+            _ => false,
+        }),
+        LintError::IssuerLocation,
+    )
+}

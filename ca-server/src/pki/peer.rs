@@ -1,0 +1,107 @@
+//! What the server needs of a peer's certificate, read quickly.
+
+use const_oid::db::rfc5280::{ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_SUBJECT_ALT_NAME};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectAltName, name::GeneralName};
+
+use super::key::{KeyError, PublicKey};
+use super::signed::{Signed, TbsCertificate};
+use crate::identity::{
+    CertificateHash, IssuerId, KeyFingerprint, SerialNumber, SpiffeError, Subject, Timestamp, TrustDomain,
+};
+
+/// Why a peer's certificate is none of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// Not the DER of an X.509 v3 certificate.
+    #[error("not the DER of an X.509 certificate")]
+    Malformed,
+    /// Its serial number is not one of this CA's 16 octets.
+    #[error("the serial number does not have 16 octets")]
+    Serial,
+    /// Its key is of no kind that is taken.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// It has no URI among its alternative names, or several.
+    #[error("the certificate does not carry exactly one URI")]
+    Uri,
+    /// Its URI is no identity of this trust domain.
+    #[error("the certificate's URI is {0}")]
+    Spiffe(#[from] SpiffeError),
+    /// It has no authorityKeyIdentifier of 20 octets.
+    #[error("the certificate does not name its issuer's key")]
+    AuthorityKey,
+}
+
+/// A leaf certificate, as a peer presents it.
+///
+/// Not checked here: its signature and chain (the TLS handshake does that), its dates, and whether the store knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// Who it is for, from its SPIFFE ID.
+    pub subject: Subject,
+    /// The issuer that its authorityKeyIdentifier names.
+    pub issuer: IssuerId,
+    /// Since when it is valid.
+    pub not_before: Timestamp,
+    /// Its last valid second.
+    pub not_after: Timestamp,
+    /// Its key.
+    pub key: PublicKey,
+    /// SHA-256 of the whole: what the store is asked for.
+    pub hash: CertificateHash,
+}
+
+impl PeerCertificate {
+    /// Reads a leaf of this trust domain.
+    pub fn parse(der: &[u8], trust_domain: &TrustDomain) -> Result<Self, PeerError> {
+        let malformed = |_| PeerError::Malformed;
+        let signed = Signed::read(der).map_err(malformed)?;
+        let tbs = TbsCertificate::read(signed.content).map_err(malformed)?;
+        let serial = tbs.serial.try_into().map_err(|_| PeerError::Serial)?;
+
+        let names =
+            tbs.extension::<SubjectAltName>(ID_CE_SUBJECT_ALT_NAME).map_err(malformed)?.ok_or(PeerError::Uri)?;
+        let mut uris = names.0.iter().filter_map(|name| match name {
+            GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()),
+            _ => None,
+        });
+        let (Some(uri), None) = (uris.next(), uris.next()) else {
+            return Err(PeerError::Uri);
+        };
+        Ok(Self {
+            serial: SerialNumber::from_bytes(serial),
+            subject: Subject::from_spiffe_uri(uri, trust_domain)?,
+            issuer: issuer_of(&tbs)?,
+            not_before: tbs.not_before,
+            not_after: tbs.not_after,
+            key: PublicKey::from_spki_der(tbs.spki)?,
+            hash: CertificateHash::of(der),
+        })
+    }
+
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub fn key_fingerprint(&self) -> KeyFingerprint {
+        self.key.fingerprint()
+    }
+
+    /// Whether `now` lies between its dates, both included.
+    pub fn is_valid_at(&self, now: Timestamp) -> bool {
+        (self.not_before..=self.not_after).contains(&now.floor_secs())
+    }
+}
+
+/// An issuer's ID is the beginning of the key identifier that this CA gives it.
+fn issuer_of(tbs: &TbsCertificate<'_>) -> Result<IssuerId, PeerError> {
+    let aki = tbs
+        .extension::<AuthorityKeyIdentifier>(ID_CE_AUTHORITY_KEY_IDENTIFIER)
+        .map_err(|_| PeerError::Malformed)?
+        .and_then(|aki| aki.key_identifier)
+        .ok_or(PeerError::AuthorityKey)?;
+    let identifier: &[u8; 20] = aki.as_bytes().try_into().map_err(|_| PeerError::AuthorityKey)?;
+    let mut fingerprint = [0; 32];
+    fingerprint[..20].copy_from_slice(identifier);
+    Ok(IssuerId::of(&KeyFingerprint::from_bytes(fingerprint)))
+}
