@@ -16,5 +16,6 @@ pub mod process;
 pub mod python;
 pub mod require;
 pub mod server;
+pub mod stranger;
 pub mod tls;
 pub mod wait;
