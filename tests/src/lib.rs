@@ -7,6 +7,7 @@
 pub mod binaries;
 pub mod device;
 pub mod gateway;
+pub mod holder;
 pub mod http;
 pub mod openssl;
 pub mod operator;

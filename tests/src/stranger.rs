@@ -17,6 +17,7 @@ use fleetca_proto::{
 };
 use prost::Message;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -49,9 +50,9 @@ impl SubjectKey {
         request.der().to_vec()
     }
 
-    /// The private key as PKCS#8 in PEM.
-    pub fn pem(&self) -> String {
-        self.0.serialize_pem()
+    /// The private key.
+    pub fn to_der(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.0.serialize_der()).into()
     }
 
     /// A signature, ASN.1 DER.

@@ -13,6 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject
 use crate::{
     gateway::Presented,
     http::{Response, parse},
+    pem::read_certificates,
     wait::SOON,
 };
 
@@ -46,25 +47,28 @@ pub fn server_chain(port: u16, root: &Path) -> Vec<CertificateDer<'static>> {
 }
 
 fn connect(port: u16, root: &Path, device: Option<&Presented>) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let credential = device.map(|device| {
+        let key = PrivateKeyDer::from_pem_file(&device.key).expect("the device's key is PEM");
+        (read_certificates(&device.chain), key)
+    });
     let name = ServerName::try_from("localhost").expect("localhost is a name");
-    let connection = ClientConnection::new(Arc::new(config(root, device)), name).map_err(io::Error::other)?;
+    let config = Arc::new(config(root, credential));
+    let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
     let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     socket.set_read_timeout(Some(SOON))?;
     Ok(StreamOwned::new(connection, socket))
 }
 
-fn config(root: &Path, device: Option<&Presented>) -> ClientConfig {
+/// A client that trusts the CA in the PEM file `root`, and presents a chain where one is given.
+pub fn config(root: &Path, credential: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(root).expect("the root is PEM")).expect("the root is a CA");
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring speaks TLS 1.2 and 1.3")
         .with_root_certificates(roots);
-    let Some(device) = device else { return builder.with_no_client_auth() };
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(&device.chain).expect("the device's chain can be read").collect();
-    let key = PrivateKeyDer::from_pem_file(&device.key).expect("the device's key is PEM");
-    builder
-        .with_client_auth_cert(chain.expect("the device's chain is PEM"), key)
-        .expect("the device's key fits its certificate")
+    match credential {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).expect("the key fits its certificate"),
+    }
 }
