@@ -10,6 +10,7 @@
 //!
 //! What is written here (`encode`) is read back by another implementation (x509-cert) in the lints and in the tests.
 
+mod crl;
 mod csr;
 mod encode;
 mod extensions;
@@ -25,6 +26,7 @@ mod profile;
 mod signature;
 mod signed;
 
+pub use crl::{CrlEntry, CrlError, CrlTemplate, ParsedCrl, PreparedCrl, SuccessorError, check_successor};
 pub use csr::{Csr, CsrError, LONGEST_CSR};
 pub use issuance::{CaRequest, Certificate, Holder, IssuanceError, Issuer, LeafRequest, Prepared, prepare_root};
 pub use issuer::{IssuerCertificate, IssuerError};

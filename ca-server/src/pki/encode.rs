@@ -15,8 +15,6 @@ const BIT_STRING: u8 = 0x03;
 /// OCTET STRING.
 pub(super) const OCTET_STRING: u8 = 0x04;
 const OBJECT_IDENTIFIER: u8 = 0x06;
-/// ENUMERATED.
-pub(super) const ENUMERATED: u8 = 0x0a;
 /// UTF8String.
 pub(super) const UTF8_STRING: u8 = 0x0c;
 const UTC_TIME: u8 = 0x17;

@@ -1,0 +1,339 @@
+//! CRLs (RFC 5280, section 5): written here, signed elsewhere.
+//!
+//! A CRL's octets are a pure function of its [`CrlTemplate`] and its entries, so that every node and every restart
+//! makes the same ones. Nothing in the entries can stop a CRL from being made.
+
+mod parsed;
+
+use std::fmt;
+
+use const_oid::db::rfc5280::{ID_CE_CRL_NUMBER, ID_CE_ISSUING_DISTRIBUTION_POINT};
+
+use super::encode::{Der, INTEGER, SEQUENCE, context_constructed, header_length, time_length, unsigned_length};
+use super::extensions::{authority_key_identifier, distribution_point_name, extension};
+use super::issuer::IssuerCertificate;
+use super::signature::SignatureAlgorithm;
+use super::signed;
+use crate::identity::{RevocationReason, SerialNumber, Timestamp};
+
+pub use parsed::{CrlError, ParsedCrl, SuccessorError, check_successor};
+
+/// One revoked certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrlEntry {
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// Since when; whole seconds count.
+    pub revoked_at: Timestamp,
+    /// Why. `Unspecified` is said by saying nothing (section 5.3.1).
+    pub reason: RevocationReason,
+}
+
+/// What is in a CRL besides its entries.
+#[derive(Clone, Copy, Debug)]
+pub struct CrlTemplate<'a> {
+    /// Whose: its subject name, and its subjectKeyIdentifier as authorityKeyIdentifier.
+    pub issuer: &'a IssuerCertificate,
+    /// CRLNumber.
+    pub number: u64,
+    /// When it was made; whole seconds count.
+    pub this_update: Timestamp,
+    /// Until when the next one comes; whole seconds count.
+    pub next_update: Timestamp,
+    /// The URL in the critical issuingDistributionPoint of a partial CRL, as the certificates in question name it. A
+    /// complete CRL has none: many verifiers can't do anything with it.
+    pub distribution_point: Option<&'a str>,
+}
+
+impl CrlTemplate<'_> {
+    /// Builds the CRL, version 2. The entries come in the order of their serials; one with the serial of the one before
+    /// it is left out. They are gone through twice, and the octets are written once.
+    pub fn prepare<I>(&self, entries: I) -> PreparedCrl
+    where
+        I: IntoIterator<Item = CrlEntry>,
+        I::IntoIter: Clone,
+    {
+        let entries = Distinct { entries: entries.into_iter(), last: None };
+        let algorithm = SignatureAlgorithm::usual(self.issuer.public_key().kind());
+        let (head, tail) = (self.encode_head(algorithm), self.encode_extensions());
+        let list: usize = entries.clone().map(|entry| entry.encoded_length()).sum();
+        let revoked = if list == 0 { 0 } else { header_length(list) + list };
+        let length = head.len() + revoked + tail.len();
+
+        let mut tbs = Der::with_capacity(header_length(length) + length);
+        tbs.header(SEQUENCE, length);
+        tbs.raw(&head);
+        // An empty list must not be there at all (section 5.1.2.6).
+        if list > 0 {
+            tbs.header(SEQUENCE, list);
+            entries.for_each(|entry| entry.encode(&mut tbs));
+        }
+        tbs.raw(&tail);
+        PreparedCrl { tbs: tbs.into_bytes(), algorithm, number: self.number }
+    }
+
+    /// Everything before the entries.
+    fn encode_head(&self, algorithm: SignatureAlgorithm) -> Vec<u8> {
+        let mut head = Der::with_capacity(256);
+        head.primitive(INTEGER, &[1]);
+        head.raw(algorithm.identifier());
+        head.raw(self.issuer.subject_der());
+        head.time(self.this_update);
+        head.time(self.next_update);
+        head.into_bytes()
+    }
+
+    /// Everything behind the entries.
+    fn encode_extensions(&self) -> Vec<u8> {
+        Der::build(context_constructed(0), |tagged| {
+            tagged.nest(SEQUENCE, |list| {
+                authority_key_identifier(list, &self.issuer.key_identifier());
+                extension(list, &ID_CE_CRL_NUMBER, false, |value| value.unsigned(&self.number.to_be_bytes()));
+                if let Some(url) = self.distribution_point {
+                    extension(list, &ID_CE_ISSUING_DISTRIBUTION_POINT, true, |value| {
+                        value.nest(SEQUENCE, |point| distribution_point_name(point, url));
+                    });
+                }
+            });
+        })
+    }
+}
+
+/// A CRL built, not signed yet. It can be used once.
+pub struct PreparedCrl {
+    tbs: Vec<u8>,
+    algorithm: SignatureAlgorithm,
+    number: u64,
+}
+
+impl PreparedCrl {
+    /// What is to be signed.
+    pub fn tbs(&self) -> &[u8] {
+        &self.tbs
+    }
+
+    /// Puts the signature in and gives the CRL (DER). That it verifies is not checked here.
+    pub fn assemble(self, signature: &[u8]) -> Vec<u8> {
+        signed::assemble(&self.tbs, self.algorithm, signature)
+    }
+}
+
+impl fmt::Debug for PreparedCrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PreparedCrl({}, {} octets)", self.number, self.tbs.len())
+    }
+}
+
+/// crlEntryExtensions with a reasonCode, but for the last octet, which is the reason.
+const REASON_PREFIX: [u8; 13] = [0x30, 12, 0x30, 10, 6, 3, 0x55, 0x1d, 0x15, 4, 3, 0x0a, 1];
+
+impl CrlEntry {
+    fn content_length(&self) -> usize {
+        let reason = match self.reason {
+            RevocationReason::Unspecified => 0,
+            _ => REASON_PREFIX.len() + 1,
+        };
+        unsigned_length(self.serial.as_bytes()) + time_length(self.revoked_at) + reason
+    }
+
+    fn encoded_length(&self) -> usize {
+        let content = self.content_length();
+        header_length(content) + content
+    }
+
+    fn encode(&self, der: &mut Der) {
+        der.header(SEQUENCE, self.content_length());
+        der.unsigned(self.serial.as_bytes());
+        der.time(self.revoked_at);
+        if self.reason != RevocationReason::Unspecified {
+            der.raw(&REASON_PREFIX);
+            der.raw(&[self.reason.number()]);
+        }
+    }
+}
+
+/// Leaves out an entry whose serial is that of the one before.
+#[derive(Clone)]
+struct Distinct<I> {
+    entries: I,
+    last: Option<SerialNumber>,
+}
+
+impl<I: Iterator<Item = CrlEntry>> Iterator for Distinct<I> {
+    type Item = CrlEntry;
+
+    fn next(&mut self) -> Option<CrlEntry> {
+        let last = self.last;
+        let next = self.entries.find(|entry| Some(entry.serial) != last)?;
+        self.last = Some(next.serial);
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use const_oid::db::rfc5280::ID_CE_AUTHORITY_KEY_IDENTIFIER;
+    use der::{Decode, Encode};
+    use proptest::prelude::*;
+    use x509_cert::crl::CertificateList;
+    use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason, IssuingDistributionPoint};
+
+    use super::super::fixture::{NOW, TestCa};
+    use super::super::{CaRole, CrlScope, Holder, LeafRequest};
+    use super::*;
+
+    fn entry(number: u128) -> CrlEntry {
+        CrlEntry {
+            serial: SerialNumber::from_bytes(number.to_be_bytes()),
+            revoked_at: NOW,
+            reason: RevocationReason::KeyCompromise,
+        }
+    }
+
+    fn template(ca: &TestCa) -> CrlTemplate<'_> {
+        CrlTemplate {
+            issuer: ca.issuer.certificate(),
+            number: 7,
+            this_update: NOW,
+            next_update: NOW + Duration::from_secs(7 * 86_400),
+            distribution_point: None,
+        }
+    }
+
+    fn signed(ca: &TestCa, template: &CrlTemplate<'_>, entries: &[CrlEntry]) -> Vec<u8> {
+        let prepared = template.prepare(entries.iter().copied());
+        let signature = ca.key.sign(prepared.tbs());
+        prepared.assemble(&signature)
+    }
+
+    // x509-cert 0.3.0 gives IssuingDistributionPoint another extension's OID, so it is asked for by number.
+    fn extension<'a, T: Decode<'a, Error = der::Error>>(
+        crl: &'a CertificateList,
+        oid: const_oid::ObjectIdentifier,
+    ) -> Option<(bool, T)> {
+        let found = crl.tbs_cert_list.crl_extensions.as_ref()?.iter().find(|extension| extension.extn_id == oid)?;
+        Some((found.critical, T::from_der(found.extn_value.as_bytes()).unwrap()))
+    }
+
+    #[test]
+    fn an_empty_crl_has_no_list_at_all() {
+        let ca = TestCa::root(CaRole::DeviceRoot);
+        let crl: CertificateList = CertificateList::from_der(&signed(&ca, &template(&ca), &[])).unwrap();
+        assert_eq!(crl.tbs_cert_list.revoked_certificates, None);
+        assert_eq!(crl.tbs_cert_list.crl_extensions.as_ref().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_authority_key_identifier_is_the_issuers_own_subject_key_identifier() {
+        let (_, ca) = TestCa::hierarchy(CaRole::DeviceIssuing);
+        let crl: CertificateList = CertificateList::from_der(&signed(&ca, &template(&ca), &[entry(1)])).unwrap();
+        let (critical, aki) = extension::<AuthorityKeyIdentifier>(&crl, ID_CE_AUTHORITY_KEY_IDENTIFIER).unwrap();
+        assert_eq!(aki.key_identifier.unwrap().as_bytes(), ca.key.public.key_identifier());
+        assert!(!critical);
+    }
+
+    #[test]
+    fn a_device_list_has_the_leafs_distribution_point_byte_for_byte() {
+        let (_, ca) = TestCa::hierarchy(CaRole::DeviceIssuing);
+        let scope = CrlScope::Device("aAbBcCdDeEfFgG0-");
+        let url = ca.issuer.locations().crl(&ca.issuer.id(), scope).unwrap();
+        let template = CrlTemplate { distribution_point: Some(&url), ..template(&ca) };
+        let crl = signed(&ca, &template, &[entry(1)]);
+        let list: CertificateList = CertificateList::from_der(&crl).unwrap();
+        let (critical, point) = extension::<IssuingDistributionPoint>(&list, ID_CE_ISSUING_DISTRIBUTION_POINT).unwrap();
+        assert!(critical && !point.only_contains_user_certs && !point.indirect_crl);
+
+        let (id, fleet) = ("pump-7".parse().unwrap(), "pumps".parse().unwrap());
+        let leaf = ca.issue(&LeafRequest {
+            holder: Holder::Device { id: &id, fleet: &fleet },
+            key: &ca.key.public,
+            serial: SerialNumber::new(NOW, [1; 10]),
+            not_before: NOW,
+            not_after: NOW + Duration::from_secs(3600),
+            crl: scope,
+        });
+        let name = point.distribution_point.unwrap().to_der().unwrap();
+        assert!(name.windows(url.len()).any(|window| window == url.as_bytes()));
+        for der in [&leaf.der, &crl] {
+            assert!(der.windows(name.len()).any(|window| window == name));
+        }
+    }
+
+    #[test]
+    fn a_serial_given_twice_is_listed_once() {
+        let ca = TestCa::root(CaRole::DeviceRoot);
+        let entries = [entry(1), entry(1), entry(2), entry(2), entry(2), entry(3)];
+        let crl: CertificateList = CertificateList::from_der(&signed(&ca, &template(&ca), &entries)).unwrap();
+        assert_eq!(crl.tbs_cert_list.revoked_certificates.unwrap().len(), 3);
+    }
+
+    #[test]
+    fn serials_that_were_never_issued_do_not_stop_a_crl() {
+        let ca = TestCa::root(CaRole::DeviceRoot);
+        let entries = [entry(0), entry(0x7f), entry(0x80), entry(u128::MAX >> 1), entry(u128::MAX)];
+        let crl: CertificateList = CertificateList::from_der(&signed(&ca, &template(&ca), &entries)).unwrap();
+        let list = crl.tbs_cert_list.revoked_certificates.unwrap();
+        let lengths: Vec<usize> = list.iter().map(|entry| entry.serial_number.as_bytes().len()).collect();
+        assert_eq!(lengths, [1, 1, 2, 16, 17]);
+    }
+
+    fn any_entry() -> impl Strategy<Value = CrlEntry> {
+        let reason = proptest::sample::select(&RevocationReason::ALL[..]);
+        (1u128..u128::MAX / 2, 0i64..7_000_000_000, reason).prop_map(|(serial, at, reason)| CrlEntry {
+            serial: SerialNumber::from_bytes(serial.to_be_bytes()),
+            revoked_at: Timestamp::from_secs(at),
+            reason,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn another_parser_reads_what_was_written_and_would_write_the_same(
+            entries in proptest::collection::btree_map(any::<u128>(), any_entry(), 0..40),
+            number: u64,
+            this_update in 0i64..7_000_000_000,
+            partial: bool,
+        ) {
+            let ca = TestCa::root(CaRole::DeviceRoot);
+            let mut entries: Vec<CrlEntry> = entries.into_values().collect();
+            entries.sort_by_key(|entry| entry.serial);
+            entries.dedup_by_key(|entry| entry.serial);
+            let template = CrlTemplate {
+                number,
+                this_update: Timestamp::from_secs(this_update),
+                next_update: Timestamp::from_secs(this_update + 1),
+                distribution_point: partial.then_some("http://ca.example/one.crl"),
+                ..template(&ca)
+            };
+            let der = signed(&ca, &template, &entries);
+            let crl: CertificateList = CertificateList::from_der(&der).unwrap();
+            prop_assert_eq!(crl.to_der().unwrap(), der.clone());
+
+            prop_assert_eq!(crl.tbs_cert_list.version, x509_cert::certificate::Version::V2);
+            prop_assert_eq!(crl.tbs_cert_list.issuer.to_der().unwrap(), template.issuer.subject_der());
+            let read_number = extension::<CrlNumber>(&crl, ID_CE_CRL_NUMBER).unwrap().1;
+            prop_assert_eq!(read_number.0, der::asn1::Uint::new(&number.to_be_bytes()).unwrap());
+            prop_assert_eq!(extension::<IssuingDistributionPoint>(&crl, ID_CE_ISSUING_DISTRIBUTION_POINT).map(|(critical, _)| critical), partial.then_some(true));
+
+            let list = crl.tbs_cert_list.revoked_certificates.unwrap_or_default();
+            prop_assert_eq!(list.len(), entries.len());
+            for (read, written) in list.iter().zip(&entries) {
+                let serial = written.serial.as_bytes();
+                let skip = serial.iter().position(|octet| *octet != 0).unwrap();
+                let read_serial = read.serial_number.as_bytes();
+                prop_assert_eq!(read_serial.strip_prefix(&[0]).unwrap_or(read_serial), &serial[skip..]);
+                prop_assert_eq!(read.revocation_date.to_unix_duration().as_secs() as i64, written.revoked_at.secs());
+                let reason = read.crl_entry_extensions.as_ref().map(|extensions| {
+                    CrlReason::from_der(extensions[0].extn_value.as_bytes()).unwrap() as u8
+                });
+                let expected = (written.reason != RevocationReason::Unspecified).then_some(written.reason.number());
+                prop_assert_eq!(reason, expected);
+            }
+            let parsed = ParsedCrl::parse(&der).unwrap();
+            prop_assert_eq!(parsed.verify(template.issuer), Ok(()));
+            prop_assert_eq!(parsed.entries(), &entries[..]);
+        }
+    }
+}
