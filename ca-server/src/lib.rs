@@ -6,4 +6,5 @@ pub mod audit;
 pub mod identity;
 pub mod inventory;
 pub mod pki;
+pub mod signer;
 pub mod store;

@@ -1,0 +1,84 @@
+//! Who signs: the private keys of the CAs, behind one trait, so that a hardware token can take the place of a file.
+
+mod file;
+mod passphrase;
+mod software;
+
+use std::{fmt, io, path::PathBuf};
+
+use crate::pki::PublicKey;
+
+pub use passphrase::Passphrase;
+pub use software::SoftwareSigner;
+
+/// Holds a private key and signs with it.
+pub trait Signer: Send + Sync + fmt::Debug {
+    /// The public half.
+    fn public_key(&self) -> &PublicKey;
+
+    /// Signs `message` whole, with the usual algorithm of its kind of key: ECDSA with SHA-256 in ASN.1 form on P-256.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError>;
+}
+
+/// Why a key is not to be had, or does not sign. Never holds key material.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignerError {
+    /// A file cannot be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What came of it.
+        source: io::Error,
+    },
+    /// There is a key already: nothing is ever written over one.
+    #[error("{path} exists already; a key is never overwritten")]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Others may read the key.
+    #[error("{path} can be read by others (mode {mode:04o}); make it yours alone: chmod 600 {path}")]
+    Permissions {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Not a PEM file with one PKCS#8 key.
+    #[error("{path} does not hold one PKCS#8 private key in PEM; convert others with openssl pkcs8 -topk8")]
+    Format {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A key of another kind than ECDSA on P-256.
+    #[error("{path} does not hold an ECDSA key on P-256 with its public half")]
+    Kind {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The key is encrypted, and no passphrase was given.
+    #[error("{path} is encrypted, and no passphrase was given")]
+    PassphraseNeeded {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The key does not decrypt.
+    #[error("{path} does not decrypt: the passphrase is wrong, or the file is damaged")]
+    WrongPassphrase {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A passphrase file without a passphrase.
+    #[error("{path} holds no passphrase")]
+    EmptyPassphrase {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The system's random source failed, or the key did.
+    #[error("signing or making a key failed")]
+    Failed,
+}
