@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::Timestamp;
+use crate::{identity::Timestamp, pki::KeyKind};
 
 /// How a device proves itself when it enrolls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,20 +37,6 @@ impl std::str::FromStr for Method {
     fn from_str(text: &str) -> Result<Self, PolicyError> {
         if text == Method::Token.as_str() { Ok(Method::Token) } else { Err(PolicyError::Method) }
     }
-}
-
-/// A kind of key that a certificate may carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeyType {
-    /// ECDSA on P-256.
-    P256,
-    /// ECDSA on P-384.
-    P384,
-    /// Ed25519.
-    Ed25519,
-    /// RSA, 2048 to 4096 bits.
-    Rsa,
 }
 
 /// What happens when two holders of one identity appear.
@@ -88,7 +74,7 @@ pub enum PolicyError {
     Validity,
     /// No key type at all.
     #[error("a fleet accepts at least one key type")]
-    NoKeyType,
+    NoKeyKind,
 }
 
 /// The shortest and the longest validity that a policy may grant.
@@ -103,7 +89,7 @@ pub struct Policy {
     /// Validity of a certificate, counted from its issuance, in seconds.
     pub validity_secs: u64,
     /// Keys accepted.
-    pub key_types: Vec<KeyType>,
+    pub key_types: Vec<KeyKind>,
     /// What a fork does.
     pub on_fork: OnFork,
     /// Where the CRL distribution point leads.
@@ -115,7 +101,7 @@ impl Default for Policy {
         Self {
             attest: vec![Method::Token],
             validity_secs: 24 * 3600,
-            key_types: vec![KeyType::P256, KeyType::P384, KeyType::Ed25519],
+            key_types: vec![KeyKind::P256, KeyKind::P384, KeyKind::Ed25519],
             on_fork: OnFork::Hold,
             crl_scope: CrlScope::Full,
         }
@@ -132,7 +118,7 @@ impl Policy {
             return Err(PolicyError::Validity);
         }
         if self.key_types.is_empty() {
-            return Err(PolicyError::NoKeyType);
+            return Err(PolicyError::NoKeyKind);
         }
         Ok(())
     }
@@ -163,7 +149,7 @@ mod tests {
         };
         assert_eq!(with(|_| ()), Ok(()));
         assert_eq!(with(|policy| policy.attest.clear()), Err(PolicyError::NoMethod));
-        assert_eq!(with(|policy| policy.key_types.clear()), Err(PolicyError::NoKeyType));
+        assert_eq!(with(|policy| policy.key_types.clear()), Err(PolicyError::NoKeyKind));
         for secs in [0, 299, 7 * 24 * 3600 + 1, u64::MAX] {
             let policy = Policy { validity_secs: secs, ..Policy::default() };
             assert_eq!(policy.validate(), Err(PolicyError::Validity), "{secs}");

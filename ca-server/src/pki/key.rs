@@ -30,7 +30,8 @@ const P384_PREFIX: &[u8] =
 const ED25519_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
 
 /// The kinds of keys that a certificate can be for. Which of them a fleet allows is its policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KeyKind {
     /// ECDSA on NIST P-256.
     P256,

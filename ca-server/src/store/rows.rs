@@ -10,6 +10,7 @@ use crate::{
         fleet::Policy,
         lineage::{Lineage, Position},
     },
+    pki::CaRole,
     store::HolderVersion,
 };
 
@@ -61,6 +62,16 @@ impl Hierarchy {
     /// Whether its key is kept offline.
     pub const fn is_root(self) -> bool {
         matches!(self, Hierarchy::ControlRoot | Hierarchy::DeviceRoot)
+    }
+
+    /// The profile that its certificate follows.
+    pub const fn role(self) -> CaRole {
+        match self {
+            Hierarchy::ControlRoot => CaRole::ControlRoot,
+            Hierarchy::Control => CaRole::ControlCa,
+            Hierarchy::DeviceRoot => CaRole::DeviceRoot,
+            Hierarchy::Device => CaRole::DeviceIssuing,
+        }
     }
 }
 
