@@ -1,0 +1,27 @@
+//! Evidence in, claims out: what a device has proven about itself when it enrolls.
+//!
+//! **Pure.** Each method has its own file; none of them knows fleets or the store. Evidence never names its own device
+//! ID with authority: the inventory turns the attested identity into one.
+
+pub mod token;
+
+/// Why evidence is refused. Which check failed is for the log; the peer only learns that one did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttestationError {
+    /// No such token, or its signature over the transcript does not hold.
+    #[error("the evidence key's signature over the transcript does not hold")]
+    Signature,
+    /// The evidence key and the CSR's key are one.
+    #[error("the evidence key and the CSR key must differ")]
+    SameKey,
+}
+
+/// What was proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// By which method.
+    pub method: crate::inventory::fleet::Method,
+    /// The identity proven, in the method's own form.
+    pub identity: String,
+}

@@ -1,0 +1,220 @@
+//! What the CA tells its keepers: metrics, and security events apart from the audit log.
+//!
+//! Events of strangers are counted and aggregated, never logged one by one: nobody can fill the disk with refusals.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64},
+    },
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use crate::{
+    identity::{IssuerId, Timestamp},
+    store::SecurityEventRow,
+};
+
+/// How many different events are told apart between two writes to the store. What comes beyond is counted under no
+/// subject.
+const MAX_DISTINCT: usize = 1000;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Issued {
+    kind: &'static str,
+    by: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Named {
+    name: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfIssuer {
+    issuer: String,
+}
+
+/// Counters and gauges, and the events that wait to be written.
+pub struct Telemetry {
+    registry: Registry,
+    issued: Family<Issued, Counter>,
+    refused: Family<Named, Counter>,
+    events: Family<Named, Counter>,
+    changes: Family<Named, Counter>,
+    crl_number: Family<OfIssuer, Gauge<i64, AtomicI64>>,
+    crl_entries: Family<OfIssuer, Gauge<i64, AtomicI64>>,
+    crl_this_update: Family<OfIssuer, Gauge<i64, AtomicI64>>,
+    crl_next_update: Family<OfIssuer, Gauge<i64, AtomicI64>>,
+    issuer_not_after: Family<OfIssuer, Gauge<i64, AtomicI64>>,
+    publication_failures: Counter<u64, AtomicU64>,
+    removals_stopped: Gauge<i64, AtomicI64>,
+    waiting: Mutex<HashMap<(&'static str, String), SecurityEventRow>>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("fleetca");
+        macro_rules! register {
+            ($metric:expr, $name:literal, $help:literal) => {{
+                let metric = $metric;
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+        }
+        Self {
+            issued: register!(Family::default(), "certificates_issued", "Certificates issued"),
+            refused: register!(Family::default(), "requests_refused", "Requests refused, by reason"),
+            events: register!(Family::default(), "security_events", "Security events, by kind"),
+            changes: register!(Family::default(), "device_changes", "Changes of device states, by kind"),
+            crl_number: register!(Family::default(), "crl_number", "Number of the CRL that is served"),
+            crl_entries: register!(Family::default(), "crl_entries", "Entries of the CRL that is served"),
+            crl_this_update: register!(
+                Family::default(),
+                "crl_this_update_seconds",
+                "thisUpdate of the CRL that is served, Unix time"
+            ),
+            crl_next_update: register!(
+                Family::default(),
+                "crl_next_update_seconds",
+                "nextUpdate of the CRL that is served, Unix time"
+            ),
+            issuer_not_after: register!(
+                Family::default(),
+                "issuer_not_after_seconds",
+                "When an issuer's certificate ends, Unix time"
+            ),
+            publication_failures: register!(
+                Counter::default(),
+                "crl_publication_failures",
+                "CRL publications that failed and are tried again"
+            ),
+            removals_stopped: register!(
+                Gauge::default(),
+                "crl_removals_stopped",
+                "1 while expired entries stay on CRLs because the clock jumped"
+            ),
+            waiting: Mutex::default(),
+            registry,
+        }
+    }
+}
+
+impl Telemetry {
+    /// A certificate was issued to a device, gateway, …, by enrollment or renewal.
+    pub fn issued(&self, kind: &'static str, by: &'static str) {
+        self.issued.get_or_create(&Issued { kind, by }).inc();
+    }
+
+    /// A request was refused for this reason.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Named { name: reason.into() }).inc();
+    }
+
+    /// A device, gateway or operator changed its state.
+    pub fn changed(&self, change: &'static str) {
+        self.changes.get_or_create(&Named { name: change.into() }).inc();
+    }
+
+    /// A CRL is served from here on.
+    pub fn published(&self, issuer: IssuerId, number: u64, entries: u64, dates: (Timestamp, Timestamp)) {
+        let of = OfIssuer { issuer: issuer.to_string() };
+        self.crl_number.get_or_create(&of).set(i64::try_from(number).unwrap_or(i64::MAX));
+        self.crl_entries.get_or_create(&of).set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.crl_this_update.get_or_create(&of).set(dates.0.secs());
+        self.crl_next_update.get_or_create(&of).set(dates.1.secs());
+    }
+
+    /// An issuer is known, and ends then.
+    pub fn issuer(&self, issuer: IssuerId, not_after: Timestamp) {
+        self.issuer_not_after.get_or_create(&OfIssuer { issuer: issuer.to_string() }).set(not_after.secs());
+    }
+
+    /// A CRL could not be published.
+    pub fn publication_failed(&self) {
+        self.publication_failures.inc();
+    }
+
+    /// Whether entries stay on CRLs because the clock jumped.
+    pub fn removals_stopped(&self, stopped: bool) {
+        self.removals_stopped.set(i64::from(stopped));
+    }
+
+    /// Something happened that a keeper wants to know of: counted now, written with the next batch.
+    pub fn event(&self, kind: &'static str, subject: &str, detail: &str, at: Timestamp) {
+        self.events.get_or_create(&Named { name: kind.into() }).inc();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut key = (kind, subject.to_owned());
+        if waiting.len() >= MAX_DISTINCT && !waiting.contains_key(&key) {
+            key.1.clear();
+        }
+        let row = waiting.entry(key).or_insert_with_key(|(kind, subject)| SecurityEventRow {
+            position: 0,
+            kind: (*kind).into(),
+            subject: subject.clone(),
+            first_at: at,
+            last_at: at,
+            count: 0,
+            detail: String::new(),
+        });
+        row.count += 1;
+        row.last_at = row.last_at.max(at);
+        row.detail = detail.into();
+    }
+
+    /// The events that wait to be written; they wait no longer.
+    pub fn take_events(&self) -> Vec<SecurityEventRow> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.drain().map(|(_, row)| row).collect()
+    }
+
+    /// All metrics in the Prometheus (OpenMetrics) text format.
+    pub fn metrics_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_event_is_counted_not_repeated() {
+        let telemetry = Telemetry::default();
+        for at in [5, 7, 6] {
+            telemetry.event("attestation.failed", "", "x", Timestamp::from_secs(at));
+        }
+        let events = telemetry.take_events();
+        assert_eq!(events.len(), 1);
+        assert_eq!((events[0].count, events[0].last_at), (3, Timestamp::from_secs(7)));
+        assert!(telemetry.take_events().is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_subjects_stays_bounded() {
+        let telemetry = Telemetry::default();
+        for n in 0..5000 {
+            telemetry.event("attestation.failed", &format!("device/{n}"), "", Timestamp::default());
+        }
+        let events = telemetry.take_events();
+        assert!(events.len() <= MAX_DISTINCT + 1);
+        assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), 5000);
+    }
+
+    #[test]
+    fn metrics_are_prometheus_text() {
+        let telemetry = Telemetry::default();
+        telemetry.issued("device", "enrollment");
+        let text = telemetry.metrics_text();
+        assert!(text.contains("fleetca_certificates_issued_total{kind=\"device\",by=\"enrollment\"} 1"), "{text}");
+    }
+}
