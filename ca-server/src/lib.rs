@@ -2,9 +2,13 @@
 //!
 //! Rooms, and which way the arrows go between them, are drawn in `docs/architecture.md`.
 
+pub mod attestation;
 pub mod audit;
+pub mod authority;
+pub mod clock;
 pub mod identity;
 pub mod inventory;
 pub mod pki;
 pub mod signer;
 pub mod store;
+pub mod telemetry;

@@ -1,0 +1,232 @@
+//! The use cases, one file each: the only place where the rooms meet.
+//!
+//! Every one follows the same way: read the facts, let a pure room decide, sign where there is something to sign, record
+//! it all in one transaction, and only then answer. Where the facts have changed in between, the store says `Conflict`
+//! and the case is decided anew.
+
+mod enroll;
+mod fleets;
+mod initialize;
+mod issuers;
+mod publish;
+mod recover;
+mod refusal;
+mod renew;
+mod revoke;
+mod seal;
+mod server_certificate;
+mod tokens;
+
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::{
+    clock::Clock,
+    identity::{FleetName, Kind, SerialNumber, Subject, Timestamp},
+    inventory::fleet::{CrlScope, Policy, renewal_window},
+    pki::{self, Holder as LeafHolder, LeafRequest, PublicKey},
+    store::{Domain, Holder, NewCertificate, Store, TrustBundleRow},
+    telemetry::Telemetry,
+};
+
+pub use enroll::{EnrollmentRequest, Proofs};
+pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
+pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};
+pub use publish::{PublishError, Published, Publisher};
+pub use recover::recover_operator;
+pub use refusal::{Refusal, Refused};
+pub use revoke::Receipt;
+pub use seal::seal_once;
+pub use server_certificate::issue_server_certificate;
+pub use tokens::{NewToken, TokenFor};
+
+/// How long a gateway's certificate is valid.
+const GATEWAY_VALIDITY: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
+/// How long an operator's and the server's certificates are valid.
+const OPERATOR_VALIDITY: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
+/// How often a use case is decided anew because the facts changed meanwhile, before it gives up.
+const MAX_ATTEMPTS: usize = 16;
+
+/// The certificate authority: everything that a use case needs.
+pub struct Authority {
+    /// What it remembers.
+    pub store: Arc<dyn Store>,
+    /// Its CRLs.
+    pub publisher: Arc<Publisher>,
+    /// What it tells its keepers.
+    pub telemetry: Arc<Telemetry>,
+    clock: Arc<dyn Clock>,
+    domain: Domain,
+    issuers: Arc<Issuers>,
+    backdate: std::time::Duration,
+    random: SystemRandom,
+}
+
+/// What a caller gets who is given a certificate.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The leaf, then its issuing CA (DER).
+    pub chain: Vec<Vec<u8>>,
+    /// In which to renew.
+    pub window: (Timestamp, Timestamp),
+    /// A serialized `SignedTrustBundle`, decoded by the caller.
+    pub trust_bundle: TrustBundleRow,
+    /// It waits for Confirm.
+    pub confirm_required: bool,
+    /// The server's clock.
+    pub now: Timestamp,
+}
+
+impl Authority {
+    /// The CA over this store, with these issuers.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        domain: Domain,
+        issuers: Arc<Issuers>,
+        publisher: Arc<Publisher>,
+        telemetry: Arc<Telemetry>,
+        backdate: std::time::Duration,
+    ) -> Self {
+        Self { store, publisher, telemetry, clock, domain, issuers, backdate, random: SystemRandom::new() }
+    }
+
+    /// Now, by the CA's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What `init` fixed for ever.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// The issuers whose keys are at hand.
+    pub fn issuers(&self) -> &Issuers {
+        &self.issuers
+    }
+
+    /// `N` octets from the system's secure random source.
+    pub fn random<const N: usize>(&self) -> Result<[u8; N], Refusal> {
+        random(&self.random)
+    }
+
+    /// A handle for a holder's own CRL: 32 random hexadecimal digits.
+    fn new_handle(&self) -> Result<String, Refusal> {
+        new_handle(&self.random)
+    }
+
+    /// The policy that a certificate for this subject follows: its fleet's, or the fixed one of its kind.
+    async fn terms(&self, kind: Kind, fleet: Option<&FleetName>) -> Result<Terms, Refusal> {
+        let policy = match fleet {
+            Some(name) => self.store.fleet(name).await?.ok_or(Refusal::NotFound("fleet"))?.policy,
+            None => Policy::default(),
+        };
+        let validity = match kind {
+            Kind::Device => policy.validity(),
+            Kind::Gateway => GATEWAY_VALIDITY,
+            Kind::Operator | Kind::Server => OPERATOR_VALIDITY,
+        };
+        Ok(Terms { policy, validity, fleet: fleet.cloned() })
+    }
+
+    /// Builds, lints and signs a certificate for a holder. Not recorded yet: nobody may see it.
+    fn sign_leaf(
+        &self,
+        subject: &Subject,
+        handle: &str,
+        terms: &Terms,
+        key: &PublicKey,
+        now: Timestamp,
+    ) -> Result<NewCertificate, Refusal> {
+        if subject.kind == Kind::Device && !terms.policy.key_types.contains(&key.kind()) {
+            return Err(Refusal::KeyTypeRefused);
+        }
+        let issuer = self.issuers.for_subject(subject);
+        let holder = match (subject.kind, &terms.fleet) {
+            (Kind::Device, Some(fleet)) => LeafHolder::Device { id: &subject.id, fleet },
+            (Kind::Gateway, _) => LeafHolder::Gateway(&subject.id),
+            (Kind::Operator, _) => LeafHolder::Operator(&subject.id),
+            (Kind::Device | Kind::Server, _) => return Err(Refusal::NotFound("fleet")),
+        };
+        let crl = match terms.policy.crl_scope {
+            CrlScope::Device if subject.kind == Kind::Device => pki::CrlScope::Device(handle),
+            _ => pki::CrlScope::Full,
+        };
+        let request = LeafRequest {
+            holder,
+            key,
+            serial: SerialNumber::new(now, self.random()?),
+            not_before: now - self.backdate,
+            not_after: now + terms.validity,
+            crl,
+        };
+        issuer.sign_leaf(&request)
+    }
+
+    /// The answer that hands out a recorded certificate.
+    async fn grant(&self, certificate: &NewCertificate, confirm_required: bool) -> Result<Grant, Refusal> {
+        let issuer = self.issuers.certificate(&certificate.issuer).ok_or(Refusal::Internal("issuer unknown"))?;
+        let issued_at = certificate.not_before + self.backdate;
+        Ok(Grant {
+            chain: vec![certificate.der.clone(), issuer.der().to_vec()],
+            window: renewal_window(issued_at, certificate.not_after),
+            trust_bundle: self.store.trust_bundle().await?,
+            confirm_required,
+            now: self.now(),
+        })
+    }
+
+    /// The window in which a certificate of these dates renews.
+    pub fn window(&self, not_before: Timestamp, not_after: Timestamp) -> (Timestamp, Timestamp) {
+        renewal_window(not_before + self.backdate, not_after)
+    }
+
+    /// Hands out a certificate that was recorded before.
+    async fn grant_again(&self, serial: SerialNumber, confirm_required: bool) -> Result<Grant, Refusal> {
+        let (row, der) = self.store.certificate(serial).await?.ok_or(Refusal::NotFound("certificate"))?;
+        let certificate = NewCertificate {
+            serial,
+            issuer: row.issuer,
+            key: row.key,
+            hash: row.hash,
+            not_before: row.not_before,
+            not_after: row.not_after,
+            presented: row.presented,
+            token: row.token,
+            der,
+        };
+        self.grant(&certificate, confirm_required).await
+    }
+}
+
+/// What a certificate is made by.
+struct Terms {
+    policy: Policy,
+    validity: std::time::Duration,
+    fleet: Option<FleetName>,
+}
+
+/// `N` octets from a secure random source.
+fn random<const N: usize>(source: &SystemRandom) -> Result<[u8; N], Refusal> {
+    let mut octets = [0; N];
+    source.fill(&mut octets).map_err(|_| Refusal::Internal("no randomness"))?;
+    Ok(octets)
+}
+
+fn new_handle(source: &SystemRandom) -> Result<String, Refusal> {
+    let octets: [u8; 16] = random(source)?;
+    Ok(octets.iter().map(|octet| format!("{octet:02x}")).collect())
+}
+
+/// A holder that cannot get anything in its state is told so.
+fn refuse_cut_off(holder: &Holder) -> Result<(), Refusal> {
+    use crate::inventory::device::Status;
+    match holder.status {
+        Status::Held => Err(Refusal::Held),
+        Status::Revoked => Err(Refusal::Revoked),
+        Status::Decommissioned => Err(Refusal::Decommissioned),
+        Status::Registered | Status::Pending | Status::Active => Ok(()),
+    }
+}

@@ -1,0 +1,72 @@
+//! Fleets and the registration of devices.
+
+use super::{Authority, Refusal};
+use crate::{
+    audit::Draft,
+    identity::{DeviceId, FleetName, Kind, Subject},
+    inventory::fleet::{Policy, PolicyError},
+    store::{FleetRow, Holder, NewHolder},
+};
+
+impl From<PolicyError> for Refusal {
+    fn from(error: PolicyError) -> Self {
+        Refusal::invalid("policy", error.to_string())
+    }
+}
+
+impl Authority {
+    /// Makes a fleet.
+    pub async fn create_fleet(&self, name: &FleetName, policy: Policy, actor: &str) -> Result<FleetRow, Refusal> {
+        policy.validate()?;
+        let audit = Draft::done(self.now(), actor, "fleet.created", format!("fleet/{name}"))
+            .fact("policy", policy_fact(&policy));
+        self.store.record_fleet(name, &policy, audit).await?;
+        self.fleet(name).await
+    }
+
+    /// Changes a fleet's policy: `change` makes the new one from the one in force.
+    pub async fn change_policy(
+        &self,
+        name: &FleetName,
+        change: impl Fn(&mut Policy),
+        actor: &str,
+    ) -> Result<FleetRow, Refusal> {
+        let was = self.fleet(name).await?.policy;
+        let mut policy = was.clone();
+        change(&mut policy);
+        policy.validate()?;
+        if policy != was {
+            let audit = Draft::done(self.now(), actor, "fleet.changed", format!("fleet/{name}"))
+                .fact("was", policy_fact(&was))
+                .fact("policy", policy_fact(&policy));
+            self.store.record_policy(name, &was, &policy, audit).await?;
+        }
+        self.fleet(name).await
+    }
+
+    /// A fleet by its name.
+    pub async fn fleet(&self, name: &FleetName) -> Result<FleetRow, Refusal> {
+        self.store.fleet(name).await?.ok_or(Refusal::NotFound("fleet"))
+    }
+
+    /// Registers a device of a fleet ahead of its enrollment.
+    pub async fn register_device(&self, id: &DeviceId, fleet: &FleetName, actor: &str) -> Result<Holder, Refusal> {
+        self.fleet(fleet).await?;
+        let now = self.now();
+        let subject = Subject::new(Kind::Device, id.clone());
+        let holder = NewHolder {
+            subject: subject.clone(),
+            fleet: Some(fleet.clone()),
+            role: None,
+            handle: self.new_handle()?,
+            created_at: now,
+        };
+        let audit = Draft::done(now, actor, "device.registered", subject.to_string()).fact("fleet", fleet.as_str());
+        self.store.record_registration(holder, audit).await?;
+        self.store.holder(&subject).await?.ok_or(Refusal::NotFound("device"))
+    }
+}
+
+fn policy_fact(policy: &Policy) -> serde_json::Value {
+    serde_json::to_value(policy).unwrap_or_default()
+}

@@ -1,0 +1,473 @@
+//! Publish: the CRLs of every issuer, signed, recorded and only then served.
+//!
+//! A publication takes the changes since the last one, encodes, signs, holds the new CRL against the one before it,
+//! records its head (compare-and-swap on the number) and swaps it in. `http` and `rpc` serve it from memory.
+
+mod entries;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use ring::digest::{SHA256, digest};
+use tokio::sync::{Notify, watch};
+
+use self::entries::{Entries, next_horizon};
+use super::{Issuers, OnlineIssuer, Refusal};
+use crate::{
+    audit::Draft,
+    clock::Clock,
+    identity::{IssuerId, SerialNumber, Timestamp},
+    pki::{CaRole, CrlError, CrlScope, CrlTemplate, Locations, ParsedCrl, SuccessorError, check_successor},
+    signer::SignerError,
+    store::{CrlHead, Store, StoreError},
+    telemetry::Telemetry,
+};
+
+/// Changes within this time go into one publication.
+const TOGETHER: Duration = Duration::from_millis(200);
+/// How often an issuer publishes where nothing changes. A device's own list is good for an hour.
+const CADENCE: Duration = Duration::from_secs(30 * 60);
+/// How long a CRL is good: an outage of the CA this long locks nobody out.
+const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a device's own list is good.
+const LIST_LIFETIME: Duration = Duration::from_secs(3600);
+/// How often the store is asked for changes that nobody here knows of.
+const POLL: Duration = Duration::from_secs(5);
+/// How long a caller waits for its revocation to be published.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many changes are read at once.
+const BATCH: u32 = 10_000;
+/// How many device lists are kept; all go when the issuer publishes.
+const MAX_LISTS: usize = 10_000;
+
+/// Why a CRL is not published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The signer.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// A CRL that can't be read, or is not its issuer's.
+    #[error(transparent)]
+    Crl(#[from] CrlError),
+    /// A CRL that must not follow the one before it.
+    #[error(transparent)]
+    Successor(#[from] SuccessorError),
+    /// The new CRL would lose an entry that has neither expired nor been released.
+    #[error("the new CRL would lose the entry of {0}")]
+    LosesEntry(SerialNumber),
+    /// The change log has a gap.
+    #[error("the change log of issuer {issuer} has a gap after {after}")]
+    Gap {
+        /// Whose.
+        issuer: IssuerId,
+        /// The last change before it.
+        after: u64,
+    },
+    /// Not an issuer that is known here.
+    #[error("no such issuer")]
+    UnknownIssuer,
+}
+
+/// A CRL as it is served.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Whose.
+    pub issuer: IssuerId,
+    /// The place of the issuer.
+    pub role: CaRole,
+    /// CRL number.
+    pub number: u64,
+    /// thisUpdate.
+    pub this_update: Timestamp,
+    /// nextUpdate.
+    pub next_update: Timestamp,
+    /// How many entries it has.
+    pub entries: u64,
+    /// The last change that it holds.
+    pub watermark: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+    /// DER.
+    pub der: Bytes,
+}
+
+/// What an issuer's next publication starts from.
+#[derive(Default)]
+struct Engine {
+    entries: Entries,
+    head: Option<CrlHead>,
+    last: Option<ParsedCrl>,
+}
+
+/// Signs and serves CRLs.
+pub struct Publisher {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    issuers: Arc<Issuers>,
+    locations: Locations,
+    telemetry: Arc<Telemetry>,
+    engines: tokio::sync::Mutex<HashMap<IssuerId, Engine>>,
+    served: ArcSwap<HashMap<IssuerId, Arc<Published>>>,
+    lists: Mutex<HashMap<(IssuerId, String), Arc<Published>>>,
+    wake: Notify,
+    publications: watch::Sender<u64>,
+    clock_accepted: AtomicBool,
+    failure: ArcSwap<Option<String>>,
+}
+
+impl Publisher {
+    /// Takes up where the store says that the last publications ended, and publishes what has changed since.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        issuers: Arc<Issuers>,
+        locations: Locations,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<Arc<Self>, PublishError> {
+        let publisher = Arc::new(Self {
+            store,
+            clock,
+            issuers,
+            locations,
+            telemetry,
+            engines: tokio::sync::Mutex::default(),
+            served: ArcSwap::default(),
+            lists: Mutex::default(),
+            wake: Notify::new(),
+            publications: watch::Sender::new(0),
+            clock_accepted: AtomicBool::new(false),
+            failure: ArcSwap::default(),
+        });
+        publisher.load().await?;
+        publisher.publish_due(false).await?;
+        Ok(publisher)
+    }
+
+    /// Publishes on every change and at every cadence, until it is dropped with the task that it runs in.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            // A time-out is no fault: the cadence and other processes' changes are looked at then.
+            let _ = tokio::time::timeout(POLL, self.wake.notified()).await;
+            if let Err(error) = self.publish_due(false).await {
+                tracing::error!(%error, "publishing a CRL failed: the last one goes on being served");
+            }
+            tokio::time::sleep(TOGETHER).await;
+        }
+    }
+
+    /// Something has changed that must be published.
+    pub fn wake_if(&self, changed: bool) {
+        if changed {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until every change named is on a CRL that is served, and gives these CRLs' numbers.
+    pub async fn in_force(&self, watermarks: &[(IssuerId, u64)]) -> Result<Vec<(IssuerId, u64)>, Refusal> {
+        let mut publications = self.publications.subscribe();
+        self.wake_if(!watermarks.is_empty());
+        let served = |(issuer, watermark): &(IssuerId, u64)| {
+            self.current(issuer).filter(|crl| crl.watermark >= *watermark).map(|crl| (*issuer, crl.number))
+        };
+        let all = async {
+            loop {
+                publications.borrow_and_update();
+                if let Some(crls) = watermarks.iter().map(served).collect() {
+                    return Some(crls);
+                }
+                publications.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(PATIENCE, all).await.ok().flatten().ok_or(Refusal::Unpublished)
+    }
+
+    /// The CRL that is served for an issuer.
+    pub fn current(&self, issuer: &IssuerId) -> Option<Arc<Published>> {
+        self.served.load().get(issuer).cloned()
+    }
+
+    /// Every CRL that is served, in the order of the issuers' IDs.
+    pub fn all(&self) -> Vec<Arc<Published>> {
+        let mut all: Vec<_> = self.served.load().values().cloned().collect();
+        all.sort_by_key(|crl| crl.issuer);
+        all
+    }
+
+    /// What a gateway loads: the device roots' CRLs, then those of every issuing CA of devices. `None` where one of them
+    /// is missing: a gateway with an incomplete set would let the revoked in.
+    pub fn bundle(&self) -> Option<Vec<Arc<Published>>> {
+        let of = |wanted: CaRole| {
+            let mut ids: Vec<&IssuerId> =
+                self.issuers.certificates().filter(|(_, role, _)| *role == wanted).map(|(id, _, _)| id).collect();
+            ids.sort();
+            ids.into_iter().map(|id| self.current(id)).collect::<Option<Vec<_>>>()
+        };
+        let mut crls = of(CaRole::DeviceRoot)?;
+        crls.extend(of(CaRole::DeviceIssuing)?);
+        Some(crls)
+    }
+
+    /// The list of one device, signed when it is asked for: the entries of `serials` on the issuer's current CRL. It has
+    /// that CRL's number and date.
+    pub async fn device_list(
+        &self,
+        issuer: &IssuerId,
+        handle: &str,
+        serials: &[SerialNumber],
+    ) -> Result<Arc<Published>, PublishError> {
+        let online = self.online(issuer)?;
+        // Held while signing: a device list is never newer than the complete CRL that is served.
+        let engines = self.engines.lock().await;
+        let key = (*issuer, handle.to_owned());
+        if let Some(list) = self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(list.clone());
+        }
+        let full = self.current(issuer).ok_or(PublishError::UnknownIssuer)?;
+        let engine = engines.get(issuer).ok_or(PublishError::UnknownIssuer)?;
+        let entries = engine.entries.only(serials);
+        let url = self.locations.crl(issuer, CrlScope::Device(handle)).map_err(|_| PublishError::UnknownIssuer)?;
+        let next_update = full.this_update + LIST_LIFETIME;
+        let template = CrlTemplate {
+            issuer: online.issuer.certificate(),
+            number: full.number,
+            this_update: full.this_update,
+            next_update,
+            distribution_point: Some(&url),
+        };
+        let (count, prepared) = (entries.len() as u64, template.prepare(entries));
+        let signature = online.signer.sign(prepared.tbs())?;
+        let der = prepared.assemble(&signature);
+        let list = Arc::new(Published {
+            next_update,
+            entries: count,
+            sha256: sha256(&der),
+            der: der.into(),
+            ..(*full).clone()
+        });
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        if lists.len() >= MAX_LISTS {
+            lists.clear();
+        }
+        lists.insert(key, list.clone());
+        Ok(list)
+    }
+
+    /// Publishes every issuing CA's CRL now. `accept_clock`: the clock has been checked, removals may go on.
+    pub async fn publish_now(&self, accept_clock: bool) -> Result<(), PublishError> {
+        self.clock_accepted.store(accept_clock, Ordering::SeqCst);
+        let outcome = self.publish_due(true).await;
+        self.clock_accepted.store(false, Ordering::SeqCst);
+        outcome
+    }
+
+    /// Takes in a root's CRL that was signed offline.
+    pub async fn take_root_crl(&self, der: &[u8], audit: Draft) -> Result<(), PublishError> {
+        let crl = ParsedCrl::parse(der)?;
+        let (id, role, certificate) = self
+            .issuers
+            .certificates()
+            .find(|(_, role, certificate)| role.is_root() && certificate.key_identifier() == crl.authority_key())
+            .ok_or(PublishError::UnknownIssuer)?;
+        crl.verify(certificate)?;
+        let mut engines = self.engines.lock().await;
+        let engine = engines.entry(*id).or_default();
+        if let Some(last) = &engine.last
+            && let Some(lost) = check_successor(last, &crl)?.first()
+        {
+            return Err(PublishError::LosesEntry(*lost));
+        }
+        let head = CrlHead {
+            issuer: *id,
+            number: crl.number(),
+            this_update: crl.this_update(),
+            next_update: crl.next_update(),
+            watermark: 0,
+            horizon: Timestamp::default(),
+            sha256: sha256(der),
+            signature: crl.signature().to_vec(),
+            der: Some(der.to_vec()),
+        };
+        let previous = engine.head.as_ref().map(|head| head.number);
+        self.store.put_crl(head.clone(), previous, Some(audit.fact("number", head.number))).await?;
+        self.serve(role, &head, crl.entries().len(), der.to_vec());
+        *engine = Engine { head: Some(head), last: Some(crl), ..Engine::default() };
+        Ok(())
+    }
+
+    /// Why the last publication failed, if it did: readiness says so.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.load().as_ref().clone()
+    }
+
+    fn online(&self, issuer: &IssuerId) -> Result<&OnlineIssuer, PublishError> {
+        self.issuers.online().find(|online| online.issuer.id() == *issuer).ok_or(PublishError::UnknownIssuer)
+    }
+
+    /// Rebuilds what was published last from its head and the change log.
+    async fn load(&self) -> Result<(), PublishError> {
+        let mut engines = self.engines.lock().await;
+        for (id, role, certificate) in self.issuers.certificates() {
+            let Some(head) = self.store.crl_head(*id).await? else { continue };
+            let mut engine = Engine::default();
+            let der = match &head.der {
+                Some(der) => der.clone(),
+                None => {
+                    self.catch_up(*id, &mut engine, Some(head.watermark)).await?;
+                    engine.entries.drop_expired(head.horizon);
+                    template(certificate, &head).prepare(engine.entries.iter()).assemble(&head.signature)
+                }
+            };
+            if sha256(&der) == head.sha256 {
+                let crl = ParsedCrl::parse(&der)?;
+                self.serve(role, &head, crl.entries().len(), der);
+                engine.last = Some(crl);
+            } else {
+                // Somebody changed the store under us. The next publication, a moment away, says what is true now.
+                tracing::error!(issuer = %id, number = head.number, "the store does not rebuild the CRL that was published");
+                self.telemetry.event("crl.mismatch", &format!("issuer/{id}"), "", self.clock.now());
+            }
+            engine.head = Some(head);
+            engines.insert(*id, engine);
+        }
+        Ok(())
+    }
+
+    /// Publishes every issuing CA's CRL that is due. The first failure is told, after all have been tried.
+    async fn publish_due(&self, force: bool) -> Result<(), PublishError> {
+        let mut engines = self.engines.lock().await;
+        let mut outcome = Ok(());
+        for online in self.issuers.online() {
+            let engine = engines.entry(online.issuer.id()).or_default();
+            if let Err(error) = self.publish(online, engine, force).await {
+                self.telemetry.publication_failed();
+                outcome = outcome.and(Err(error));
+            }
+        }
+        drop(engines);
+        self.failure.store(Arc::new(outcome.as_ref().err().map(ToString::to_string)));
+        self.publications.send_modify(|count| *count += 1);
+        outcome
+    }
+
+    async fn publish(&self, online: &OnlineIssuer, engine: &mut Engine, force: bool) -> Result<(), PublishError> {
+        let id = online.issuer.id();
+        self.catch_up(id, engine, None).await?;
+        let now = self.clock.now();
+        let (last, previous) = (engine.head.as_ref(), engine.head.as_ref().map(|head| head.number));
+        let due = last
+            .is_none_or(|head| engine.entries.watermark() > head.watermark || now.since(head.this_update) >= CADENCE);
+        if !due && !force && engine.last.is_some() {
+            return Ok(());
+        }
+        let accepted = self.clock_accepted.load(Ordering::SeqCst);
+        let (horizon, stopped) = next_horizon(last.map(|head| head.horizon), now, accepted);
+        self.telemetry.removals_stopped(stopped);
+        if stopped {
+            tracing::warn!(issuer = %id, "the clock leapt: expired entries stay on the CRL until `crl publish --accept-clock`");
+        }
+        engine.entries.drop_expired(horizon);
+        let this_update = now.max(last.map_or(now, |head| head.this_update)).floor_secs();
+        let number = previous.map_or(0, |number| number + 1).max(u64::try_from(now.millis()).unwrap_or(0));
+        let mut head = CrlHead {
+            issuer: id,
+            number,
+            this_update,
+            next_update: this_update + LIFETIME,
+            watermark: engine.entries.watermark(),
+            horizon,
+            sha256: [0; 32],
+            signature: Vec::new(),
+            der: None,
+        };
+        let prepared = template(online.issuer.certificate(), &head).prepare(engine.entries.iter());
+        head.signature = online.signer.sign(prepared.tbs())?;
+        let der = prepared.assemble(&head.signature);
+        head.sha256 = sha256(&der);
+        let crl = self.check(online, engine, &der)?;
+        self.store.put_crl(head.clone(), previous, None).await?;
+        self.serve(online.issuer.role(), &head, engine.entries.len(), der);
+        engine.head = Some(head);
+        engine.last = Some(crl);
+        Ok(())
+    }
+
+    /// Reads back what was written: our issuer's signature, and a fit successor of the CRL before it.
+    fn check(&self, online: &OnlineIssuer, engine: &Engine, der: &[u8]) -> Result<ParsedCrl, PublishError> {
+        let crl = ParsedCrl::parse(der)?;
+        crl.verify(online.issuer.certificate())?;
+        let Some(last) = &engine.last else { return Ok(crl) };
+        // Released and expired ones are not in `entries` any more; what is still there must be on the CRL.
+        for lost in check_successor(last, &crl)? {
+            if engine.entries.contains(&lost) {
+                return Err(PublishError::LosesEntry(lost));
+            }
+        }
+        Ok(crl)
+    }
+
+    /// Takes changes that were committed since, up to `until` where that is said.
+    async fn catch_up(&self, issuer: IssuerId, engine: &mut Engine, until: Option<u64>) -> Result<(), PublishError> {
+        loop {
+            let after = engine.entries.watermark();
+            let changes = self.store.changes(issuer, after, BATCH).await?;
+            let wanted = changes.iter().take_while(|change| until.is_none_or(|until| change.sequence <= until));
+            let mut taken = 0;
+            for change in wanted {
+                if !engine.entries.apply(change) {
+                    return Err(PublishError::Gap { issuer, after: engine.entries.watermark() });
+                }
+                taken += 1;
+            }
+            if taken < BATCH as usize {
+                return Ok(());
+            }
+        }
+    }
+
+    fn serve(&self, role: CaRole, head: &CrlHead, entries: usize, der: Vec<u8>) {
+        let published = Arc::new(Published {
+            issuer: head.issuer,
+            role,
+            number: head.number,
+            this_update: head.this_update,
+            next_update: head.next_update,
+            entries: entries as u64,
+            watermark: head.watermark,
+            sha256: head.sha256,
+            der: der.into(),
+        });
+        self.telemetry.published(head.issuer, head.number, entries as u64, (head.this_update, head.next_update));
+        let mut served = (**self.served.load()).clone();
+        served.insert(head.issuer, published);
+        self.served.store(Arc::new(served));
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).retain(|(issuer, _), _| *issuer != head.issuer);
+    }
+}
+
+fn template<'a>(issuer: &'a crate::pki::IssuerCertificate, head: &CrlHead) -> CrlTemplate<'a> {
+    CrlTemplate {
+        issuer,
+        number: head.number,
+        this_update: head.this_update,
+        next_update: head.next_update,
+        distribution_point: None,
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}

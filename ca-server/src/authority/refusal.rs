@@ -1,0 +1,208 @@
+//! Why a use case did not do what was asked. `rpc/status` turns each into what a peer may know.
+
+use crate::{
+    attestation::AttestationError,
+    identity::{NameError, Subject},
+    pki::{CsrError, IssuanceError},
+    signer::SignerError,
+    store::{Role, StoreError},
+};
+
+/// Why not. No variant carries what would have been accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A message that can't be read, or in the wrong place.
+    #[error("{0}")]
+    Protocol(&'static str),
+    /// A field of a request that can't be what it is.
+    #[error("{field}: {why}")]
+    Invalid {
+        /// The field's name on the wire.
+        field: &'static str,
+        /// What it must be.
+        why: String,
+    },
+    /// The client believes to talk to another environment.
+    #[error("this server is of another trust domain")]
+    TrustDomain,
+    /// Evidence that does not hold, or names a token that does not exist.
+    #[error("the evidence was not accepted")]
+    Attestation(#[source] AttestationError),
+    /// The fleet does not accept the method.
+    #[error("the fleet does not accept this attestation method")]
+    MethodRefused,
+    /// A token without a use left.
+    #[error("the token has been used; ask an operator for a new one")]
+    TokenSpent,
+    /// A token after its time.
+    #[error("the token has expired; ask an operator for a new one")]
+    TokenExpired,
+    /// A token that was ended.
+    #[error("the token was revoked; ask an operator for a new one")]
+    TokenRevoked,
+    /// An ID that the evidence does not allow.
+    #[error("the evidence does not allow this ID")]
+    IdRefused,
+    /// An ID that exists, in whatever case it is written.
+    #[error("this ID, or one that differs in case only, exists already")]
+    IdTaken,
+    /// The device is active: it needs a token made with `--reenroll`.
+    #[error("the device has enrolled already; ask an operator for a token made with --reenroll")]
+    AlreadyEnrolled,
+    /// On hold.
+    #[error("on hold; an operator must release it")]
+    Held,
+    /// Revoked.
+    #[error("revoked")]
+    Revoked,
+    /// Out of use for good.
+    #[error("decommissioned")]
+    Decommissioned,
+    /// Known but not active.
+    #[error("not enrolled")]
+    NotEnrolled,
+    /// The CSR.
+    #[error("the CSR was refused: {0}")]
+    Csr(#[source] CsrError),
+    /// The CSR key did not sign this enrollment.
+    #[error("the CSR key's signature over the transcript does not hold")]
+    PossessionFailed,
+    /// The fleet does not accept keys of this type.
+    #[error("the fleet does not accept keys of this type")]
+    KeyTypeRefused,
+    /// The key is certified already.
+    #[error("this key has a certificate already; make a new key")]
+    KeyReused,
+    /// The key was revoked for compromise.
+    #[error("this key was revoked for compromise; make a new key")]
+    KeyCompromised,
+    /// Two holders of one identity.
+    #[error("this certificate was renewed by another holder; an operator must decide which one is genuine")]
+    Fork {
+        /// For the event: both serials.
+        detail: String,
+    },
+    /// The certificate presented has expired.
+    #[error("the certificate presented has expired; enroll again")]
+    CertificateExpired,
+    /// The certificate presented was revoked, its holder was not.
+    #[error("the certificate presented was revoked")]
+    CertificateRevoked,
+    /// The certificate presented is not one of ours.
+    #[error("the certificate presented is not known here")]
+    CertificateUnknown,
+    /// No certificate was presented.
+    #[error("this call needs a client certificate")]
+    CertificateRequired,
+    /// The caller is of another kind.
+    #[error("this call is not for a {0}")]
+    KindRefused(&'static str),
+    /// The caller's role does not suffice.
+    #[error("this call needs the role {}", .0.as_str())]
+    RoleRequired(Role),
+    /// There is no such thing.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// There is such a thing already.
+    #[error("{0} exists already")]
+    Exists(&'static str),
+    /// The state of the thing does not allow it.
+    #[error("{0}")]
+    State(String),
+    /// The facts changed at every attempt.
+    #[error("too much changed meanwhile; try again")]
+    Contended,
+    /// As much as there may be is under way.
+    #[error("overloaded; try again later")]
+    Overloaded,
+    /// The peer took too long.
+    #[error("took too long")]
+    TimedOut,
+    /// The issuing CA ends before the certificate would.
+    #[error("the issuing CA ends too soon; an operator must make a new one")]
+    IssuerEnding,
+    /// The change is recorded, the CRL that holds it is not out yet.
+    #[error("the change is recorded and in force here, but the CRL that holds it is not published yet; ask again")]
+    Unpublished,
+    /// A CRL can't be published or taken in.
+    #[error("{0}")]
+    Publish(#[from] super::PublishError),
+    /// The store can't be used.
+    #[error("the store is not available")]
+    Store(#[source] StoreError),
+    /// A fault of ours.
+    #[error("internal error")]
+    Internal(&'static str),
+}
+
+impl Refusal {
+    /// An invalid field.
+    pub fn invalid(field: &'static str, why: impl Into<String>) -> Self {
+        Refusal::Invalid { field, why: why.into() }
+    }
+
+    /// A name outside its grammar.
+    pub fn name(field: &'static str) -> impl Fn(NameError) -> Self {
+        move |error| Refusal::invalid(field, error.to_string())
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(what) => Refusal::NotFound(what),
+            StoreError::Exists(what) => Refusal::Exists(what),
+            StoreError::Conflict => Refusal::Contended,
+            StoreError::Full | StoreError::Unusable(_) | StoreError::Database(_) => Refusal::Store(error),
+        }
+    }
+}
+
+impl From<CsrError> for Refusal {
+    fn from(error: CsrError) -> Self {
+        Refusal::Csr(error)
+    }
+}
+
+impl From<IssuanceError> for Refusal {
+    fn from(error: IssuanceError) -> Self {
+        match error {
+            IssuanceError::OutlivesIssuer { .. } => Refusal::IssuerEnding,
+            other => {
+                tracing::error!(error = %other, "a certificate was not made");
+                Refusal::Internal("issuance")
+            }
+        }
+    }
+}
+
+impl From<SignerError> for Refusal {
+    fn from(error: SignerError) -> Self {
+        tracing::error!(%error, "the signer failed");
+        Refusal::Internal("signer")
+    }
+}
+
+/// A refusal, and whom it concerns where that is proven.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub why: Refusal,
+    /// Proven by evidence or certificate.
+    pub subject: Option<Subject>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(why: Refusal) -> Self {
+        Self { why, subject: None }
+    }
+}
+
+impl Refused {
+    /// The same, about this subject.
+    pub fn about(subject: &Subject) -> impl Fn(Refusal) -> Self + use<> {
+        let subject = subject.clone();
+        move |why| Self { why, subject: Some(subject.clone()) }
+    }
+}

@@ -1,0 +1,239 @@
+//! Renew and confirm: from one certificate to the next. Who calls is the certificate of the connection; what may happen
+//! is decided by `inventory::lineage`.
+
+use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused};
+use crate::{
+    audit::Draft,
+    identity::{RevocationReason, SerialNumber, Timestamp},
+    inventory::{
+        device::Status,
+        lineage::{Decision, Facts, Lineage, Position, Request, decide},
+    },
+    pki::{Csr, PeerCertificate, PublicKey},
+    store::{Confirmation, Cutoff, KeyUse, Peer, Renewal},
+};
+
+/// The status reason of a device that was put on hold because two held its identity.
+pub const FORK: &str = "lineage fork";
+
+/// What [`Authority::confirm`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// How many certificates of this lineage have been in force.
+    pub generation: u64,
+    /// The server's clock.
+    pub now: Timestamp,
+}
+
+impl Authority {
+    /// Who presents this certificate: only one that the store has, byte for byte, in the role that it says.
+    pub async fn identify(&self, presented: &PeerCertificate) -> Result<Peer, Refused> {
+        let peer = self.store.peer(presented.serial).await?.ok_or(Refusal::CertificateUnknown)?;
+        if peer.certificate.hash != presented.hash || peer.holder.subject != presented.subject {
+            return Err(Refusal::CertificateUnknown.into());
+        }
+        Ok(peer)
+    }
+
+    /// The same, for every call but renewal: the holder is active, the certificate in force or pending, valid now and
+    /// not revoked.
+    pub async fn authenticate(&self, presented: &PeerCertificate) -> Result<Peer, Refused> {
+        let peer = self.identify(presented).await?;
+        let about = Refused::about(&peer.holder.subject);
+        refuse_inactive(peer.holder.status).map_err(&about)?;
+        if peer.certificate.revoked.is_some() {
+            return Err(about(Refusal::CertificateRevoked));
+        }
+        if !presented.is_valid_at(self.now()) {
+            return Err(about(Refusal::CertificateExpired));
+        }
+        Ok(peer)
+    }
+
+    /// The next certificate for whoever presents this one, with the key of a CSR (DER).
+    pub async fn renew(&self, presented: &PeerCertificate, csr: &[u8]) -> Result<Grant, Refused> {
+        let peer = self.identify(presented).await?;
+        let subject = peer.holder.subject;
+        let about = Refused::about(&subject);
+        let key = Csr::parse(csr).map_err(Refusal::from).map_err(&about)?.into_public_key();
+        for _ in 0..MAX_ATTEMPTS {
+            match self.renew_once(presented, &key).await {
+                Err(Refusal::Contended) => continue,
+                outcome => return outcome.map_err(&about),
+            }
+        }
+        Err(about(Refusal::Contended))
+    }
+
+    async fn renew_once(&self, presented: &PeerCertificate, key: &PublicKey) -> Result<Grant, Refusal> {
+        let now = self.now();
+        let peer = self.store.peer(presented.serial).await?.ok_or(Refusal::CertificateUnknown)?;
+        let key_use = self.store.key_use(&key.fingerprint()).await?;
+        let answer = key_use.certificates.iter().find(|row| row.presented == Some(presented.serial));
+        let request = Request::Renew { answered: answer.is_some() };
+        match self.decide_lineage(&peer, presented, request, now).await? {
+            Decision::Issue { promote, .. } => {
+                refuse_used_key(&key_use)?;
+                self.issue_next(&peer, key, promote, now).await
+            }
+            Decision::Again => {
+                let row = answer.ok_or(Refusal::Internal("nothing was answered"))?;
+                self.grant_again(row.serial, row.position == Position::Pending).await
+            }
+            refused => Err(self.refuse(&peer, refused, now).await?),
+        }
+    }
+
+    /// Puts the presented certificate in force.
+    pub async fn confirm(&self, presented: &PeerCertificate) -> Result<Confirmed, Refused> {
+        let subject = self.identify(presented).await?.holder.subject;
+        let about = Refused::about(&subject);
+        for _ in 0..MAX_ATTEMPTS {
+            match self.confirm_once(presented).await {
+                Err(Refusal::Contended) => continue,
+                outcome => return outcome.map_err(&about),
+            }
+        }
+        Err(about(Refusal::Contended))
+    }
+
+    async fn confirm_once(&self, presented: &PeerCertificate) -> Result<Confirmed, Refusal> {
+        let now = self.now();
+        let peer = self.store.peer(presented.serial).await?.ok_or(Refusal::CertificateUnknown)?;
+        match self.decide_lineage(&peer, presented, Request::Confirm, now).await? {
+            Decision::Promote => {
+                let subject = peer.holder.subject.to_string();
+                let lineage = peer.holder.lineage.promoted();
+                let generation = lineage.generation;
+                let audit = Draft::done(now, &subject, "certificate.confirmed", subject.clone())
+                    .serial(presented.serial)
+                    .fact("generation", generation);
+                let record = Confirmation { holder: peer.holder.version, lineage, at: now, audit };
+                self.store.record_confirmation(record).await?;
+                Ok(Confirmed { generation, now })
+            }
+            Decision::Done { late } => {
+                if late {
+                    let detail = format!("serial {}", presented.serial);
+                    self.telemetry.event("lineage.late_confirm", &peer.holder.subject.to_string(), &detail, now);
+                }
+                Ok(Confirmed { generation: peer.holder.lineage.generation, now })
+            }
+            refused => Err(self.refuse(&peer, refused, now).await?),
+        }
+    }
+
+    /// Asks the table.
+    async fn decide_lineage(
+        &self,
+        peer: &Peer,
+        presented: &PeerCertificate,
+        request: Request,
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
+        let policy = self.terms(peer.holder.subject.kind, peer.holder.fleet.as_ref()).await?.policy;
+        Ok(decide(Facts {
+            status: peer.holder.status,
+            on_fork: policy.on_fork,
+            presented: Some(peer.certificate.position),
+            revoked: peer.certificate.revoked.is_some(),
+            expired: presented.not_after < now.floor_secs(),
+            request,
+            has_pending: peer.holder.lineage.pending.is_some(),
+            replacements: peer.holder.lineage.replacements,
+        }))
+    }
+
+    async fn issue_next(&self, peer: &Peer, key: &PublicKey, promote: bool, now: Timestamp) -> Result<Grant, Refusal> {
+        let holder = &peer.holder;
+        let subject = holder.subject.to_string();
+        let terms = self.terms(holder.subject.kind, holder.fleet.as_ref()).await?;
+        let mut certificate = self.sign_leaf(&holder.subject, &holder.handle, &terms, key, now)?;
+        certificate.presented = Some(peer.certificate.serial);
+        let superseded = if promote { None } else { holder.lineage.pending };
+        let mut audit = Draft::done(now, &subject, "certificate.issued", subject.clone())
+            .serial(certificate.serial)
+            .fact("by", "renewal")
+            .fact("presented", peer.certificate.serial.to_string())
+            .fact("key", certificate.key.to_string());
+        if let Some(serial) = superseded {
+            audit = audit.fact("superseded", serial.to_string());
+        }
+        let record = Renewal {
+            holder: holder.version,
+            lineage: holder.lineage.issued(promote, certificate.serial),
+            superseded,
+            certificate: certificate.clone(),
+            at: now,
+            audit,
+        };
+        self.store.record_renewal(record).await?;
+        self.telemetry.issued(holder.subject.kind.as_str(), "renewal");
+        if let Some(serial) = superseded {
+            let detail = format!("pending {serial} replaced by {}", certificate.serial);
+            self.telemetry.event("lineage.second_key", &subject, &detail, now);
+        }
+        self.publisher.wake_if(superseded.is_some());
+        self.grant(&certificate, true).await
+    }
+
+    /// Carries out a refusal: a fork puts the device on hold before anybody hears of it.
+    async fn refuse(&self, peer: &Peer, decision: Decision, now: Timestamp) -> Result<Refusal, Refusal> {
+        let hold = match decision {
+            Decision::Fork { hold } | Decision::Exhausted { hold } => hold,
+            Decision::Expired => return Ok(Refusal::CertificateExpired),
+            Decision::CertificateRevoked => return Ok(Refusal::CertificateRevoked),
+            Decision::Unknown => return Ok(Refusal::CertificateUnknown),
+            Decision::NotActive(status) => {
+                refuse_inactive(status)?;
+                return Ok(Refusal::NotEnrolled);
+            }
+            Decision::Again | Decision::Issue { .. } | Decision::Promote | Decision::Done { .. } => {
+                return Ok(Refusal::Internal("not a refusal"));
+            }
+        };
+        let detail = fork_detail(peer.certificate.serial, &peer.holder.lineage);
+        if hold {
+            let subject = &peer.holder.subject;
+            let cutoff = Cutoff {
+                subject: subject.clone(),
+                status: Status::Held,
+                reason: RevocationReason::CertificateHold,
+                status_reason: FORK.into(),
+                at: now,
+                audit: Draft::done(now, "system", "device.held", subject.to_string())
+                    .serial(peer.certificate.serial)
+                    .fact("reason", FORK)
+                    .fact("serials", detail.clone()),
+            };
+            self.store.record_cutoff(cutoff).await?;
+            self.telemetry.changed("held");
+            self.publisher.wake_if(true);
+        }
+        Ok(Refusal::Fork { detail })
+    }
+}
+
+fn fork_detail(presented: SerialNumber, lineage: &Lineage) -> String {
+    let text = |serial: Option<SerialNumber>| serial.map_or_else(|| "none".into(), |serial| serial.to_string());
+    format!("presented {presented}, head {}, pending {}", text(lineage.head), text(lineage.pending))
+}
+
+/// A key that is in use cannot be certified again: each renewal brings a fresh one, so that a copied key dies with its
+/// certificate.
+fn refuse_used_key(key_use: &KeyUse) -> Result<(), Refusal> {
+    if key_use.banned {
+        return Err(Refusal::KeyCompromised);
+    }
+    if key_use.certificates.is_empty() { Ok(()) } else { Err(Refusal::KeyReused) }
+}
+
+fn refuse_inactive(status: Status) -> Result<(), Refusal> {
+    match status {
+        Status::Active => Ok(()),
+        Status::Held => Err(Refusal::Held),
+        Status::Revoked => Err(Refusal::Revoked),
+        Status::Decommissioned => Err(Refusal::Decommissioned),
+        Status::Registered | Status::Pending => Err(Refusal::NotEnrolled),
+    }
+}

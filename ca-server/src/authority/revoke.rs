@@ -1,0 +1,149 @@
+//! Revoke, hold, release, decommission: one transaction, then the CRL that holds it, then the receipt.
+
+use super::{Authority, MAX_ATTEMPTS, Refusal, renew::FORK};
+use crate::{
+    audit::Draft,
+    identity::{IssuerId, Kind, RevocationReason, SerialNumber, Subject},
+    inventory::device::Status,
+    store::{Cutoff, CutoffReceipt, Release},
+};
+
+/// The change is durable, and the CRLs named here, which hold it, are signed and served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Whom it is about.
+    pub subject: Subject,
+    /// The state after it.
+    pub status: Status,
+    /// Certificates whose revocation changed.
+    pub certificates: u32,
+    /// Tokens ended or suspended.
+    pub tokens: u32,
+    /// Issuer and CRL number.
+    pub crls: Vec<(IssuerId, u64)>,
+}
+
+impl Authority {
+    /// Cuts a holder off. `actor` is who asked: `operator/ana`.
+    pub async fn revoke(&self, subject: &Subject, reason: RevocationReason, actor: &str) -> Result<Receipt, Refusal> {
+        match reason {
+            RevocationReason::CertificateHold => {
+                return Err(Refusal::invalid("reason", "certificateHold is what `device hold` is for"));
+            }
+            RevocationReason::CaCompromise => {
+                return Err(Refusal::invalid("reason", "cACompromise is for issuing CAs"));
+            }
+            _ => {}
+        }
+        self.cut_off(subject, Status::Revoked, reason, actor).await
+    }
+
+    /// Cuts a device off until it is released.
+    pub async fn hold(&self, subject: &Subject, actor: &str) -> Result<Receipt, Refusal> {
+        self.cut_off(subject, Status::Held, RevocationReason::CertificateHold, actor).await
+    }
+
+    /// Cuts a device off for good.
+    pub async fn decommission(&self, subject: &Subject, actor: &str) -> Result<Receipt, Refusal> {
+        self.cut_off(subject, Status::Decommissioned, RevocationReason::CessationOfOperation, actor).await
+    }
+
+    async fn cut_off(
+        &self,
+        subject: &Subject,
+        status: Status,
+        reason: RevocationReason,
+        actor: &str,
+    ) -> Result<Receipt, Refusal> {
+        let holder = self.store.holder(subject).await?.ok_or(Refusal::NotFound(subject.kind.as_str()))?;
+        if status == Status::Held && !holder.status.may_become(Status::Held) {
+            return Err(Refusal::State(format!("a {} that is {} can't be held", subject.kind.as_str(), holder.status)));
+        }
+        let now = self.now();
+        let cutoff = Cutoff {
+            subject: subject.clone(),
+            status,
+            reason,
+            status_reason: reason.to_string(),
+            at: now,
+            audit: Draft::done(now, actor, action(subject.kind, status), subject.to_string())
+                .fact("reason", reason.as_str()),
+        };
+        let receipt = self.store.record_cutoff(cutoff).await?;
+        if receipt.certificates > 0 || receipt.status != holder.status {
+            self.telemetry.changed(receipt.status.as_str());
+        }
+        self.receipt(subject, receipt).await
+    }
+
+    /// Ends a hold. After a fork somebody has to say which certificate is the honest one's.
+    pub async fn release(
+        &self,
+        subject: &Subject,
+        keep: Option<SerialNumber>,
+        actor: &str,
+    ) -> Result<Receipt, Refusal> {
+        for _ in 0..MAX_ATTEMPTS {
+            let now = self.now();
+            let holder = self.store.holder(subject).await?.ok_or(Refusal::NotFound(subject.kind.as_str()))?;
+            match (holder.status, keep) {
+                (Status::Active, None) => return self.in_force_already(subject).await,
+                (Status::Active, Some(serial)) if holder.lineage.head == Some(serial) => {
+                    return self.in_force_already(subject).await;
+                }
+                (Status::Held, None) if holder.status_reason == FORK => {
+                    return Err(Refusal::State(
+                        "held because two hold this identity: find out which one is genuine (`device show`) and say \
+                         --keep SERIAL, or revoke the device"
+                            .into(),
+                    ));
+                }
+                (Status::Held, _) => {}
+                (status, _) => return Err(Refusal::State(format!("not held but {status}"))),
+            }
+            let mut audit = Draft::done(now, actor, "device.released", subject.to_string());
+            if let Some(serial) = keep {
+                audit = audit.serial(serial).fact("kept", serial.to_string());
+            }
+            let lineage = keep.map_or_else(|| holder.lineage.clone(), |serial| holder.lineage.kept(serial));
+            let release = Release { holder: holder.version, keep, lineage, at: now, audit };
+            match self.store.record_release(release).await.map_err(Refusal::from) {
+                Err(Refusal::Contended) => continue,
+                Err(other) => return Err(other),
+                Ok(receipt) => {
+                    self.telemetry.changed("released");
+                    return self.receipt(subject, receipt).await;
+                }
+            }
+        }
+        Err(Refusal::Contended)
+    }
+
+    async fn in_force_already(&self, subject: &Subject) -> Result<Receipt, Refusal> {
+        let receipt = CutoffReceipt { status: Status::Active, certificates: 0, tokens: 0, watermarks: Vec::new() };
+        self.receipt(subject, receipt).await
+    }
+
+    /// Waits until the CRLs that hold the change are served.
+    async fn receipt(&self, subject: &Subject, receipt: CutoffReceipt) -> Result<Receipt, Refusal> {
+        let crls = self.publisher.in_force(&receipt.watermarks).await?;
+        Ok(Receipt {
+            subject: subject.clone(),
+            status: receipt.status,
+            certificates: receipt.certificates,
+            tokens: receipt.tokens,
+            crls,
+        })
+    }
+}
+
+fn action(kind: Kind, status: Status) -> &'static str {
+    match (kind, status) {
+        (Kind::Device, Status::Held) => "device.held",
+        (Kind::Device, Status::Decommissioned) => "device.decommissioned",
+        (Kind::Device, _) => "device.revoked",
+        (Kind::Gateway, _) => "gateway.revoked",
+        (Kind::Operator, _) => "operator.revoked",
+        (Kind::Server, _) => "server.revoked",
+    }
+}
