@@ -6,6 +6,7 @@ pub mod attestation;
 pub mod audit;
 pub mod authority;
 pub mod clock;
+pub mod cli;
 pub mod identity;
 pub mod inventory;
 pub mod pki;

@@ -1,0 +1,83 @@
+//! The command line of `ca-server`: one file a command.
+//!
+//! Commands that run a CA on this machine stand beside those that talk to a running server as an operator, through a
+//! [`Session`]. What they share: how they print ([`output`]), how they fail ([`CommandError`]), and their exit codes:
+//! 0 done, 1 refused or failed, 2 usage, 3 server out of reach.
+
+mod certificate;
+mod connection;
+mod device;
+pub mod duration;
+mod failure;
+mod fleet;
+pub mod output;
+mod paging;
+mod receipt;
+mod secret_file;
+mod token;
+pub mod words;
+
+use std::{process::ExitCode, time::SystemTime};
+
+use clap::{Parser, Subcommand};
+pub use connection::{Options, Session};
+pub use failure::CommandError;
+
+use crate::identity::Timestamp;
+
+/// A certificate authority for device fleets
+#[derive(Parser, Debug)]
+#[command(name = "ca-server", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Fleet(fleet::Fleet),
+    Device(device::Device),
+    Certificate(certificate::Certificate),
+    Token(token::Token),
+}
+
+impl Cli {
+    /// Runs the command to its end, and says what went wrong, if anything.
+    pub async fn run(self) -> ExitCode {
+        let session = Session::new(self.options, now());
+        match self.command.run(&session).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => error.report(session.output().format()),
+        }
+    }
+}
+
+impl Command {
+    async fn run(self, session: &Session) -> Result<(), CommandError> {
+        match self {
+            Command::Fleet(args) => fleet::run(args, session).await,
+            Command::Device(args) => device::run(args, session).await,
+            Command::Certificate(args) => certificate::run(args, session).await,
+            Command::Token(args) => token::run(args, session).await,
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,169 @@
+//! `ca-server device`: devices, and cutting them off.
+
+mod view;
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use fleetca_proto::v1::{
+    DecommissionDeviceRequest, DeviceStatus, GetDeviceRequest, HoldDeviceRequest, ListDevicesRequest,
+    RegisterDeviceRequest, ReleaseDeviceRequest, RevokeDeviceRequest,
+};
+use view::View;
+
+use super::{
+    CommandError, Session, duration, paging,
+    receipt::Receipt,
+    words::{Sort, Status, parse_reason, reason_wire},
+};
+use crate::identity::{RevocationReason, SerialNumber};
+
+/// Devices, and cutting them off
+#[derive(Args, Debug)]
+pub struct Device {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Make a device known to its fleet before it enrolls
+    Register {
+        /// Its ID
+        id: String,
+        /// Its fleet
+        #[arg(long)]
+        fleet: String,
+    },
+    /// List devices
+    List(List),
+    /// Show a device and its unexpired certificates
+    Show {
+        /// Its ID
+        id: String,
+    },
+    /// Cut a device off: all its certificates, its unspent tokens, and the fleet token that it came by
+    Revoke {
+        /// Its ID
+        id: String,
+        /// Why, by the names of RFC 5280; keyCompromise bans its keys for ever
+        #[arg(long, value_parser = parse_reason, default_value = "unspecified")]
+        reason: RevocationReason,
+    },
+    /// Cut a device off until it is released
+    Hold {
+        /// Its ID
+        id: String,
+    },
+    /// End a hold
+    Release {
+        /// Its ID
+        id: String,
+        /// After a fork: the honest holder's certificate, which stays; all others are revoked
+        #[arg(long, value_name = "SERIAL")]
+        keep: Option<SerialNumber>,
+    },
+    /// Cut a device off for good: its ID is never used again
+    Decommission {
+        /// Its ID
+        id: String,
+    },
+}
+
+#[derive(Args, Debug)]
+struct List {
+    /// Only devices of this fleet
+    #[arg(long)]
+    fleet: Option<String>,
+    /// Only devices in this state; lapsed: without a valid certificate, but once with one
+    #[arg(long, value_enum)]
+    status: Option<Filter>,
+    /// Only devices whose certificate ends within this time
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    expiring_within: Option<Duration>,
+    /// What to sort by
+    #[arg(long, value_enum, default_value = "id")]
+    sort: Sort,
+    /// The greatest or latest first
+    #[arg(long)]
+    descending: bool,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Filter {
+    Registered,
+    Pending,
+    Active,
+    Held,
+    Revoked,
+    Decommissioned,
+    Lapsed,
+}
+
+impl Filter {
+    /// The stored state asked for; none where it is derived.
+    fn status(self) -> Option<Status> {
+        Some(match self {
+            Filter::Registered => Status::Registered,
+            Filter::Pending => Status::Pending,
+            Filter::Active => Status::Active,
+            Filter::Held => Status::Held,
+            Filter::Revoked => Status::Revoked,
+            Filter::Decommissioned => Status::Decommissioned,
+            Filter::Lapsed => return None,
+        })
+    }
+}
+
+impl List {
+    fn request(&self) -> ListDevicesRequest {
+        let status = self.status.and_then(Filter::status);
+        ListDevicesRequest {
+            fleet: self.fleet.clone().unwrap_or_default(),
+            status: status.map_or(DeviceStatus::Unspecified, Status::wire).into(),
+            lapsed: self.status == Some(Filter::Lapsed),
+            expiring_within: self.expiring_within.map(duration::wire),
+            sort: self.sort.wire().into(),
+            descending: self.descending,
+            ..Default::default()
+        }
+    }
+}
+
+/// Runs the command.
+pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
+    let mut operator = session.operator().await?;
+    let receipt = match args.command {
+        Command::Register { id, fleet } => {
+            let device = operator.register_device(RegisterDeviceRequest { id, fleet }).await?;
+            return session.output().details(&View::from(device.into_inner()));
+        }
+        Command::Show { id } => {
+            let device = View::from(operator.get_device(GetDeviceRequest { id }).await?.into_inner());
+            return session.output().told(&device, |now| device.words(now));
+        }
+        Command::List(list) => {
+            let devices = paging::all(list.limit, async |page_size, page_token| {
+                let request = ListDevicesRequest { page_size, page_token, ..list.request() };
+                let page = operator.list_devices(request).await?.into_inner();
+                Ok((page.devices, page.next_page_token))
+            });
+            let devices: Vec<View> = devices.await?.into_iter().map(View::from).collect();
+            return session.output().list(&devices);
+        }
+        Command::Revoke { id, reason } => {
+            operator.revoke_device(RevokeDeviceRequest { id, reason: reason_wire(reason) }).await?
+        }
+        Command::Hold { id } => operator.hold_device(HoldDeviceRequest { id }).await?,
+        Command::Release { id, keep } => {
+            let keep_serial = keep.map(|serial| serial.to_string()).unwrap_or_default();
+            operator.release_device(ReleaseDeviceRequest { id, keep_serial }).await?
+        }
+        Command::Decommission { id } => operator.decommission_device(DecommissionDeviceRequest { id }).await?,
+    };
+    let receipt = Receipt::from(receipt.into_inner());
+    session.output().told(&receipt, |_| receipt.words())
+}

@@ -1,0 +1,230 @@
+//! How a command fails: what people and programs are told on stderr, and the exit code.
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use enroll_client::{
+    attester::token::TokenError, connect::ConnectError, credential::CredentialError, refusal::Refusal, renewal::Action,
+};
+use serde::Serialize;
+use tonic::Code;
+
+use super::{duration, output::Format};
+use crate::audit::Broken;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// Options that don't go together, or that are missing.
+    #[error("{0}")]
+    Usage(String),
+    /// The server can't be reached, or is not the one that we trust.
+    #[error("{0}")]
+    Connect(Box<ConnectError>),
+    /// The operator's credential can't be used.
+    #[error("{0}")]
+    Credential(Box<CredentialError>),
+    /// The server answered, and said no.
+    #[error("{}", .0.message)]
+    Refused(Box<Refusal>),
+    /// The server answered what this command can't understand.
+    #[error("the server's answer makes no sense: {0}")]
+    Answer(&'static str),
+    /// A file can't be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file holds something else than it should.
+    #[error("{}: {reason}", path.display())]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is a file already, where a secret should go.
+    #[error("{} exists already, and is not overwritten", .0.display())]
+    Exists(PathBuf),
+    /// No join token could be made.
+    #[error("{0}")]
+    Token(#[from] TokenError),
+    /// The audit log is not what it was.
+    #[error("the audit log is broken: {0}")]
+    Audit(#[from] Broken),
+    /// A command of this machine's own CA failed.
+    #[error("{0}")]
+    Local(String),
+    /// The output can't be written.
+    #[error("the output cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl From<tonic::Status> for CommandError {
+    fn from(status: tonic::Status) -> Self {
+        CommandError::Refused(Box::new(Refusal::from(status)))
+    }
+}
+
+impl From<ConnectError> for CommandError {
+    fn from(error: ConnectError) -> Self {
+        CommandError::Connect(Box::new(error))
+    }
+}
+
+impl From<CredentialError> for CommandError {
+    fn from(error: CredentialError) -> Self {
+        CommandError::Credential(Box::new(error))
+    }
+}
+
+impl CommandError {
+    /// A failure to read or write this file.
+    pub fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> CommandError {
+        let path = path.into();
+        move |source| CommandError::File { path, source }
+    }
+
+    /// 1 refused or failed, 2 usage, 3 server out of reach. A reader of our output that has had enough is no failure.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            CommandError::Usage(_) => 2,
+            CommandError::Connect(error) if is_out_of_reach(error) => 3,
+            CommandError::Refused(refusal) if refusal.reason.is_none() && refusal.code == Code::Unavailable => 3,
+            _ => 1,
+        }
+    }
+
+    /// Tells it on stderr, and gives the exit code.
+    pub fn report(&self, format: Format) -> ExitCode {
+        let code = self.exit_code();
+        if code != 0 {
+            match format {
+                Format::Table => eprintln!("{}", self.line()),
+                Format::Json => eprintln!("{}", self.json()),
+            }
+        }
+        ExitCode::from(code)
+    }
+
+    /// `error: what happened (REASON): what to do next`
+    fn line(&self) -> String {
+        let reason = self.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let next = self.next_step().map(|next| format!("; {next}")).unwrap_or_default();
+        format!("error: {self}{reason}{next}")
+    }
+
+    fn json(&self) -> String {
+        #[derive(Serialize)]
+        struct Report<'a> {
+            message: String,
+            reason: Option<&'a str>,
+            next: Option<String>,
+            exit_code: u8,
+        }
+        let report = Report {
+            message: self.to_string(),
+            reason: self.reason(),
+            next: self.next_step(),
+            exit_code: self.exit_code(),
+        };
+        serde_json::json!({ "error": report }).to_string()
+    }
+
+    /// The stable code of a refusal.
+    fn reason(&self) -> Option<&str> {
+        match self {
+            CommandError::Refused(refusal) => refusal.reason.as_deref(),
+            CommandError::Audit(_) => Some("AUDIT_BROKEN"),
+            _ => None,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        match self {
+            CommandError::Refused(refusal) => after_refusal(refusal),
+            CommandError::Connect(error) if is_out_of_reach(error) => {
+                Some("is the server running, and is --server its operators' port (7444 by default)?".into())
+            }
+            CommandError::Credential(error) if matches!(**error, CredentialError::Absent(_)) => {
+                Some("--credential takes a credential folder, such as DIR/operator of `ca-server init`".into())
+            }
+            CommandError::Exists(_) => Some("choose another file for --out, or remove this one".into()),
+            CommandError::Audit(_) => Some("keep a copy of the database, and find out who could write to it".into()),
+            _ => None,
+        }
+    }
+}
+
+fn is_out_of_reach(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Unreachable { .. } | ConnectError::TimedOut(_) | ConnectError::Transport { .. })
+}
+
+fn after_refusal(refusal: &Refusal) -> Option<String> {
+    let known = match refusal.reason.as_deref() {
+        Some("CERTIFICATE_EXPIRED") => Some(
+            "an admin makes a new token with `ca-server operator create`; if there is none left, run `ca-server operator \
+             recover` on the server",
+        ),
+        Some("ROLE_REQUIRED") => Some("ask an operator with that role"),
+        _ => None,
+    };
+    known.map(str::to_owned).or_else(|| after_action(refusal))
+}
+
+fn after_action(refusal: &Refusal) -> Option<String> {
+    match refusal.action {
+        Action::Retry { after: Some(after) } => Some(format!("try again in {}", duration::display(after))),
+        Action::Retry { after: None } => Some("try again".into()),
+        Action::Reattest => Some("this credential is of no use any more: enroll again with a new token".into()),
+        Action::Stop => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use tonic::Status;
+    use tonic_types::{ErrorDetails, StatusExt};
+
+    use super::*;
+
+    fn refusal(reason: &str, action: &str) -> CommandError {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason, "fleetca", HashMap::from([("action".to_owned(), action.to_owned())]));
+        details.set_retry_info(Some(Duration::from_secs(90)));
+        Status::with_error_details(Code::FailedPrecondition, "no such luck", details).into()
+    }
+
+    #[test]
+    fn a_refusal_is_one_line_with_its_reason_and_the_next_step() {
+        assert_eq!(refusal("BUSY", "retry").line(), "error: no such luck (BUSY); try again in 1m 30s");
+        assert_eq!(refusal("GONE", "stop").line(), "error: no such luck (GONE)");
+    }
+
+    #[test]
+    fn programs_get_the_same_in_json() {
+        let json: serde_json::Value = serde_json::from_str(&refusal("GONE", "stop").json()).unwrap();
+        let expected = serde_json::json!({
+            "error": { "message": "no such luck", "reason": "GONE", "next": null, "exit_code": 1 }
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn exit_codes_tell_usage_refusal_and_a_server_out_of_reach_apart() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let server = "https://localhost:1".parse().unwrap();
+        let unreachable = CommandError::from(ConnectError::Unreachable { server, source: refused });
+        assert_eq!(unreachable.exit_code(), 3);
+        assert_eq!(CommandError::from(Status::unavailable("connection closed")).exit_code(), 3);
+        assert_eq!(refusal("GONE", "stop").exit_code(), 1);
+        assert_eq!(CommandError::Usage("x".into()).exit_code(), 2);
+        assert_eq!(CommandError::Output(io::ErrorKind::BrokenPipe.into()).exit_code(), 0);
+    }
+}

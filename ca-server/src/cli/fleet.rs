@@ -1,0 +1,183 @@
+//! `ca-server fleet`: fleets and their policies.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use fleetca_proto::v1::{self, CreateFleetRequest, GetFleetRequest, ListFleetsRequest, UpdateFleetRequest};
+use serde::Serialize;
+
+use super::{
+    CommandError, Session, duration,
+    output::{Details, Instant, Row, or_dash, when},
+    paging,
+    words::{CrlScope, KeyType, OnFork},
+};
+use crate::identity::Timestamp;
+
+/// Fleets and their policies
+#[derive(Args, Debug)]
+pub struct Fleet {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Create a fleet
+    Create {
+        /// Its name
+        name: String,
+        /// Attestation methods that it accepts: token
+        #[arg(long, value_name = "METHODS", value_delimiter = ',', default_value = "token")]
+        attest: Vec<String>,
+        #[command(flatten)]
+        policy: Policy,
+    },
+    /// List all fleets
+    List {
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
+    },
+    /// Show a fleet and its policy
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Change a fleet's policy: what is not named stays as it is
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
+        .args(["attest", "validity", "key_types", "on_fork", "crl_scope"]))]
+    Set {
+        /// Its name
+        name: String,
+        /// Attestation methods that it accepts: token
+        #[arg(long, value_name = "METHODS", value_delimiter = ',')]
+        attest: Vec<String>,
+        #[command(flatten)]
+        policy: Policy,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Policy {
+    /// How long certificates are valid: 5m to 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    validity: Option<Duration>,
+    /// Kinds of keys that it accepts
+    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_enum)]
+    key_types: Vec<KeyType>,
+    /// What happens when two holders of one identity show up
+    #[arg(long, value_name = "WHAT", value_enum)]
+    on_fork: Option<OnFork>,
+    /// Where the CRL distribution point in certificates leads
+    #[arg(long, value_name = "SCOPE", value_enum)]
+    crl_scope: Option<CrlScope>,
+}
+
+impl Policy {
+    fn wire(self, attest: Vec<String>) -> v1::FleetPolicy {
+        v1::FleetPolicy {
+            attest,
+            validity: self.validity.map(duration::wire),
+            key_types: self.key_types.into_iter().map(|key_type| key_type.wire().into()).collect(),
+            on_fork: self.on_fork.map_or(0, |on_fork| on_fork.wire().into()),
+            crl_scope: self.crl_scope.map_or(0, |crl_scope| crl_scope.wire().into()),
+        }
+    }
+}
+
+/// Runs the command.
+pub async fn run(args: Fleet, session: &Session) -> Result<(), CommandError> {
+    let mut operator = session.operator().await?;
+    let fleet = match args.command {
+        Command::Create { name, attest, policy } => {
+            operator.create_fleet(CreateFleetRequest { name, policy: Some(policy.wire(attest)) }).await?
+        }
+        Command::Set { name, attest, policy } => {
+            operator.update_fleet(UpdateFleetRequest { name, policy: Some(policy.wire(attest)) }).await?
+        }
+        Command::Show { name } => operator.get_fleet(GetFleetRequest { name }).await?,
+        Command::List { limit } => {
+            let fleets = paging::all(limit, async |page_size, page_token| {
+                let page = operator.list_fleets(ListFleetsRequest { page_size, page_token }).await?.into_inner();
+                Ok((page.fleets, page.next_page_token))
+            });
+            let fleets: Vec<View> = fleets.await?.into_iter().map(View::from).collect();
+            return session.output().list(&fleets);
+        }
+    };
+    session.output().details(&View::from(fleet.into_inner()))
+}
+
+/// A fleet as it is shown.
+#[derive(Debug, Serialize)]
+struct View {
+    name: String,
+    attest: Vec<String>,
+    validity_seconds: Option<i64>,
+    key_types: Vec<KeyType>,
+    on_fork: Option<OnFork>,
+    crl_scope: Option<CrlScope>,
+    created_at: Option<Instant>,
+    device_count: u64,
+    issuers: Vec<String>,
+}
+
+impl From<v1::Fleet> for View {
+    fn from(wire: v1::Fleet) -> Self {
+        let policy = wire.policy.unwrap_or_default();
+        Self {
+            name: wire.name,
+            attest: policy.attest,
+            validity_seconds: policy.validity.map(|validity| validity.seconds),
+            key_types: policy.key_types.into_iter().filter_map(KeyType::from_wire).collect(),
+            on_fork: OnFork::from_wire(policy.on_fork),
+            crl_scope: CrlScope::from_wire(policy.crl_scope),
+            created_at: Instant::from_wire(wire.created_at),
+            device_count: wire.device_count,
+            issuers: wire.issuers,
+        }
+    }
+}
+
+impl View {
+    fn validity(&self) -> String {
+        let seconds = self.validity_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        or_dash(seconds.map(|seconds| duration::display(Duration::from_secs(seconds))))
+    }
+
+    fn key_types(&self) -> String {
+        self.key_types.iter().map(|key_type| key_type.as_str()).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl Row for View {
+    const COLUMNS: &'static [&'static str] = &["NAME", "DEVICES", "ATTEST", "VALIDITY", "KEY TYPES", "ON FORK"];
+
+    fn cells(&self, _now: Timestamp) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.device_count.to_string(),
+            self.attest.join(","),
+            self.validity(),
+            self.key_types(),
+            or_dash(self.on_fork.map(OnFork::as_str)),
+        ]
+    }
+}
+
+impl Details for View {
+    fn lines(&self, now: Timestamp) -> Vec<(&'static str, String)> {
+        vec![
+            ("name", self.name.clone()),
+            ("devices", self.device_count.to_string()),
+            ("attest", self.attest.join(", ")),
+            ("validity", self.validity()),
+            ("key types", self.key_types()),
+            ("on fork", or_dash(self.on_fork.map(OnFork::as_str))),
+            ("CRL scope", or_dash(self.crl_scope.map(CrlScope::as_str))),
+            ("issuers", self.issuers.join(", ")),
+            ("created", when(self.created_at, now)),
+        ]
+    }
+}

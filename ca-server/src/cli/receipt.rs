@@ -1,0 +1,81 @@
+//! The receipt of a cut-off: what changed, and which CRLs hold it.
+
+use fleetca_proto::v1;
+use serde::Serialize;
+
+use super::{
+    output::{count, printable},
+    words::Status,
+};
+
+/// A CRL by issuer and number.
+#[derive(Debug, Serialize)]
+pub struct CrlReceipt {
+    issuer: String,
+    number: u64,
+}
+
+impl From<v1::CrlReceipt> for CrlReceipt {
+    fn from(wire: v1::CrlReceipt) -> Self {
+        Self { issuer: wire.issuer, number: wire.number }
+    }
+}
+
+impl CrlReceipt {
+    /// For people.
+    pub fn words(&self) -> String {
+        format!("issuer {}: CRL number {}", self.issuer, self.number)
+    }
+}
+
+/// What `revoke`, `hold`, `release` and `decommission` answer. When it is here, the CRLs are served.
+#[derive(Debug, Serialize)]
+pub struct Receipt {
+    subject: String,
+    status: Option<Status>,
+    certificates: u32,
+    tokens: u32,
+    crls: Vec<CrlReceipt>,
+}
+
+impl From<v1::RevocationReceipt> for Receipt {
+    fn from(wire: v1::RevocationReceipt) -> Self {
+        Self {
+            subject: wire.subject,
+            status: Status::from_wire(wire.status),
+            certificates: wire.certificates,
+            tokens: wire.tokens,
+            crls: wire.crls.into_iter().map(CrlReceipt::from).collect(),
+        }
+    }
+}
+
+impl Receipt {
+    /// For people: a line of what changed, then one line a CRL.
+    pub fn words(&self) -> String {
+        let status = self.status.map_or("in a state that this program does not know", Status::as_str);
+        let certificates = count(self.certificates.into(), "certificate");
+        let tokens = count(self.tokens.into(), "token");
+        let mut words = format!("{} is {status} ({certificates} and {tokens} changed)\n", self.subject);
+        self.crls.iter().for_each(|crl| words += &format!("{}\n", crl.words()));
+        words.lines().map(|line| printable(line) + "\n").collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_get_one_line_a_crl() {
+        let receipt = Receipt::from(v1::RevocationReceipt {
+            subject: "device/pump-7".into(),
+            status: v1::DeviceStatus::Revoked.into(),
+            certificates: 2,
+            tokens: 1,
+            crls: vec![v1::CrlReceipt { issuer: "00ff".into(), number: 17 }],
+        });
+        let expected = "device/pump-7 is revoked (2 certificates and 1 token changed)\nissuer 00ff: CRL number 17\n";
+        assert_eq!(receipt.words(), expected);
+    }
+}
