@@ -12,6 +12,7 @@
 
 mod crl;
 mod csr;
+mod draft;
 mod encode;
 mod extensions;
 mod issuance;
@@ -28,7 +29,8 @@ mod signed;
 
 pub use crl::{CrlEntry, CrlError, CrlTemplate, ParsedCrl, PreparedCrl, SuccessorError, check_successor};
 pub use csr::{Csr, CsrError, LONGEST_CSR};
-pub use issuance::{CaRequest, Certificate, Holder, IssuanceError, Issuer, LeafRequest, Prepared, prepare_root};
+pub use draft::{Certificate, Prepared};
+pub use issuance::{CaRequest, Holder, IssuanceError, Issuer, LeafRequest, prepare_root};
 pub use issuer::{IssuerCertificate, IssuerError};
 pub use key::{BadSignature, KeyError, KeyKind, PublicKey};
 pub use lint::LintError;

@@ -1,6 +1,6 @@
 //! Writes the values of the extensions that our certificates and CRLs carry (RFC 5280, section 4.2 and 5.2).
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5280::{

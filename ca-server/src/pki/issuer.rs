@@ -172,3 +172,59 @@ impl IssuerCertificate {
         self.not_after
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::super::fixture::{NOW, TestCa, TestKey, device_id, fleet, serial};
+    use super::super::{CaRole, CrlScope, Holder, LeafRequest};
+    use super::*;
+
+    #[test]
+    fn a_leaf_cannot_serve_as_an_issuer() {
+        let (_, ca) = TestCa::hierarchy(CaRole::DeviceIssuing);
+        let leaf = ca.issue(&LeafRequest {
+            holder: Holder::Device { id: &device_id(), fleet: &fleet() },
+            key: &TestKey::generate().public,
+            serial: serial(1),
+            not_before: NOW,
+            not_after: NOW + Duration::from_secs(10),
+            crl: CrlScope::Full,
+        });
+        assert_eq!(IssuerCertificate::parse(&leaf.der), Err(IssuerError::NotAuthority));
+    }
+
+    #[test]
+    fn a_ca_that_others_made_is_refused() {
+        let mut parameters = rcgen::CertificateParams::new(vec![]).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        parameters.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![1; 20]);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        assert_eq!(IssuerCertificate::parse(certificate.der()), Err(IssuerError::KeyIdentifier));
+        parameters.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        let certificate = parameters.self_signed(&key).unwrap();
+        assert_eq!(IssuerCertificate::parse(certificate.der()), Err(IssuerError::NotAuthority));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            changes in proptest::collection::vec((0usize..1000, any::<u8>()), 1..4),
+        ) {
+            let _ = IssuerCertificate::parse(&bytes);
+            let root = TestCa::root(CaRole::ControlRoot);
+            let mut changed = root.issuer.certificate().der().to_vec();
+            for (at, octet) in changes {
+                let at = at % changed.len();
+                changed[at] = octet;
+            }
+            let _ = IssuerCertificate::parse(&changed).map(|changed| changed.verify(root.issuer.certificate()));
+        }
+    }
+}

@@ -4,6 +4,8 @@
 //! RFC 5280 and the SPIFFE X.509-SVID standard, as far as our profiles go; pkilint and OpenSSL look at samples of
 //! everything in the tests.
 
+use core::net::IpAddr;
+
 use const_oid::AssociatedOid;
 use const_oid::db::rfc4519::COMMON_NAME;
 use const_oid::db::rfc5280::{ANY_POLICY, ID_AD_CA_ISSUERS};
@@ -15,7 +17,7 @@ use x509_cert::ext::pkix::{
     ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
 };
 
-use super::issuance::Draft;
+use super::draft::Draft;
 use super::profile::{Profile, key_usage};
 use super::signed::timestamp;
 use crate::identity::{HostName, Subject};
@@ -189,12 +191,8 @@ fn check_alternative_names(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(
 fn is_host(name: &GeneralName, host: &HostName) -> bool {
     match (name, host) {
         (GeneralName::DnsName(name), HostName::Dns(host)) => name.as_str() == host,
-        (GeneralName::IpAddress(octets), HostName::Ip(std::net::IpAddr::V4(address))) => {
-            octets.as_bytes() == address.octets()
-        }
-        (GeneralName::IpAddress(octets), HostName::Ip(std::net::IpAddr::V6(address))) => {
-            octets.as_bytes() == address.octets()
-        }
+        (GeneralName::IpAddress(octets), HostName::Ip(IpAddr::V4(address))) => octets.as_bytes() == address.octets(),
+        (GeneralName::IpAddress(octets), HostName::Ip(IpAddr::V6(address))) => octets.as_bytes() == address.octets(),
         _ => false,
     }
 }
@@ -236,4 +234,157 @@ fn check_locations(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(), LintE
         }),
         LintError::IssuerLocation,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::fixture::{NOW, TestKey, serial, trust_domain};
+    use super::super::names::name;
+    use super::super::profile::CaRole;
+    use super::super::signature::SignatureAlgorithm;
+    use super::*;
+    use crate::identity::{Kind, SerialNumber};
+
+    const URI: &str = "spiffe://fleet.example/device/pump-7";
+
+    /// Calls `test` with the draft of a device's certificate.
+    fn with_draft(test: impl FnOnce(Draft<'_>)) {
+        let (key, issuer) = (TestKey::generate().public, TestKey::generate().public);
+        test(Draft {
+            profile: Profile::Leaf(Kind::Device),
+            issuer: &name("fleet.example", "some issuer"),
+            issuer_key: issuer.key_identifier(),
+            algorithm: SignatureAlgorithm::EcdsaSha256,
+            issuer_url: Some("http://ca.example/issuer.cer"),
+            subject: &name("pumps", "pump-7"),
+            key: &key,
+            serial: serial(1),
+            not_before: NOW,
+            not_after: NOW + Duration::from_secs(86_400),
+            trust_domain: &trust_domain(),
+            names: Some((URI, &[])),
+            crl_url: Some("http://ca.example/full.crl"),
+        });
+    }
+
+    /// The draft's encoding, with octets replaced that occur in it once, is refused for `error`.
+    fn patched(draft: &Draft<'_>, from: &[u8], to: &[u8], error: LintError) {
+        let mut tbs = draft.encode();
+        let places: Vec<usize> =
+            tbs.windows(from.len()).enumerate().filter(|(_, window)| *window == from).map(|(at, _)| at).collect();
+        assert_eq!(places.len(), 1, "{error:?}");
+        tbs[places[0]..][..to.len()].copy_from_slice(to);
+        assert_eq!(check(&tbs, draft), Err(error));
+    }
+
+    #[test]
+    fn a_certificate_as_drafted_passes() {
+        with_draft(|draft| assert_eq!(check(&draft.encode(), &draft), Ok(())));
+    }
+
+    #[test]
+    fn what_is_not_canonical_der_is_refused() {
+        with_draft(|draft| {
+            let mut tbs = draft.encode();
+            tbs.push(0);
+            assert_eq!(check(&tbs, &draft), Err(LintError::Encoding));
+            // keyUsage's critical TRUE as FALSE, which is a default and must not be encoded.
+            patched(&draft, &[0x55, 0x1d, 0x0f, 1, 1, 0xff], &[0x55, 0x1d, 0x0f, 1, 1, 0], LintError::Encoding);
+        });
+    }
+
+    #[test]
+    fn every_field_that_differs_from_what_was_decided_is_found() {
+        with_draft(|draft| {
+            let other = TestKey::generate().public;
+            let tbs = draft.encode();
+            let refused = |changed: Draft<'_>| check(&tbs, &changed).unwrap_err();
+            assert_eq!(refused(Draft { serial: serial(2), ..draft }), LintError::Serial);
+            let algorithm = SignatureAlgorithm::EcdsaSha384;
+            assert_eq!(refused(Draft { algorithm, ..draft }), LintError::SignatureAlgorithm);
+            assert_eq!(refused(Draft { issuer: &name("fleet.example", "other"), ..draft }), LintError::Issuer);
+            assert_eq!(refused(Draft { subject: &name("pumps", "pump-8"), ..draft }), LintError::Subject);
+            assert_eq!(refused(Draft { not_before: NOW + Duration::from_secs(1), ..draft }), LintError::Validity);
+            assert_eq!(refused(Draft { key: &other, ..draft }), LintError::Key);
+            let issuer_key = other.key_identifier();
+            assert_eq!(refused(Draft { issuer_key, ..draft }), LintError::AuthorityKeyIdentifier);
+            assert_eq!(refused(Draft { crl_url: Some("http://x"), ..draft }), LintError::DistributionPoint);
+            assert_eq!(refused(Draft { issuer_url: Some("http://x"), ..draft }), LintError::IssuerLocation);
+            let profile = Profile::Authority(CaRole::DeviceIssuing);
+            assert_eq!(refused(Draft { profile, ..draft }), LintError::Extensions);
+            for kind in [Kind::Gateway, Kind::Operator] {
+                let profile = Profile::Leaf(kind);
+                assert_eq!(refused(Draft { profile, ..draft }), LintError::AlternativeNames);
+            }
+            let profile = Profile::Leaf(Kind::Server);
+            assert_eq!(refused(Draft { profile, ..draft }), LintError::ExtendedKeyUsage);
+            let trust_domain = &"other.example".parse().unwrap();
+            assert_eq!(refused(Draft { trust_domain, ..draft }), LintError::AlternativeNames);
+        });
+    }
+
+    #[test]
+    fn octets_changed_after_the_draft_are_found() {
+        with_draft(|draft| {
+            patched(&draft, &[0xa0, 3, 2, 1, 2], &[0xa0, 3, 2, 1, 1], LintError::Version);
+            // nonRepudiation instead of digitalSignature; then keyCertSign.
+            patched(&draft, &[3, 2, 7, 0x80], &[3, 2, 6, 0x40], LintError::KeyUsage);
+            patched(&draft, &[3, 2, 7, 0x80], &[3, 2, 2, 0x04], LintError::KeyUsage);
+            // id-kp-serverAuth, then anyExtendedKeyUsage's neighbour, instead of id-kp-clientAuth.
+            patched(&draft, &[5, 5, 7, 3, 2], &[5, 5, 7, 3, 1], LintError::ExtendedKeyUsage);
+            patched(&draft, b"spiffe:", b"https:/", LintError::AlternativeNames);
+            patched(&draft, b"device/pump-7", b"device/pump-8", LintError::AlternativeNames);
+            patched(&draft, b"full.crl", b"null.crl", LintError::DistributionPoint);
+            patched(&draft, b"issuer.cer", b"issues.cer", LintError::IssuerLocation);
+            // id-ad-ocsp instead of id-ad-caIssuers.
+            patched(&draft, &[5, 5, 7, 0x30, 2], &[5, 5, 7, 0x30, 1], LintError::IssuerLocation);
+            let ski = draft.key.key_identifier();
+            patched(&draft, &ski, &[0; 20], LintError::SubjectKeyIdentifier);
+            // subjectKeyIdentifier's OID becomes another extension's.
+            patched(&draft, &[0x55, 0x1d, 0x0e, 4], &[0x55, 0x1d, 0x12, 4], LintError::Extensions);
+        });
+    }
+
+    #[test]
+    fn bounds_hold_whatever_was_decided() {
+        with_draft(|draft| {
+            let refused = |draft: Draft<'_>| check(&draft.encode(), &draft).unwrap_err();
+            let week = Duration::from_secs(7 * 86_400 + 3_600);
+            assert_eq!(
+                check(&Draft { not_after: NOW + week, ..draft }.encode(), &Draft { not_after: NOW + week, ..draft }),
+                Ok(())
+            );
+            assert_eq!(refused(Draft { not_after: NOW + week + Duration::from_secs(1), ..draft }), LintError::Validity);
+            assert_eq!(refused(Draft { not_after: NOW, ..draft }), LintError::Validity);
+            assert_eq!(refused(Draft { not_after: NOW - week, ..draft }), LintError::Validity);
+
+            let first = |octet| {
+                let mut octets = *serial(1).as_bytes();
+                octets[..2].fill(octet);
+                SerialNumber::from_bytes(octets)
+            };
+            for octet in [0x80, 0xff, 0x00] {
+                assert_eq!(refused(Draft { serial: first(octet), ..draft }), LintError::Serial);
+            }
+            let long = name("pumps", &"x".repeat(65));
+            assert_eq!(refused(Draft { subject: &long, ..draft }), LintError::Subject);
+            let host = [HostName::Dns("evil.example".to_owned())];
+            assert_eq!(refused(Draft { names: Some((URI, &host)), ..draft }), LintError::AlternativeNames);
+            let uri = "spiffe://fleet.example/device/pump-8";
+            assert_eq!(refused(Draft { names: Some((uri, &[])), ..draft }), LintError::AlternativeNames);
+            assert_eq!(refused(Draft { names: None, ..draft }), LintError::Extensions);
+        });
+    }
+
+    #[test]
+    fn a_server_without_hosts_is_refused() {
+        with_draft(|draft| {
+            let uri = "spiffe://fleet.example/server/pump-7";
+            let profile = Profile::Leaf(Kind::Server);
+            let server = Draft { profile, names: Some((uri, &[])), ..draft };
+            assert_eq!(check(&server.encode(), &server), Err(LintError::AlternativeNames));
+        });
+    }
 }

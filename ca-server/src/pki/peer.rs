@@ -105,3 +105,73 @@ fn issuer_of(tbs: &TbsCertificate<'_>) -> Result<IssuerId, PeerError> {
     fingerprint[..20].copy_from_slice(identifier);
     Ok(IssuerId::of(&KeyFingerprint::from_bytes(fingerprint)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::super::fixture::{NOW, TestCa, TestKey, device_id, fleet, serial, trust_domain};
+    use super::super::{CaRole, Certificate, CrlScope, Holder, LeafRequest};
+    use super::*;
+
+    fn device() -> Certificate {
+        let (_, ca) = TestCa::hierarchy(CaRole::DeviceIssuing);
+        ca.issue(&LeafRequest {
+            holder: Holder::Device { id: &device_id(), fleet: &fleet() },
+            key: &TestKey::generate().public,
+            serial: serial(1),
+            not_before: NOW,
+            not_after: NOW + Duration::from_secs(10),
+            crl: CrlScope::Full,
+        })
+    }
+
+    #[test]
+    fn a_peer_is_valid_from_its_first_to_its_last_second() {
+        let peer = PeerCertificate::parse(&device().der, &trust_domain()).unwrap();
+        assert!(!peer.is_valid_at(NOW - Duration::from_millis(1)));
+        assert!(peer.is_valid_at(NOW));
+        assert!(peer.is_valid_at(NOW + Duration::from_millis(10_999)));
+        assert!(!peer.is_valid_at(NOW + Duration::from_secs(11)));
+    }
+
+    #[test]
+    fn a_peer_of_another_trust_domain_is_refused() {
+        let refused = PeerCertificate::parse(&device().der, &"other.example".parse().unwrap());
+        assert_eq!(refused, Err(PeerError::Spiffe(SpiffeError::TrustDomain)));
+    }
+
+    #[test]
+    fn a_certificate_that_others_made_is_refused() {
+        let with = |names: &[&str]| {
+            let mut parameters = rcgen::CertificateParams::new(vec![]).unwrap();
+            parameters.serial_number = Some(rcgen::SerialNumber::from_slice(serial(1).as_bytes()));
+            let uri = |name: &&str| rcgen::SanType::URI((*name).try_into().unwrap());
+            parameters.subject_alt_names = names.iter().map(uri).collect();
+            let certificate = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            PeerCertificate::parse(certificate.der(), &trust_domain()).unwrap_err()
+        };
+        let (one, two) = ("spiffe://fleet.example/device/a", "spiffe://fleet.example/device/b");
+        assert!(matches!(with(&[]), PeerError::Malformed | PeerError::Uri));
+        assert_eq!(with(&[one, two]), PeerError::Uri);
+        assert_eq!(with(&[one]), PeerError::AuthorityKey);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            changes in proptest::collection::vec((0usize..1000, any::<u8>()), 1..4),
+        ) {
+            let _ = PeerCertificate::parse(&bytes, &trust_domain());
+            let mut changed = device().der;
+            for (at, octet) in changes {
+                let at = at % changed.len();
+                changed[at] = octet;
+            }
+            let _ = PeerCertificate::parse(&changed, &trust_domain());
+        }
+    }
+}
