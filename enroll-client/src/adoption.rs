@@ -14,7 +14,6 @@ use crate::{
     keys::{FileKey, KeyError},
     refusal::Refusal,
     renewal::Action,
-    wall_time::WallTime,
 };
 
 /// Makes `issued` the current credential and, where the CA asks for it, confirms it.

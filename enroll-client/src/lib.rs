@@ -6,18 +6,23 @@
 //! what they have in a [`credential`] folder, whose every change survives a crash. [`crl_sync`] is what gateways run.
 
 mod adoption;
+pub mod agent;
 pub mod attester;
 pub mod certificate;
+pub mod cli;
 pub mod connect;
 pub mod credential;
+pub mod crl_sync;
 mod durable;
 pub mod enroll;
 pub mod flow;
+mod hook;
 pub mod identity;
 pub mod issued;
 pub mod keys;
 pub mod refusal;
 pub mod renew;
 pub mod renewal;
+pub mod status;
 pub mod trust;
 pub mod wall_time;

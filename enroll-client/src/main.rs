@@ -1,3 +1,7 @@
 //! The binary `enroll-client`: a thin shell around the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    enroll_client::cli::main()
+}

@@ -38,11 +38,35 @@ impl Device {
         device
     }
 
+    /// Enrolls a new gateway, as [`Device::enroll`] does it.
+    pub fn enroll_gateway(server: &Server, id: &str) -> Device {
+        Device::enroll_peer(server, "gateway", id, &[])
+    }
+
+    /// Enrolls a new operator, as [`Device::enroll`] does it.
+    pub fn enroll_operator(server: &Server, name: &str, role: &str) -> Device {
+        Device::enroll_peer(server, "operator", name, &["--role", role])
+    }
+
+    fn enroll_peer(server: &Server, kind: &str, id: &str, options: &[&str]) -> Device {
+        let token = server.scratch().join(format!("{id}.token"));
+        let out = token.to_str().expect("temporary folders have names in UTF-8");
+        server.admin().run(&[&[kind, "create", id, "--out", out], options].concat());
+        let peer = Device::new(server.scratch().join(id));
+        peer.try_enroll_as(kind, server, id, &token).succeeded();
+        peer
+    }
+
     /// Runs `enroll-client enroll` with a join token, whatever comes of it.
     pub fn try_enroll(&self, server: &Server, id: &str, token: &Path) -> Finished {
+        self.try_enroll_as("device", server, id, token)
+    }
+
+    fn try_enroll_as(&self, kind: &str, server: &Server, id: &str, token: &Path) -> Finished {
         let mut command = self.command("enroll");
-        command.args(["--server", &server.url(), "--device-id", id, "--root"]).arg(server.control_root());
-        run(command.arg("--attest").arg(format!("token:{}", token.display())))
+        command.args(["--server", &server.url(), "--kind", kind, "--device-id", id]);
+        command.arg("--root").arg(server.control_root()).arg("--attest").arg(format!("token:{}", token.display()));
+        run(&mut command)
     }
 
     /// An `enroll-client` command on this folder, to which more options can be added.

@@ -5,6 +5,7 @@
 //! process that is started ends with the value that owns it (see [`process`]).
 
 pub mod binaries;
+pub mod crl;
 pub mod device;
 pub mod gateway;
 pub mod holder;

@@ -1,0 +1,218 @@
+//! The agent: keeps one credential alive for years. It renews at the instant drawn, asks now and then whether the CA
+//! wants that earlier, waits with jitter after failures, and ends only when the CA says so or it is told to.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use fleetca_proto::v1::GetRenewalInfoRequest;
+use tracing::{error, info, warn};
+
+use crate::{
+    adoption::random,
+    connect::Connection,
+    credential::{Credential, CredentialError, LastError, LockedFolder},
+    flow::{FlowError, Observer},
+    hook,
+    refusal::Refusal,
+    renew,
+    renewal::{Action, Backoff, Window, reconsider},
+    wall_time::WallTime,
+};
+
+/// The wall clock is looked at this often: it may be set while we wait.
+const CLOCK_CHECK: Duration = Duration::from_secs(60);
+/// A wall clock that is this far from where it should be has been set.
+const CLOCK_STEP: Duration = Duration::from_secs(30);
+const LONGEST_POLL: Duration = Duration::from_secs(3600);
+
+/// The agent's settings.
+#[derive(Clone, Debug, Default)]
+pub struct Agent {
+    /// Run through `sh -c` once a new credential is in force, with the path of `credential.pem` in `FLEETCA_FILE`.
+    pub on_renew: Option<String>,
+}
+
+impl Agent {
+    /// Runs until `stop` is ready (`Ok`), or until the CA wants no further try (`Err`): see
+    /// [`FlowError::agent_action`].
+    ///
+    /// ```no_run
+    /// use enroll_client::{agent::Agent, credential::LockedFolder};
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let folder = LockedFolder::open("/var/lib/fleetca".as_ref())?;
+    /// let agent = Agent { on_renew: Some("systemctl reload mosquitto".into()) };
+    /// agent.run(&folder, std::future::pending()).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn run(&self, folder: &LockedFolder, stop: impl Future<Output = ()>) -> Result<(), FlowError> {
+        tokio::select! {
+            biased;
+            () = stop => Ok(()),
+            ended = self.keep_alive(folder) => ended,
+        }
+    }
+
+    async fn keep_alive(&self, folder: &LockedFolder) -> Result<(), FlowError> {
+        let mut next_poll = Instant::now();
+        let mut failures = 0;
+        loop {
+            let pause = match turn(folder, &mut next_poll).await {
+                Ok(()) => {
+                    failures = 0;
+                    LONGEST_POLL
+                }
+                Err(failure) => {
+                    let pause = pause_after(folder, &failure, failures);
+                    remember(folder, &failure);
+                    failures = failures.saturating_add(1);
+                    match pause {
+                        Some(pause) => pause?,
+                        None => return Err(failure),
+                    }
+                }
+            };
+            let announced = self.announce(folder).await;
+            wait(shortened(folder, pause, next_poll, announced)).await;
+        }
+    }
+
+    /// Tells programs of a new credential. `false` where that has to be tried again.
+    async fn announce(&self, folder: &LockedFolder) -> bool {
+        let (Some(command), Ok(credential)) = (&self.on_renew, folder.load()) else { return true };
+        if credential.state().announced || credential.state().confirm_required {
+            return true;
+        }
+        let told = hook::run(command, &folder.dir().join("current/credential.pem")).await;
+        if let Err(failure) = told {
+            warn!(%failure, "--on-renew failed, and is tried again in a minute");
+            return false;
+        }
+        folder.update_state(|state| state.announced = true).inspect_err(|error| warn!(%error)).is_ok()
+    }
+}
+
+/// What there is to do now: a confirmation outstanding, a renewal due, a question to the CA.
+async fn turn(folder: &LockedFolder, next_poll: &mut Instant) -> Result<(), FlowError> {
+    if renew::settle(folder, Observer::none()).await? {
+        forget_failure(folder)?;
+    }
+    if folder.load()?.state().renew_at <= WallTime::now() {
+        return renew_now(folder).await;
+    }
+    if *next_poll <= Instant::now() {
+        let is_due = poll(folder).await?;
+        *next_poll = Instant::now() + poll_interval(&folder.load()?, random()?);
+        if is_due {
+            return renew_now(folder).await;
+        }
+    }
+    Ok(())
+}
+
+async fn renew_now(folder: &LockedFolder) -> Result<(), FlowError> {
+    let credential = renew::renew(folder, Observer::none()).await?;
+    let state = credential.state();
+    info!(
+        id = %state.id,
+        serial = credential.leaf().serial(),
+        not_after = %credential.leaf().not_after(),
+        renew_at = %state.renew_at,
+        "renewed"
+    );
+    Ok(())
+}
+
+/// Asks when to renew. `true` where that is now, by the CA's clock.
+async fn poll(folder: &LockedFolder) -> Result<bool, FlowError> {
+    let credential = folder.load()?;
+    let connection = Connection::with_credential(&credential).await?;
+    let answer = connection.renewal().get_renewal_info(GetRenewalInfoRequest {}).await.map_err(Refusal::from)?;
+    let info = answer.into_inner();
+    let window = info.renewal_window.as_ref().and_then(Window::from_wire);
+    let random = random()?;
+    folder.update_state(|state| {
+        state.last_error = None;
+        // A CA restored from a backup may have forgotten our confirmation.
+        state.confirm_required |= info.confirm_required;
+        if let Some((window, instant)) = window.and_then(|w| Some((w, reconsider(state.renew_at, w, random)?))) {
+            info!(renew_at = %instant, "the CA wants the renewal earlier");
+            state.renewal_window = window;
+            state.renew_at = instant;
+        }
+    })?;
+    let now = info.server_time.map_or_else(WallTime::now, |time| WallTime::from(time).max(WallTime::now()));
+    Ok(folder.load()?.state().renew_at <= now)
+}
+
+/// How long to wait after a failure; `None` where no further try is wanted.
+fn pause_after(folder: &LockedFolder, failure: &FlowError, failures: u32) -> Option<Result<Duration, FlowError>> {
+    match failure.agent_action() {
+        Action::Retry { after } => {
+            let backoff = Backoff::for_validity(folder.load().map_or(LONGEST_POLL, |credential| validity(&credential)));
+            let delay = random().map(|random| after.unwrap_or_default() + backoff.delay(failures, random));
+            warn!(%failure, ?delay, "failed, and is tried again");
+            Some(delay.map_err(FlowError::from))
+        }
+        Action::Reattest | Action::Stop => {
+            error!(%failure, "gives up");
+            None
+        }
+    }
+}
+
+/// The pause, but not beyond the next thing that is due.
+fn shortened(folder: &LockedFolder, pause: Duration, next_poll: Instant, announced: bool) -> Duration {
+    let now = WallTime::now();
+    let renewal = folder.load().ok().map(|credential| credential.state().renew_at).filter(|renew_at| *renew_at > now);
+    let poll = next_poll.saturating_duration_since(Instant::now());
+    [
+        Some(pause),
+        renewal.map(|renew_at| now.until(renew_at)),
+        (!poll.is_zero()).then_some(poll),
+        (!announced).then_some(CLOCK_CHECK),
+    ]
+    .into_iter()
+    .flatten()
+    .min()
+    .unwrap_or(CLOCK_CHECK)
+}
+
+/// Waits; less where the wall clock is set meanwhile, or the machine slept.
+async fn wait(pause: Duration) {
+    let (started, wall) = (Instant::now(), WallTime::now());
+    loop {
+        let left = pause.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(CLOCK_CHECK)).await;
+        let (expected, now) = (wall + started.elapsed(), WallTime::now());
+        if expected.until(now).max(now.until(expected)) > CLOCK_STEP {
+            info!(%now, "the clock has been set");
+            return;
+        }
+    }
+}
+
+fn validity(credential: &Credential) -> Duration {
+    credential.leaf().not_before().until(credential.leaf().not_after())
+}
+
+/// Between half of the interval and the whole of it: hourly for a day's certificate.
+fn poll_interval(credential: &Credential, random: u64) -> Duration {
+    let interval = (validity(credential) / 24).clamp(CLOCK_CHECK, LONGEST_POLL);
+    let half = Backoff { base: interval / 2, cap: interval / 2 };
+    interval / 2 + half.delay(0, random)
+}
+
+fn remember(folder: &LockedFolder, failure: &FlowError) {
+    let error = LastError { at: WallTime::now(), message: failure.to_string() };
+    // Where the folder itself is the trouble, the log has to do.
+    let _ = folder.update_state(|state| state.last_error = Some(error));
+}
+
+fn forget_failure(folder: &LockedFolder) -> Result<(), CredentialError> {
+    folder.update_state(|state| state.last_error = None)
+}

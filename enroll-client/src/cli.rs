@@ -1,0 +1,127 @@
+//! The command line: one file a command. Exit codes: 0 done; 1 refused for good; 2 usage; 3 try again later; 4 must
+//! re-attest.
+
+mod enroll;
+mod renew;
+mod run;
+mod status;
+mod sync_crls;
+
+use std::{io, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::{credential::CredentialError, crl_sync::SyncError, flow::FlowError, renewal::Action};
+
+/// Enrolls a device, gateway or operator with Fleet CA, keeps its certificate alive, and fetches CRLs.
+///
+/// Exit codes: 0 done; 1 refused for good; 2 usage; 3 try again later; 4 must enroll again.
+#[derive(Debug, Parser)]
+#[command(name = "enroll-client", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Enroll(enroll::Enroll),
+    Renew(renew::Renew),
+    Run(run::Run),
+    Status(status::Status),
+    SyncCrls(sync_crls::SyncCrls),
+}
+
+/// How output is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs; field names are stable.
+    Json,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<CredentialError> for CliError {
+    fn from(error: CredentialError) -> Self {
+        FlowError::from(error).into()
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(&cli.command);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&error.into()),
+    };
+    match runtime.block_on(cli.command.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+impl Command {
+    async fn run(self) -> Result<(), CliError> {
+        match self {
+            Command::Enroll(command) => command.run().await,
+            Command::Renew(command) => command.run().await,
+            Command::Run(command) => command.run().await,
+            Command::Status(command) => command.run(),
+            Command::SyncCrls(command) => command.run().await,
+        }
+    }
+}
+
+fn log(command: &Command) {
+    let level = if matches!(command, Command::Run(_)) { "enroll_client=info" } else { "enroll_client=warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+}
+
+fn report(error: &CliError) -> ExitCode {
+    let (code, advice) = match error {
+        CliError::Usage(_) => (2, "see enroll-client --help"),
+        CliError::Flow(FlowError::Credential(CredentialError::Absent(_))) => (4, "enroll-client enroll --help"),
+        CliError::Flow(error) => match error.action() {
+            Action::Retry { .. } => (3, "try again later: the same command goes on where this one ended"),
+            Action::Reattest => (4, "this credential is of no use any more: enroll again, with a new token"),
+            Action::Stop => (1, "trying again will not help: ask an operator of this CA"),
+        },
+        CliError::Sync(error) => match error.action() {
+            Action::Retry { .. } => (3, "try again later; the file kept is the newest that was verified"),
+            Action::Reattest => (4, "this credential is of no use any more: enroll again, with a new token"),
+            Action::Stop => (1, "nothing unverified was written; somebody has to look"),
+        },
+        CliError::Io(_) => (1, "look at the message above"),
+    };
+    eprintln!("error: {error}");
+    eprintln!("  what now: {advice}");
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

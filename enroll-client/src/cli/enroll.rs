@@ -1,0 +1,122 @@
+//! `enroll-client enroll`: the first certificate.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use super::CliError;
+use crate::{
+    attester::{Attester, token::JoinToken},
+    connect::ServerUrl,
+    credential::{Credential, LockedFolder},
+    enroll::{Enrollment, enroll},
+    flow::Observer,
+    identity::{Id, Kind},
+    trust::{Roots, Trust},
+};
+
+/// Get the first certificate, or a new one by new evidence
+///
+/// After a failure or a lost answer the same command goes on where it was: it asks with the same key.
+#[derive(Debug, Args)]
+pub(super) struct Enroll {
+    /// The CA's server, https://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    server: ServerUrl,
+    /// The control root, in PEM: the server is accepted under it only
+    #[arg(long, value_name = "FILE", conflicts_with = "root_fingerprint")]
+    root: Option<PathBuf>,
+    /// SHA-256 of the control root's DER, in hexadecimal; the server sends the root
+    #[arg(long, value_name = "SHA256")]
+    root_fingerprint: Option<String>,
+    /// The credential folder
+    #[arg(long)]
+    dir: PathBuf,
+    /// Whom the certificate is for
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
+    /// Its ID; may be left out with a token that is bound to one
+    #[arg(long, value_name = "ID", visible_aliases = ["gateway-id", "operator-name"])]
+    device_id: Option<Id>,
+    /// The evidence: token:FILE (- for standard input)
+    #[arg(long, value_name = "METHOD:FILE")]
+    attest: Evidence,
+}
+
+/// What `--attest` says.
+#[derive(Clone, Debug)]
+enum Evidence {
+    Token(PathBuf),
+}
+
+impl std::str::FromStr for Evidence {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("token", file)) if !file.is_empty() => Ok(Evidence::Token(file.into())),
+            _ => Err("the evidence is written token:FILE".into()),
+        }
+    }
+}
+
+impl Enroll {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let trust = self.trust()?;
+        let attester = self.attest.attester()?;
+        let folder = LockedFolder::open(&self.dir)?;
+        let enrollment = Enrollment { server: self.server, trust, kind: self.kind, id: self.device_id, attester };
+        let credential = enroll(&folder, &enrollment, Observer::none()).await?;
+        let (state, leaf) = (credential.state(), credential.leaf());
+        eprintln!("enrolled: {} {} in {}, valid until {}", state.kind, state.id, state.trust_domain, leaf.not_after());
+        eprintln!("  certificate and key: {}", folder.dir().join("current").display());
+        eprintln!(
+            "  what now: enroll-client run --dir {} renews it from {} on",
+            folder.dir().display(),
+            state.renew_at
+        );
+        Ok(())
+    }
+
+    fn trust(&self) -> Result<Trust, CliError> {
+        let usage = |error: &dyn std::fmt::Display| CliError::Usage(error.to_string());
+        match (&self.root, &self.root_fingerprint) {
+            (Some(file), _) => {
+                let pem = read(file)?;
+                let roots = Roots::from_pem(&pem);
+                Ok(Trust::Roots(roots.map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?))
+            }
+            (None, Some(fingerprint)) => Trust::from_fingerprint(fingerprint).map_err(|error| usage(&error)),
+            (None, None) => match Credential::load(&self.dir) {
+                Ok(kept) => Ok(Trust::Roots(kept.control_roots().clone())),
+                Err(_) => Err(CliError::Usage(
+                    "a new folder needs --root FILE or --root-fingerprint SHA256 to know the server by".into(),
+                )),
+            },
+        }
+    }
+}
+
+impl Evidence {
+    fn attester(&self) -> Result<Attester, CliError> {
+        let Evidence::Token(file) = self;
+        let bytes = Zeroizing::new(if file.as_os_str() == "-" { read_stdin()? } else { read(file)? });
+        let text = std::str::from_utf8(&bytes).map_err(|_| CliError::Usage("the join token is no text".into()))?;
+        let token = JoinToken::parse(text);
+        Ok(Attester::Token(token.map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?))
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, CliError> {
+    std::fs::read(file).map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))
+}
+
+fn read_stdin() -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::with_capacity(4096);
+    std::io::stdin().take(4096).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

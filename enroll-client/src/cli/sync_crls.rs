@@ -1,0 +1,93 @@
+//! `enroll-client sync-crls`: CRLs for a gateway's file.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::CliError;
+use crate::{
+    crl_sync::{CrlSync, Form, HttpUrl, Source},
+    trust::Roots,
+};
+
+/// Fetch and verify CRLs, and swap the file that a TLS program loads
+///
+/// Runs once. The file is in PEM; FILE.state.json beside it keeps the CRL numbers that no later one may fall below.
+#[derive(Debug, Args)]
+pub(super) struct SyncCrls {
+    /// Fetch over mTLS, with this credential folder
+    #[arg(long, required_unless_present = "http_url", conflicts_with = "http_url")]
+    dir: Option<PathBuf>,
+    /// Fetch over plain HTTP, http://HOST:PORT
+    #[arg(long, value_name = "URL", requires = "trust")]
+    http_url: Option<HttpUrl>,
+    /// The device root in PEM, with --http-url
+    #[arg(long, value_name = "FILE", requires = "http_url")]
+    trust: Option<PathBuf>,
+    /// The file to keep up to date
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// bundle, fleet:NAME or full:ISSUER
+    #[arg(long, default_value = "bundle")]
+    form: Form,
+    /// Run through `sh -c` when the file has changed, with its path in FLEETCA_FILE
+    #[arg(long, value_name = "CMD")]
+    on_change: Option<String>,
+    /// Fail (3) when a CRL of an issuing CA is older than this, for example 90s, 15m, 2h or 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    max_age: Option<Duration>,
+}
+
+impl SyncCrls {
+    pub(super) async fn run(self) -> Result<(), CliError> {
+        let source = match (self.dir, self.http_url, self.trust) {
+            (Some(dir), _, _) => Source::Folder(dir),
+            (None, Some(url), Some(file)) => {
+                let usage = |error: &dyn std::fmt::Display| CliError::Usage(format!("{}: {error}", file.display()));
+                let pem = std::fs::read(&file).map_err(|error| usage(&error))?;
+                Source::Http { url, roots: Roots::from_pem(&pem).map_err(|error| usage(&error))? }
+            }
+            _ => return Err(CliError::Usage("--dir, or --http-url with --trust".into())),
+        };
+        let sync = CrlSync { source, form: self.form, out: self.out, on_change: self.on_change, max_age: self.max_age };
+        let synced = sync.run().await?;
+        let news = if synced.changed { "written" } else { "unchanged" };
+        eprintln!("{news}: {}", sync.out.display());
+        for crl in synced.crls {
+            let kind = if crl.is_root { "root " } else { "" };
+            eprintln!(
+                "  {kind}issuer {}: number 0x{}, {} revoked, made {}, next by {}",
+                crl.issuer, crl.number, crl.entries, crl.this_update, crl.next_update
+            );
+        }
+        Ok(())
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "a duration is written 90s, 15m, 2h or 7d".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        for text in ["", "5", "s", "-1s", "1w", "1ä", "99999999999999999999d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

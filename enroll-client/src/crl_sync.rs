@@ -1,0 +1,330 @@
+//! What gateways run: fetches CRLs, verifies each, and swaps the file that a TLS program loads.
+//!
+//! The file is never empty, never unverified and never older than what was there: an empty one lets everybody into
+//! some gateways, a stale or badly signed one nobody into others.
+
+mod crl;
+mod form;
+mod grpc;
+mod http;
+mod state;
+mod verdict;
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use crl::CrlError;
+pub use form::{Form, FormError, IssuerId};
+pub use http::{HttpError, HttpUrl};
+use state::State;
+use tracing::info;
+use verdict::Verdict;
+
+use crate::{
+    certificate::{Certificate, CertificateError, hex, sha256},
+    connect::ConnectError,
+    credential::CredentialError,
+    durable::{self, PUBLIC},
+    flow::FlowError,
+    hook::{self, HookError},
+    refusal::Refusal,
+    renewal::Action,
+    trust::{Roots, TrustError},
+    wall_time::WallTime,
+};
+
+/// Why a CRL file was not brought up to date. Whatever the reason, the file holds the newest CRLs that were verified.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The credential folder.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// The server said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// HTTP failed.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The trust bundle is not taken.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// An issuer's certificate is not taken.
+    #[error("the certificate of issuer {issuer}: {reason}")]
+    Issuer {
+        /// Which one.
+        issuer: IssuerId,
+        /// Why not.
+        reason: CrlError,
+    },
+    /// A certificate cannot be read.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// What came is no series of CRLs.
+    #[error("what the server sent is no CRL: {0}")]
+    NotCrls(&'static str),
+    /// A CRL is not taken.
+    #[error("CRL of issuer {issuer}: {reason}")]
+    Crl {
+        /// Whose it is.
+        issuer: IssuerId,
+        /// Why not.
+        reason: CrlError,
+    },
+    /// A CRL that belongs there is missing.
+    #[error("the CRL of issuer {0} is missing (if it was retired, remove the .state.json file)")]
+    Missing(IssuerId),
+    /// A CRL that doesn't belong there.
+    #[error("a CRL of issuer {0} does not belong here")]
+    Mixed(IssuerId),
+    /// No CRL of an issuing CA.
+    #[error("no CRL of an issuing CA came")]
+    Empty,
+    /// The CRL is verified and written, and older than `--max-age`.
+    #[error("the newest CRL of issuer {issuer} is {} s old, more than --max-age", .age.as_secs())]
+    TooOld {
+        /// Whose it is.
+        issuer: IssuerId,
+        /// Since its thisUpdate.
+        age: Duration,
+    },
+    /// The state file beside the output cannot be read.
+    #[error("{}: {source}; remove it to begin anew", path.display())]
+    State {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// Another process writes the same file.
+    #[error("{} is being written by another process", .0.display())]
+    Locked(PathBuf),
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is new, and the hook command failed. It runs again with the next try.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+}
+
+impl SyncError {
+    /// What a command should tell its caller.
+    pub fn action(&self) -> Action {
+        match self {
+            SyncError::Connect(error) => error.action(),
+            SyncError::Refused(refusal) => refusal.action,
+            SyncError::Credential(CredentialError::Absent(_)) => Action::Reattest,
+            SyncError::Http(error) if error.is_temporary() => Action::Retry { after: None },
+            SyncError::Crl { reason, .. } | SyncError::Issuer { reason, .. } if reason.is_temporary() => {
+                Action::Retry { after: None }
+            }
+            SyncError::TooOld { .. } | SyncError::Locked(_) | SyncError::Hook(_) => Action::Retry { after: None },
+            SyncError::Http(_)
+            | SyncError::Credential(_)
+            | SyncError::Trust(_)
+            | SyncError::Issuer { .. }
+            | SyncError::Certificate(_)
+            | SyncError::NotCrls(_)
+            | SyncError::Crl { .. }
+            | SyncError::Missing(_)
+            | SyncError::Mixed(_)
+            | SyncError::Empty
+            | SyncError::State { .. }
+            | SyncError::Io { .. } => Action::Stop,
+        }
+    }
+}
+
+impl From<FlowError> for SyncError {
+    fn from(error: FlowError) -> Self {
+        match error {
+            FlowError::Connect(error) => SyncError::Connect(error),
+            FlowError::Credential(error) => SyncError::Credential(error),
+            FlowError::Refused(error) => SyncError::Refused(error),
+            _ => SyncError::NotCrls("out of order"),
+        }
+    }
+}
+
+/// Where CRLs come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// From the server that a credential folder belongs to, over mTLS.
+    Folder(PathBuf),
+    /// Over plain HTTP, verified under these device roots.
+    Http {
+        /// The public URL, for example `http://crl.example:7080`.
+        url: HttpUrl,
+        /// What is trusted.
+        roots: Roots,
+    },
+}
+
+/// One synchronisation.
+///
+/// ```no_run
+/// use enroll_client::{crl_sync::{CrlSync, Form, Source}, trust::Roots};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let sync = CrlSync {
+///     source: Source::Http {
+///         url: "http://crl.example:7080".parse()?,
+///         roots: Roots::from_pem(&std::fs::read("device-root.pem")?)?,
+///     },
+///     form: Form::Bundle,
+///     out: "/etc/nginx/fleet.crl.pem".into(),
+///     on_change: Some("systemctl reload nginx".into()),
+///     max_age: None,
+/// };
+/// let synced = sync.run().await?;
+/// println!("{}", if synced.changed { "new CRLs" } else { "nothing new" });
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct CrlSync {
+    /// Where CRLs come from.
+    pub source: Source,
+    /// Which ones.
+    pub form: Form,
+    /// The PEM file to keep.
+    pub out: PathBuf,
+    /// Run through `sh -c` when the file has changed, with its path in `FLEETCA_FILE`.
+    pub on_change: Option<String>,
+    /// Fail when a thisUpdate of an issuing CA is older, once all that came is verified and written.
+    pub max_age: Option<Duration>,
+}
+
+/// What a synchronisation found.
+#[derive(Clone, Debug)]
+pub struct Synced {
+    /// The file is another one than before.
+    pub changed: bool,
+    /// What it holds.
+    pub crls: Vec<Held>,
+}
+
+/// One CRL of the file.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Whose it is.
+    pub issuer: IssuerId,
+    /// Its number, hexadecimal without leading zeros.
+    pub number: String,
+    /// How many certificates it revokes.
+    pub entries: usize,
+    /// When it was made.
+    pub this_update: WallTime,
+    /// When the next one is due at the latest.
+    pub next_update: WallTime,
+    /// It is a root's, not an issuing CA's.
+    pub is_root: bool,
+}
+
+/// What was fetched, and by what it is to be judged.
+struct Fetched {
+    crls: Vec<Vec<u8>>,
+    roots: Roots,
+    /// Certificates of issuing CAs; not verified yet.
+    issuers: Vec<Certificate>,
+    /// Whether `issuers` are all that there are: then no other may appear, and none of the bundle's may be missing.
+    is_closed: bool,
+    etag: Option<String>,
+}
+
+impl CrlSync {
+    /// Fetches, verifies, swaps and tells.
+    pub async fn run(&self) -> Result<Synced, SyncError> {
+        let _lock = self.lock()?;
+        let state_path = self.beside(".state.json");
+        let kept = State::load(&state_path)?;
+        let file = durable::read_if_there(&self.out).map_err(self.io(&self.out))?;
+        let known = file.as_deref().filter(|file| kept.file_sha256 == hex(&sha256(file)));
+
+        let fetched = match &self.source {
+            Source::Folder(dir) => grpc::fetch(dir, &self.form).await?,
+            Source::Http { url, roots } => http::fetch(url, roots, &self.form, known, &kept).await?,
+        };
+        let etag = fetched.etag.clone();
+        let verdict = Verdict::of(&fetched, &self.form, &kept, WallTime::now())?;
+
+        let changed = file.as_deref() != Some(verdict.pem.as_bytes());
+        let mut state = verdict.state(&kept, &self.form);
+        state.source = self.source_text();
+        state.etag = etag;
+        state.hook_pending = self.on_change.is_some() && (changed || kept.hook_pending);
+        self.store(&state_path, &kept, &state, changed.then_some(verdict.pem.as_bytes()))?;
+        if state.hook_pending {
+            self.announce(&state_path, state).await?;
+        }
+        self.check_age(&verdict.held)?;
+        Ok(Synced { changed, crls: verdict.held })
+    }
+
+    /// The state first: its numbers, and that the hook is to run, must not be lost once the file is new.
+    fn store(&self, state_path: &Path, kept: &State, state: &State, file: Option<&[u8]>) -> Result<(), SyncError> {
+        if state != kept {
+            durable::replace(state_path, &state.to_json(), PUBLIC).map_err(self.io(state_path))?;
+        }
+        if let Some(file) = file {
+            durable::replace(&self.out, file, PUBLIC).map_err(self.io(&self.out))?;
+            info!(file = %self.out.display(), "CRLs swapped");
+        }
+        Ok(())
+    }
+
+    async fn announce(&self, state_path: &Path, mut state: State) -> Result<(), SyncError> {
+        if let Some(command) = &self.on_change {
+            hook::run(command, &self.out).await?;
+        }
+        state.hook_pending = false;
+        durable::replace(state_path, &state.to_json(), PUBLIC).map_err(self.io(state_path))
+    }
+
+    fn check_age(&self, held: &[Held]) -> Result<(), SyncError> {
+        let (Some(max_age), now) = (self.max_age, WallTime::now()) else { return Ok(()) };
+        let old = held.iter().find(|crl| !crl.is_root && crl.this_update.until(now) > max_age);
+        match old {
+            Some(crl) => Err(SyncError::TooOld { issuer: crl.issuer.clone(), age: crl.this_update.until(now) }),
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> Result<File, SyncError> {
+        let path = self.beside(".lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(self.io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(SyncError::Locked(self.out.clone())),
+            Err(TryLockError::Error(source)) => Err(self.io(&path)(source)),
+        }
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.out.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        self.out.with_file_name(name)
+    }
+
+    fn source_text(&self) -> String {
+        match &self.source {
+            Source::Folder(_) => "grpc".into(),
+            Source::Http { url, .. } => url.to_string(),
+        }
+    }
+
+    fn io(&self, path: &Path) -> impl Fn(io::Error) -> SyncError + use<> {
+        let path = path.to_owned();
+        move |source| SyncError::Io { path: path.clone(), source }
+    }
+}

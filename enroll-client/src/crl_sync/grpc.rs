@@ -1,0 +1,63 @@
+//! CRLs over mTLS, judged by the signed trust bundle of the same server.
+
+use std::path::Path;
+
+use fleetca_proto::v1::{Bundle, CrlChunk, GetCrlRequest, GetTrustBundleRequest, get_crl_request};
+use tonic::Streaming;
+
+use super::{Fetched, Form, SyncError, http::MOST_BYTES};
+use crate::{connect::Connection, credential::Credential, refusal::Refusal, trust::TrustBundle};
+
+const MOST_CRLS: u32 = 10_000;
+
+/// Fetches with the credential in `dir`.
+pub(super) async fn fetch(dir: &Path, form: &Form) -> Result<Fetched, SyncError> {
+    let credential = Credential::load(dir)?;
+    let connection = Connection::with_credential(&credential).await?;
+    let signed = connection.enrollment().get_trust_bundle(GetTrustBundleRequest {}).await.map_err(Refusal::from)?;
+    let state = credential.state();
+    let bundle = TrustBundle::verify(
+        &signed.into_inner(),
+        credential.control_roots(),
+        &state.trust_domain,
+        state.trust_sequence,
+    )?;
+    let form = match form {
+        Form::Bundle => get_crl_request::Form::Bundle(Bundle { fleet: String::new() }),
+        Form::Fleet(name) => get_crl_request::Form::Bundle(Bundle { fleet: name.to_string() }),
+        Form::Full(issuer) => get_crl_request::Form::Full(issuer.to_string()),
+    };
+    let request = GetCrlRequest { form: Some(form) };
+    let chunks = connection.revocation().get_crl(request).await.map_err(Refusal::from)?.into_inner();
+    Ok(Fetched {
+        crls: assemble(chunks).await?,
+        roots: bundle.device_roots,
+        issuers: bundle.device_issuers,
+        is_closed: true,
+        etag: None,
+    })
+}
+
+async fn assemble(mut chunks: Streaming<CrlChunk>) -> Result<Vec<Vec<u8>>, SyncError> {
+    let mut crls: Vec<Vec<u8>> = Vec::new();
+    let (mut total, mut bytes) = (None, 0);
+    while let Some(chunk) = chunks.message().await.map_err(Refusal::from)? {
+        let total = *total.get_or_insert(chunk.total);
+        bytes += chunk.data.len();
+        if total > MOST_CRLS || chunk.index >= total || bytes > MOST_BYTES {
+            return Err(SyncError::NotCrls("more than fits"));
+        }
+        let index = usize::try_from(chunk.index).map_err(|_| SyncError::NotCrls("more than fits"))?;
+        if index == crls.len() {
+            crls.push(chunk.data);
+        } else if index + 1 == crls.len() {
+            crls[index].extend_from_slice(&chunk.data);
+        } else {
+            return Err(SyncError::NotCrls("chunks out of order"));
+        }
+    }
+    match total {
+        Some(total) if usize::try_from(total) == Ok(crls.len()) => Ok(crls),
+        _ => Err(SyncError::NotCrls("the answer was cut off")),
+    }
+}

@@ -1,0 +1,219 @@
+//! CRLs and issuer certificates over plain HTTP: all of it is signed, and nothing of it is believed before it has
+//! been verified.
+
+use std::{fmt, io, str::FromStr, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    Request, Response, StatusCode, Uri,
+    header::{ETAG, HOST, IF_NONE_MATCH},
+};
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{Fetched, Form, SyncError, crl::Crl, form::IssuerId, state::State};
+use crate::{certificate::Certificate, trust::Roots};
+
+/// The most that one answer may hold: millions of entries fit.
+pub(super) const MOST_BYTES: usize = 256 << 20;
+const MOST_CERTIFICATE_BYTES: usize = 64 << 10;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How HTTP fails.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// Not `http://host[:port][/path]`.
+    #[error("a CRL server's URL has the form http://host:port")]
+    Url,
+    /// The network did not carry us there.
+    #[error("{url} cannot be reached: {source}")]
+    Unreachable {
+        /// Where to.
+        url: String,
+        /// What the network said.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("{url}: {source}")]
+    Broken {
+        /// Where to.
+        url: String,
+        /// What happened.
+        source: hyper::Error,
+    },
+    /// No answer for half a minute.
+    #[error("{0} does not answer")]
+    TimedOut(String),
+    /// Not what was asked for.
+    #[error("{url} answers {status}")]
+    Status {
+        /// Where to.
+        url: String,
+        /// What it says.
+        status: StatusCode,
+    },
+    /// Larger than any CRL.
+    #[error("{0} sends more than fits")]
+    TooLarge(String),
+}
+
+impl HttpError {
+    /// Whether another try may help.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            HttpError::Unreachable { .. } | HttpError::Broken { .. } | HttpError::TimedOut(_) => true,
+            HttpError::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            HttpError::Url | HttpError::TooLarge(_) => false,
+        }
+    }
+}
+
+/// Where CRLs are served: `http://host[:port][/path]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpUrl {
+    authority: String,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+impl FromStr for HttpUrl {
+    type Err = HttpError;
+
+    fn from_str(text: &str) -> Result<Self, HttpError> {
+        let uri: Uri = text.parse().map_err(|_| HttpError::Url)?;
+        let authority = uri.authority().ok_or(HttpError::Url)?;
+        let host = authority.host();
+        let port = match authority.as_str().strip_prefix(host).ok_or(HttpError::Url)? {
+            "" => 80,
+            port => port.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or(HttpError::Url)?,
+        };
+        if uri.scheme_str() != Some("http") || host.is_empty() || uri.query().is_some() {
+            return Err(HttpError::Url);
+        }
+        Ok(Self {
+            authority: authority.to_string(),
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port,
+            path: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.path)
+    }
+}
+
+/// Fetches CRLs and the certificates of their issuers. `known` is the file's content if it is as `kept` describes it.
+pub(super) async fn fetch(
+    url: &HttpUrl,
+    roots: &Roots,
+    form: &Form,
+    known: Option<&[u8]>,
+    kept: &State,
+) -> Result<Fetched, SyncError> {
+    let path = match form {
+        Form::Bundle => "/crl/bundle.pem".to_owned(),
+        Form::Fleet(name) => format!("/crl/fleet/{name}/bundle.pem"),
+        Form::Full(issuer) => format!("/crl/{issuer}/full.pem"),
+    };
+    let is_same = kept.form == form.to_string() && kept.source == url.to_string();
+    let known = known.filter(|_| is_same).zip(kept.etag.as_deref());
+    let answer = get(url, &path, known.map(|(_, etag)| etag), MOST_BYTES).await?;
+    let (pem, etag) = match (answer, known) {
+        (Answer::Unchanged, Some((file, etag))) => (Bytes::copy_from_slice(file), Some(etag.to_owned())),
+        (Answer::Unchanged, None) => return Err(SyncError::NotCrls("an answer to another question")),
+        (Answer::Content { body, etag }, _) => (body, etag),
+    };
+    let crls = CertificateRevocationListDer::pem_slice_iter(&pem)
+        .map(|crl| Ok(crl.map_err(|_| SyncError::NotCrls("damaged PEM"))?.to_vec()))
+        .collect::<Result<Vec<_>, SyncError>>()?;
+    if crls.is_empty() {
+        return Err(SyncError::Empty);
+    }
+    let issuers = issuers(url, roots, &crls).await?;
+    Ok(Fetched { crls, roots: roots.clone(), issuers, is_closed: false, etag })
+}
+
+/// The certificates of those issuers of `crls` that are no roots. Not verified here.
+async fn issuers(url: &HttpUrl, roots: &Roots, crls: &[Vec<u8>]) -> Result<Vec<Certificate>, SyncError> {
+    let is_root = |id: &IssuerId| roots.certificates().iter().any(|root| IssuerId::of(root) == *id);
+    let mut issuers = Vec::new();
+    for der in crls {
+        let crl = Crl::parse(der).map_err(|_| SyncError::NotCrls("it cannot be read"))?;
+        let id = IssuerId::of_key_identifier(crl.authority_key).ok_or(SyncError::NotCrls("no issuer"))?;
+        if is_root(&id) {
+            continue;
+        }
+        match get(url, &format!("/issuers/{id}.cer"), None, MOST_CERTIFICATE_BYTES).await? {
+            Answer::Content { body, .. } => issuers.push(Certificate::parse(&body)?),
+            Answer::Unchanged => return Err(SyncError::NotCrls("an answer to another question")),
+        }
+    }
+    Ok(issuers)
+}
+
+enum Answer {
+    Unchanged,
+    Content { body: Bytes, etag: Option<String> },
+}
+
+async fn get(url: &HttpUrl, path: &str, etag: Option<&str>, most: usize) -> Result<Answer, HttpError> {
+    let full = format!("{url}{path}");
+    let late = |_| HttpError::TimedOut(full.clone());
+    let response = timeout(PATIENCE, request(url, path, &full, etag)).await.map_err(late)??;
+    match response.status() {
+        StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),
+        StatusCode::OK => {}
+        status => return Err(HttpError::Status { url: full, status }),
+    }
+    let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+    let mut body = response.into_body();
+    let mut bytes = Vec::new();
+    while let Some(frame) = timeout(PATIENCE, body.frame()).await.map_err(late)? {
+        let frame = frame.map_err(|source| HttpError::Broken { url: full.clone(), source })?;
+        let data = frame.into_data().unwrap_or_default();
+        if bytes.len() + data.len() > most {
+            return Err(HttpError::TooLarge(full));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Answer::Content { body: bytes.into(), etag })
+}
+
+async fn request(url: &HttpUrl, path: &str, full: &str, etag: Option<&str>) -> Result<Response<Incoming>, HttpError> {
+    let unreachable = |source| HttpError::Unreachable { url: full.to_owned(), source };
+    let broken = |source| HttpError::Broken { url: full.to_owned(), source };
+    let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(unreachable)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    // It ends with the answer; what goes wrong in it, the answer tells.
+    tokio::spawn(connection);
+    let mut request = Request::get(format!("{}{path}", url.path)).header(HOST, &url.authority);
+    if let Some(etag) = etag {
+        request = request.header(IF_NONE_MATCH, etag);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|_| HttpError::Url)?;
+    sender.send_request(request).await.map_err(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        let url: HttpUrl = "http://[::1]:7080/pki/".parse().unwrap();
+        assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("::1", 7080, "/pki"));
+        assert_eq!(url.to_string(), "http://[::1]:7080/pki");
+        assert_eq!("http://crl.example".parse::<HttpUrl>().unwrap().port, 80);
+        for text in ["https://a", "a", "http://a:x", "http://u@a", "http://a?x"] {
+            assert!(text.parse::<HttpUrl>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `FILE.state.json`, beside the CRL file: the numbers that no later CRL may fall below.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use super::{IssuerId, SyncError};
+use crate::{durable, wall_time::WallTime};
+
+/// What is remembered of earlier synchronisations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// `--form`, as written.
+    pub(super) form: String,
+    /// `grpc`, or the URL.
+    pub(super) source: String,
+    /// SHA-256 of the file, hexadecimal.
+    pub(super) file_sha256: String,
+    /// What the HTTP server called that content.
+    pub(super) etag: Option<String>,
+    /// The file has changed, and the hook command has not succeeded since.
+    pub(super) hook_pending: bool,
+    /// By issuer.
+    pub(super) crls: BTreeMap<IssuerId, Kept>,
+}
+
+/// What is remembered of one issuer's CRL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// The highest number seen, hexadecimal.
+    pub(super) number: String,
+    /// SHA-256 of the CRL with that number.
+    pub(super) sha256: String,
+    /// When that CRL was made.
+    pub(super) this_update: WallTime,
+    /// The issuer's serial number, under which its root would revoke it.
+    pub(super) issuer_serial: String,
+    /// When the issuer's certificate ends, and with it the need for its CRL.
+    pub(super) issuer_not_after: WallTime,
+    /// The file holds it.
+    pub(super) in_file: bool,
+}
+
+impl State {
+    pub(super) fn load(path: &Path) -> Result<Self, SyncError> {
+        let bytes = durable::read_if_there(path);
+        match bytes.map_err(|source| SyncError::Io { path: path.to_owned(), source })? {
+            None => Ok(Self::default()),
+            Some(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| SyncError::State { path: path.to_owned(), source })
+            }
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        // Unwrap safety: strings, booleans, options and a map with string keys always serialize.
+        let mut json = serde_json::to_vec_pretty(self).unwrap();
+        json.push(b'\n');
+        json
+    }
+}
