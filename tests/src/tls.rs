@@ -17,14 +17,15 @@ use crate::{
     wait::SOON,
 };
 
-/// Asks `https://localhost:PORT/`, presenting a device's credential, and trusting the CA in the PEM file `root`.
+/// Asks `https://localhost:PORT/`, presenting a device's credential if one is given, and trusting the CA in the PEM file
+/// `root`.
 ///
 /// # Errors
 ///
 /// Where the handshake or the connection fails: with TLS 1.3, a server's refusal of the certificate comes as an alert on
 /// the first read.
-pub fn get(port: u16, root: &Path, device: &Presented) -> io::Result<Response> {
-    let mut stream = connect(port, root, Some(device))?;
+pub fn get(port: u16, root: &Path, device: Option<&Presented>) -> io::Result<Response> {
+    let mut stream = connect(port, root, device)?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {

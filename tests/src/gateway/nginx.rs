@@ -44,7 +44,7 @@ impl Gateway for Nginx {
 
     /// nginx finishes the handshake with everybody, and answers those whose certificate it refuses with status 400.
     fn admit(&self, device: &Presented) -> Admission {
-        match tls::get(self.port, &self.identity.ca, device) {
+        match tls::get(self.port, &self.identity.ca, Some(device)) {
             Ok(response) if response.status == 200 => Admission::Admitted,
             Ok(response) => {
                 let page = String::from_utf8_lossy(&response.body).into_owned();
