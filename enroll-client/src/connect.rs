@@ -28,7 +28,8 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
-use verifier::{ControlVerifier, Distrust};
+use verifier::ControlVerifier;
+pub use verifier::Distrust;
 
 use crate::{
     certificate::{Certificate, CertificateError},

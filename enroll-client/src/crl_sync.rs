@@ -70,6 +70,9 @@ pub enum SyncError {
     /// What came is no series of CRLs.
     #[error("what the server sent is no CRL: {0}")]
     NotCrls(&'static str),
+    /// A CRL that cannot be read, or is no complete one.
+    #[error("what the server sent is not taken: {0}")]
+    Unreadable(CrlError),
     /// A CRL is not taken.
     #[error("CRL of issuer {issuer}: {reason}")]
     Crl {
@@ -137,6 +140,7 @@ impl SyncError {
             | SyncError::Issuer { .. }
             | SyncError::Certificate(_)
             | SyncError::NotCrls(_)
+            | SyncError::Unreadable(_)
             | SyncError::Crl { .. }
             | SyncError::Missing(_)
             | SyncError::Mixed(_)

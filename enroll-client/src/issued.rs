@@ -110,3 +110,126 @@ fn own_id(leaf: &Certificate, expected: &Expected<'_>) -> Result<Id, IssuedError
     }
     Ok(found.id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        keys::FileKey,
+        test_pki::{Ca, House, now},
+    };
+
+    struct Asked {
+        house: House,
+        key: FileKey,
+        trust_domain: TrustDomain,
+        id: Id,
+    }
+
+    impl Asked {
+        fn new() -> Self {
+            Self {
+                house: House::new(),
+                key: FileKey::generate().unwrap(),
+                trust_domain: "fleet.example".parse().unwrap(),
+                id: "pump-7".parse().unwrap(),
+            }
+        }
+
+        fn verify(&self, wire: &v1::Issued) -> Result<Issued, IssuedError> {
+            let expected = Expected {
+                trust_domain: &self.trust_domain,
+                kind: Kind::Device,
+                id: Some(&self.id),
+                spki: &self.key.spki(),
+                trusted: &self.house.control_root.roots(),
+                sequence: 3,
+            };
+            Issued::verify(wire, &expected, now())
+        }
+    }
+
+    const OURS: &str = "spiffe://fleet.example/device/pump-7";
+
+    #[test]
+    fn a_certificate_for_our_id_and_key_is_taken() {
+        let asked = Asked::new();
+        let issued = asked.verify(&asked.house.issued(&asked.key, OURS)).unwrap();
+        assert_eq!(issued.id, asked.id);
+        let leaf = &issued.chain[0];
+        assert_eq!(issued.window, Window::of_validity(leaf.not_before(), leaf.not_after()));
+    }
+
+    #[test]
+    fn a_clock_that_is_years_off_does_not_stop_an_enrollment() {
+        let asked = Asked::new();
+        let mut expected_roots = asked.house.issued(&asked.key, OURS);
+        expected_roots.confirm_required = true;
+        let expected = Expected {
+            trust_domain: &asked.trust_domain,
+            kind: Kind::Device,
+            id: None,
+            spki: &asked.key.spki(),
+            trusted: &asked.house.control_root.roots(),
+            sequence: 0,
+        };
+        assert!(Issued::verify(&expected_roots, &expected, WallTime::from_unix(0)).unwrap().confirm_required);
+    }
+
+    #[test]
+    fn somebody_elses_certificate_is_not_taken() {
+        let asked = Asked::new();
+        for other in [
+            "spiffe://fleet.example/device/pump-8",
+            "spiffe://fleet.example/operator/pump-7",
+            "spiffe://other.example/device/pump-7",
+        ] {
+            let refused = asked.verify(&asked.house.issued(&asked.key, other));
+            assert!(matches!(refused, Err(IssuedError::NotOurs(id)) if id.to_string() == other));
+        }
+    }
+
+    #[test]
+    fn a_certificate_for_another_key_is_not_taken() {
+        let asked = Asked::new();
+        let refused = asked.verify(&asked.house.issued(&FileKey::generate().unwrap(), OURS));
+        assert!(matches!(refused, Err(IssuedError::OtherKey)));
+    }
+
+    #[test]
+    fn a_devices_certificate_from_the_control_hierarchy_is_not_taken() {
+        let asked = Asked::new();
+        let mut wire = asked.house.issued(&asked.key, OURS);
+        let control_ca = &asked.house.control_ca;
+        wire.chain =
+            vec![control_ca.leaf(&asked.key, &[OURS], &[]).der().to_vec(), control_ca.certificate.der().to_vec()];
+        assert!(matches!(asked.verify(&wire), Err(IssuedError::Certificate(CertificateError::Chain(_)))));
+    }
+
+    #[test]
+    fn a_bundle_that_a_stranger_signed_is_not_taken() {
+        let asked = Asked::new();
+        let mut wire = asked.house.issued(&asked.key, OURS);
+        wire.trust_bundle = Some(asked.house.bundle(9, &Ca::root("stranger")));
+        assert!(matches!(asked.verify(&wire), Err(IssuedError::Trust(TrustError::NotSigned))));
+    }
+
+    #[test]
+    fn an_older_bundle_is_not_taken() {
+        let asked = Asked::new();
+        let mut wire = asked.house.issued(&asked.key, OURS);
+        wire.trust_bundle = Some(asked.house.bundle(2, &asked.house.control_root));
+        let refused = asked.verify(&wire);
+        assert!(matches!(refused, Err(IssuedError::Trust(TrustError::Older { found: 2, kept: 3 }))));
+    }
+
+    #[test]
+    fn an_answer_without_certificate_or_with_garbage_is_not_taken() {
+        let asked = Asked::new();
+        let mut wire = asked.house.issued(&asked.key, OURS);
+        wire.chain.clear();
+        assert!(matches!(asked.verify(&wire), Err(IssuedError::Empty)));
+        wire.chain = vec![vec![0x30, 0x03, 0x02]];
+        assert!(matches!(asked.verify(&wire), Err(IssuedError::Certificate(CertificateError::Malformed))));
+    }
+}

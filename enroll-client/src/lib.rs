@@ -24,5 +24,7 @@ pub mod refusal;
 pub mod renew;
 pub mod renewal;
 pub mod status;
+#[cfg(test)]
+mod test_pki;
 pub mod trust;
 pub mod wall_time;

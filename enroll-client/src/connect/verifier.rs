@@ -173,3 +173,86 @@ impl fmt::Debug for ControlVerifier {
         f.debug_struct("ControlVerifier").field("trust_domain", &self.trust_domain).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        keys::FileKey,
+        test_pki::{Ca, House, now},
+        trust::TrustError,
+    };
+
+    const SERVER: &str = "spiffe://fleet.example/server/one";
+
+    fn verify(house: &House, trust: Trust, leaf: &Certificate, name: &str) -> Result<(), TlsError> {
+        let provider = rustls::crypto::ring::default_provider();
+        let ours = "fleet.example".parse().unwrap();
+        let chain = [house.control_ca.certificate.der().clone(), house.control_root.certificate.der().clone()];
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(now().unix()));
+        ControlVerifier::new(trust, Some(ours), &provider)
+            .verify_server_cert(leaf.der(), &chain, &ServerName::try_from(name.to_owned()).unwrap(), &[], time)
+            .map(|_| ())
+    }
+
+    fn reason(result: Result<(), TlsError>) -> Distrust {
+        Distrust::of(&io::Error::other(result.unwrap_err())).unwrap()
+    }
+
+    fn leaf(house: &House, uris: &[&str]) -> Certificate {
+        house.control_ca.leaf(&FileKey::generate().unwrap(), uris, &["ca.example"])
+    }
+
+    #[test]
+    fn a_server_is_accepted_under_its_root_or_its_roots_fingerprint() {
+        let house = House::new();
+        let leaf = leaf(&house, &[SERVER]);
+        let pinned = Trust::Fingerprint(house.control_root.certificate.fingerprint());
+        verify(&house, Trust::Roots(house.control_root.roots()), &leaf, "ca.example").unwrap();
+        verify(&house, pinned, &leaf, "ca.example").unwrap();
+    }
+
+    #[test]
+    fn another_root_or_fingerprint_is_refused() {
+        let house = House::new();
+        let leaf = leaf(&house, &[SERVER]);
+        let other = Trust::Roots(Ca::root("control root").roots());
+        assert!(matches!(reason(verify(&house, other, &leaf, "ca.example")), Distrust::Chain(_)));
+        let device = Trust::Roots(house.device_root.roots());
+        assert!(matches!(reason(verify(&house, device, &leaf, "ca.example")), Distrust::Chain(_)));
+        let pinned = Trust::Fingerprint([7; 32]);
+        assert!(matches!(reason(verify(&house, pinned, &leaf, "ca.example")), Distrust::NoSuchRoot));
+    }
+
+    #[test]
+    fn another_name_is_refused() {
+        let house = House::new();
+        let trust = Trust::Roots(house.control_root.roots());
+        let refused = verify(&house, trust, &leaf(&house, &[SERVER]), "evil.example");
+        assert!(matches!(reason(refused), Distrust::Name));
+    }
+
+    #[test]
+    fn only_one_spiffe_id_of_a_server_in_our_trust_domain_will_do() {
+        let house = House::new();
+        let refusal = |uris: &[&str]| {
+            let trust = Trust::Roots(house.control_root.roots());
+            reason(verify(&house, trust, &leaf(&house, uris), "ca.example"))
+        };
+        assert!(matches!(refusal(&[]), Distrust::NotAServer(_)));
+        assert!(matches!(refusal(&[SERVER, SERVER]), Distrust::NotAServer(_)));
+        assert!(matches!(refusal(&["https://ca.example"]), Distrust::NotAServer(_)));
+        assert!(matches!(refusal(&["spiffe://fleet.example/operator/ana"]), Distrust::NotAServer(_)));
+        assert!(matches!(refusal(&["spiffe://other.example/server/one"]), Distrust::TrustDomain { .. }));
+    }
+
+    #[test]
+    fn a_fingerprint_of_what_is_no_root_pins_nothing() {
+        let house = House::new();
+        let chain = [house.control_ca.certificate.der().clone()];
+        let found = root_by_fingerprint(&chain, &house.control_ca.certificate.fingerprint()).unwrap();
+        assert!(matches!(crate::trust::Roots::from_ders(&[found]), Err(TrustError::NotARoot(_))));
+    }
+}

@@ -238,3 +238,160 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> CredentialError + use<> {
     let path = path.to_owned();
     move |source| CredentialError::Io { path: path.clone(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, os::unix::fs::PermissionsExt, sync::Mutex};
+
+    use super::*;
+    use crate::{
+        identity::Kind,
+        renewal::Window,
+        test_pki::{House, now},
+    };
+
+    struct Made {
+        house: House,
+        dir: tempfile::TempDir,
+    }
+
+    impl Made {
+        fn new() -> Self {
+            Self { house: House::new(), dir: tempfile::tempdir().unwrap() }
+        }
+
+        fn open(&self) -> LockedFolder {
+            LockedFolder::open(&self.dir.path().join("pump")).unwrap()
+        }
+
+        fn install(&self, folder: &LockedFolder, key: &FileKey, observer: Observer<'_>) -> Result<(), CredentialError> {
+            let chain = [
+                self.house.device_ca.leaf(key, &["spiffe://fleet.example/device/pump-7"], &[]),
+                self.house.device_ca.certificate.clone(),
+            ];
+            let contents = Contents {
+                key,
+                chain: &chain,
+                control_roots: &self.house.control_root.roots(),
+                device_roots: &self.house.device_root.roots(),
+                state: &state(folder.current_name()?),
+            };
+            folder.install(&contents, observer)
+        }
+    }
+
+    fn state(previous: Option<String>) -> State {
+        State {
+            server: "https://ca.example:7443".parse().unwrap(),
+            trust_domain: "fleet.example".parse().unwrap(),
+            kind: Kind::Device,
+            id: "pump-7".parse().unwrap(),
+            trust_sequence: 1,
+            renewal_window: Window { not_before: now(), not_after: now() },
+            renew_at: now(),
+            confirm_required: false,
+            announced: true,
+            previous,
+            last_error: None,
+        }
+    }
+
+    #[test]
+    fn a_generation_is_installed_whole_and_its_key_is_for_the_owner_only() {
+        let made = Made::new();
+        let folder = made.open();
+        let key = FileKey::generate().unwrap();
+        let steps = Mutex::new(Vec::new());
+        let tell = |step| steps.lock().unwrap().push(step);
+        made.install(&folder, &key, Observer::new(&tell)).unwrap();
+        assert_eq!(*steps.lock().unwrap(), [Step::GenerationWritten, Step::Checked, Step::Swapped]);
+        let credential = Credential::load(folder.dir()).unwrap();
+        credential.check(now()).unwrap();
+        assert_eq!(credential.key().spki(), key.spki());
+        let mode = fs::metadata(folder.dir().join("current/key.pem")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_next_key_is_the_same_for_the_same_request_only() {
+        let made = Made::new();
+        let folder = made.open();
+        let first = folder.next_key("renew a").unwrap();
+        let again = folder.next_key("renew a").unwrap();
+        let other = folder.next_key("renew b").unwrap();
+        assert_eq!((first.is_retry, again.is_retry, other.is_retry), (false, true, false));
+        assert_eq!(first.key.spki(), again.key.spki());
+        assert_ne!(first.key.spki(), other.key.spki());
+        folder.drop_next_key().unwrap();
+        assert!(!folder.next_key("renew b").unwrap().is_retry);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_no_obstacle() {
+        let made = Made::new();
+        let folder = made.open();
+        fs::create_dir_all(folder.dir().join("generations/.unfinished")).unwrap();
+        fs::write(folder.dir().join("generations/.unfinished/key.pem"), "half").unwrap();
+        fs::create_dir_all(folder.dir().join("next.new")).unwrap();
+        symlink("generations/nowhere", folder.dir().join("current.new")).unwrap();
+        folder.next_key("enroll").unwrap();
+        made.install(&folder, &FileKey::generate().unwrap(), Observer::none()).unwrap();
+        assert!(folder.load().is_ok());
+    }
+
+    #[test]
+    fn the_generation_before_is_kept_and_older_ones_are_removed() {
+        let made = Made::new();
+        let folder = made.open();
+        for _ in 0..3 {
+            made.install(&folder, &FileKey::generate().unwrap(), Observer::none()).unwrap();
+        }
+        folder.prune().unwrap();
+        let mut names = folder.generations().unwrap();
+        names.sort();
+        assert_eq!(names, ["000002", "000003"]);
+        assert_eq!(folder.current_name().unwrap().as_deref(), Some("000003"));
+        assert_eq!(folder.load().unwrap().state().previous.as_deref(), Some("000002"));
+    }
+
+    #[test]
+    fn a_generation_of_mixed_parts_never_becomes_current() {
+        let made = Made::new();
+        let folder = made.open();
+        made.install(&folder, &FileKey::generate().unwrap(), Observer::none()).unwrap();
+        let before = folder.current_name().unwrap();
+        let stranger = made.house.control_ca.leaf(&FileKey::generate().unwrap(), &["spiffe://a/device/b"], &[]);
+        let contents = Contents {
+            key: &FileKey::generate().unwrap(),
+            chain: &[stranger],
+            control_roots: &made.house.control_root.roots(),
+            device_roots: &made.house.device_root.roots(),
+            state: &state(None),
+        };
+        assert!(matches!(folder.install(&contents, Observer::none()), Err(CredentialError::Mixed(_))));
+        assert_eq!(folder.current_name().unwrap(), before);
+    }
+
+    #[test]
+    fn a_state_is_changed_in_place() {
+        let made = Made::new();
+        let folder = made.open();
+        made.install(&folder, &FileKey::generate().unwrap(), Observer::none()).unwrap();
+        let called = Cell::new(0);
+        folder
+            .update_state(|state| {
+                called.set(called.get() + 1);
+                state.confirm_required = true;
+            })
+            .unwrap();
+        assert_eq!(called.get(), 1);
+        assert!(folder.load().unwrap().state().confirm_required);
+        assert_eq!(folder.current_name().unwrap().as_deref(), Some("000001"));
+    }
+
+    #[test]
+    fn a_folder_without_credential_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(Credential::load(folder.path()), Err(CredentialError::Absent(_))));
+    }
+}

@@ -146,7 +146,7 @@ async fn issuers(url: &HttpUrl, roots: &Roots, crls: &[Vec<u8>]) -> Result<Vec<C
     let is_root = |id: &IssuerId| roots.certificates().iter().any(|root| IssuerId::of(root) == *id);
     let mut issuers = Vec::new();
     for der in crls {
-        let crl = Crl::parse(der).map_err(|_| SyncError::NotCrls("it cannot be read"))?;
+        let crl = Crl::parse(der).map_err(SyncError::Unreadable)?;
         let id = IssuerId::of_key_identifier(crl.authority_key).ok_or(SyncError::NotCrls("no issuer"))?;
         if is_root(&id) {
             continue;

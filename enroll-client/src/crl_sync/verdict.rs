@@ -33,7 +33,7 @@ impl Verdict {
         let mut verdict = Self { pem: String::new(), held: Vec::new(), kept: BTreeMap::new() };
         let mut revoked_issuers = BTreeSet::new();
         for der in &fetched.crls {
-            let crl = Crl::parse(der).map_err(|_| SyncError::NotCrls("it cannot be read"))?;
+            let crl = Crl::parse(der).map_err(SyncError::Unreadable)?;
             let id = IssuerId::of_key_identifier(crl.authority_key).ok_or(SyncError::NotCrls("no issuer"))?;
             let issuer = known.get(&id).ok_or_else(|| SyncError::Mixed(id.clone()))?;
             if matches!(form, Form::Full(asked) if *asked != id) || verdict.kept.contains_key(&id) {
@@ -154,4 +154,198 @@ fn check_number(crl: &Crl<'_>, kept: Option<&Kept>) -> Result<(), CrlError> {
         return Err(CrlError::Forked(before.as_str().to_owned()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use time::Duration;
+
+    use super::*;
+    use crate::test_pki::{Ca, House, date, now, scoped};
+
+    fn fetched(house: &House, crls: Vec<Vec<u8>>) -> Fetched {
+        Fetched {
+            crls,
+            roots: house.device_root.roots(),
+            issuers: vec![house.device_ca.certificate.clone()],
+            is_closed: true,
+            etag: None,
+        }
+    }
+
+    fn judge(house: &House, crls: Vec<Vec<u8>>, kept: &State) -> Result<Verdict, SyncError> {
+        Verdict::of(&fetched(house, crls), &Form::Bundle, kept, now())
+    }
+
+    fn refusal(result: Result<Verdict, SyncError>) -> CrlError {
+        match result.err() {
+            Some(SyncError::Crl { reason, .. }) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn remember(house: &House, crls: Vec<Vec<u8>>) -> State {
+        judge(house, crls, &State::default()).unwrap().state(&State::default(), &Form::Bundle)
+    }
+
+    #[test]
+    fn a_whole_bundle_is_taken_as_it_came() {
+        let house = House::new();
+        let crls = vec![house.device_ca.crl(7, &[1, 2, 3]), house.device_root.crl(1, &[])];
+        let verdict = judge(&house, crls.clone(), &State::default()).unwrap();
+        let held: Vec<_> = verdict.held.iter().map(|crl| (crl.number.as_str(), crl.entries, crl.is_root)).collect();
+        assert_eq!(held, [("7", 3, false), ("1", 0, true)]);
+        assert_eq!(verdict.pem, crls.iter().map(|crl| pem("X509 CRL", crl)).collect::<String>());
+    }
+
+    #[test]
+    fn a_bundle_without_the_roots_crl_or_an_issuers_is_refused() {
+        let house = House::new();
+        let root = IssuerId::of(&house.device_root.certificate);
+        let refused = judge(&house, vec![house.device_ca.crl(7, &[])], &State::default());
+        assert!(matches!(refused, Err(SyncError::Missing(id)) if id == root));
+        assert!(matches!(judge(&house, vec![house.device_root.crl(1, &[])], &State::default()), Err(SyncError::Empty)));
+        assert!(matches!(judge(&house, vec![], &State::default()), Err(SyncError::Empty)));
+
+        let other = house.device_root.issuing("second CA");
+        let mut both = fetched(&house, vec![house.device_ca.crl(7, &[]), house.device_root.crl(1, &[])]);
+        both.issuers.push(other.certificate.clone());
+        let refused = Verdict::of(&both, &Form::Bundle, &State::default(), now());
+        assert!(matches!(refused, Err(SyncError::Missing(id)) if id == IssuerId::of(&other.certificate)));
+    }
+
+    #[test]
+    fn a_crl_twice_or_of_a_stranger_is_refused() {
+        let house = House::new();
+        let twice = vec![house.device_ca.crl(7, &[]), house.device_ca.crl(8, &[]), house.device_root.crl(1, &[])];
+        assert!(matches!(judge(&house, twice, &State::default()), Err(SyncError::Mixed(_))));
+        let stranger = Ca::root("device root").issuing("issuing CA");
+        let mixed = vec![stranger.crl(7, &[]), house.device_root.crl(1, &[])];
+        assert!(matches!(judge(&house, mixed, &State::default()), Err(SyncError::Mixed(_))));
+    }
+
+    #[test]
+    fn an_issuer_that_no_trusted_root_made_is_refused() {
+        let house = House::new();
+        let stranger = Ca::root("device root").issuing("issuing CA");
+        let mut fetched = fetched(&house, vec![stranger.crl(7, &[]), house.device_root.crl(1, &[])]);
+        fetched.issuers = vec![stranger.certificate.clone()];
+        fetched.is_closed = false;
+        let refused = Verdict::of(&fetched, &Form::Bundle, &State::default(), now());
+        assert!(matches!(refused, Err(SyncError::Issuer { reason: CrlError::Untrusted, .. })));
+    }
+
+    #[test]
+    fn a_device_cannot_sign_crls_even_with_a_certificate_of_the_root() {
+        let house = House::new();
+        let key = crate::keys::FileKey::generate().unwrap();
+        let leaf = house.device_root.leaf(&key, &["spiffe://fleet.example/device/a"], &[]);
+        assert_eq!(verify_issuer(&leaf, &house.device_root.roots(), now()), Err(CrlError::NotAnIssuer));
+    }
+
+    #[test]
+    fn a_changed_byte_is_refused() {
+        let house = House::new();
+        let mut crl = house.device_ca.crl(7, &[0x1234_5678]);
+        let at = crl.windows(4).position(|bytes| bytes == [0x12, 0x34, 0x56, 0x78]).unwrap();
+        crl[at] ^= 1;
+        let refused = judge(&house, vec![crl, house.device_root.crl(1, &[])], &State::default());
+        assert_eq!(refusal(refused), CrlError::Signature);
+    }
+
+    #[test]
+    fn stale_and_future_crls_are_refused_for_now() {
+        let house = House::new();
+        let root = || house.device_root.crl(1, &[]);
+        let stale = house.device_ca.crl_with(7, &[], |params| params.next_update = date() - Duration::seconds(1));
+        let refused = refusal(judge(&house, vec![stale, root()], &State::default()));
+        assert!(matches!(refused, CrlError::Stale(_)) && refused.is_temporary());
+        let future = house.device_ca.crl_with(7, &[], |params| params.this_update = date() + Duration::hours(1));
+        let refused = refusal(judge(&house, vec![future, root()], &State::default()));
+        assert!(matches!(refused, CrlError::NotYet(_)) && refused.is_temporary());
+    }
+
+    #[test]
+    fn a_crl_limited_in_scope_is_refused() {
+        let house = House::new();
+        let crl = house.device_ca.crl_with(7, &[], |params| params.issuing_distribution_point = Some(scoped()));
+        let refused = judge(&house, vec![crl, house.device_root.crl(1, &[])], &State::default());
+        assert!(matches!(refused, Err(SyncError::Unreadable(CrlError::Scope))));
+    }
+
+    #[test]
+    fn a_number_never_falls_and_never_stands_for_other_bytes() {
+        let house = House::new();
+        let root = house.device_root.crl(1, &[]);
+        let seven = house.device_ca.crl(0x100, &[1]);
+        let kept = remember(&house, vec![seven.clone(), root.clone()]);
+        let lower = judge(&house, vec![house.device_ca.crl(0xff, &[1]), root.clone()], &kept);
+        assert_eq!(refusal(lower), CrlError::Lower { found: "ff".into(), kept: "100".into() });
+        let forked = judge(&house, vec![house.device_ca.crl(0x100, &[]), root.clone()], &kept);
+        assert_eq!(refusal(forked), CrlError::Forked("100".into()));
+        assert!(judge(&house, vec![seven, root.clone()], &kept).is_ok());
+        assert!(judge(&house, vec![house.device_ca.crl(0x101, &[]), root], &kept).is_ok());
+    }
+
+    #[test]
+    fn over_http_an_issuer_that_was_there_stays_until_its_root_revokes_it() {
+        let house = House::new();
+        let other = house.device_root.issuing("second CA");
+        let open = |crls: Vec<Vec<u8>>, issuers: &[&Ca]| Fetched {
+            issuers: issuers.iter().map(|ca| ca.certificate.clone()).collect(),
+            is_closed: false,
+            ..fetched(&house, crls)
+        };
+        let (one, two, root) = (house.device_ca.crl(7, &[]), other.crl(7, &[]), house.device_root.crl(1, &[]));
+        let both = open(vec![one.clone(), two, root.clone()], &[&house.device_ca, &other]);
+        let verdict = Verdict::of(&both, &Form::Bundle, &State::default(), now()).unwrap();
+        let kept = verdict.state(&State::default(), &Form::Bundle);
+
+        let dropped = open(vec![one.clone(), root.clone()], &[&house.device_ca]);
+        let refused = Verdict::of(&dropped, &Form::Bundle, &kept, now());
+        assert!(matches!(refused, Err(SyncError::Missing(id)) if id == IssuerId::of(&other.certificate)));
+
+        let serial =
+            rcgen::SerialNumber::from_slice(other.certificate.parsed().tbs_certificate().serial_number().as_bytes());
+        let revoking = house.device_root.crl_with(2, &[1], |params| params.revoked_certs[0].serial_number = serial);
+        let retired = open(vec![one, revoking], &[&house.device_ca]);
+        assert!(Verdict::of(&retired, &Form::Bundle, &kept, now()).is_ok());
+    }
+
+    #[test]
+    fn full_takes_the_one_that_was_asked_for() {
+        let house = House::new();
+        let asked = Form::Full(IssuerId::of(&house.device_ca.certificate));
+        let right = fetched(&house, vec![house.device_ca.crl(7, &[])]);
+        assert!(Verdict::of(&right, &asked, &State::default(), now()).is_ok());
+        let wrong = fetched(&house, vec![house.device_root.crl(7, &[])]);
+        assert!(matches!(Verdict::of(&wrong, &asked, &State::default(), now()), Err(SyncError::Mixed(_))));
+        let none = fetched(&house, vec![]);
+        assert!(matches!(Verdict::of(&none, &asked, &State::default(), now()), Err(SyncError::Missing(_))));
+    }
+
+    #[test]
+    fn numbers_are_compared_as_numbers() {
+        let number = CrlNumber::from_hex;
+        assert!(number("0ff") < number("100"));
+        assert!(number("00") < number("01"));
+        assert_eq!(number("0000"), number("00"));
+        assert_eq!(number("00").as_str(), "0");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = Crl::parse(&bytes);
+        }
+
+        #[test]
+        fn a_crl_with_any_changed_byte_is_never_taken(at in 0usize..10_000, flip in 1u8..=255) {
+            let house = House::new();
+            let mut crl = house.device_ca.crl(7, &[1]);
+            let at = at % crl.len();
+            crl[at] ^= flip;
+            proptest::prop_assert!(judge(&house, vec![crl, house.device_root.crl(1, &[])], &State::default()).is_err());
+        }
+    }
 }
