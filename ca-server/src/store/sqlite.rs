@@ -1,1 +1,81 @@
-//! The embedded store.
+//! The embedded store: one SQLite file in the CA's folder, nothing to run beside the server.
+//!
+//! One writer thread commits whatever has queued as one transaction ([`writer`]); readers work beside it and wait for
+//! nobody ([`readers`]). Write-ahead log, `synchronous=FULL`: what was answered is on disk. The file may be written by
+//! another process at the same time (`ca-server operator recover`), so nothing that counts is kept in memory.
+//!
+//! Each of the other files knows the tables of one notion. The schema is in `migrations/sqlite`.
+
+mod audit;
+mod certificates;
+mod checkpoint;
+mod cutoff;
+mod devices;
+mod events;
+mod file;
+mod fleets;
+mod holders;
+mod issuance;
+mod issuers;
+mod query;
+mod read;
+mod readers;
+mod reserve;
+mod tokens;
+mod types;
+mod write;
+mod writer;
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use rusqlite::Connection;
+
+use self::{checkpoint::Checkpointer, readers::Readers, writer::Writer};
+use super::StoreError;
+
+/// The store in one SQLite file. Dropping it finishes what has queued and closes the file.
+pub struct SqliteStore {
+    // Dropped in this order: the writer closes the file last and moves the log into it.
+    readers: Arc<Readers>,
+    _checkpointer: Checkpointer,
+    writer: Writer,
+}
+
+impl SqliteStore {
+    /// Opens the database, or makes it (readable by its owner only) where there is none.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        file::create(path)?;
+        Self::start(path)
+    }
+
+    /// Opens a database that must be there already. `Unusable` says what is wrong with it and what to do.
+    pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        file::open(path)?;
+        Self::start(path)
+    }
+
+    fn start(path: &Path) -> Result<Self, StoreError> {
+        let written = Arc::new(AtomicU64::new(0));
+        let readers = Arc::new(Readers::new(path));
+        let checkpointer = Checkpointer::start(path, written.clone())?;
+        Ok(Self { readers, _checkpointer: checkpointer, writer: Writer::start(path, written)? })
+    }
+
+    /// Reads on the caller's own thread: for what takes microseconds.
+    fn look<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.readers.read(work)
+    }
+
+    /// Reads on a thread of its own: for what may take longer.
+    async fn scan<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = self.readers.clone();
+        let scanned = tokio::task::spawn_blocking(move || readers.read(work)).await;
+        scanned.unwrap_or_else(|_| Err(StoreError::Database("a query panicked".into())))
+    }
+}

@@ -1,0 +1,211 @@
+//! Certificates: reading them, adding them, and what becomes of their revocation.
+
+use rusqlite::{Connection, params};
+
+use super::{
+    holders, issuers,
+    query::{Columns, all, change, change_one, column, count, first, int, the},
+};
+use crate::{
+    identity::{IssuerId, KeyFingerprint, RevocationReason, SerialNumber, Subject, Timestamp},
+    inventory::lineage::Lineage,
+    store::{CertificateRow, KeyUse, NewCertificate, Peer, Revoked, StoreError},
+};
+
+/// The columns that [`read`] takes, and the tables that have them.
+macro_rules! certificate_columns {
+    () => {
+        "certificates.serial, holders.kind, holders.id, issuers.id, certificates.key_hash, certificates.hash, \
+         certificates.not_before, certificates.not_after, certificates.was_head, certificates.presented, tokens.id, \
+         certificates.revoked_at, certificates.reason, holders.head, holders.pending"
+    };
+}
+macro_rules! certificate_tables {
+    () => {
+        "certificates JOIN holders ON holders.key = certificates.holder \
+         JOIN issuers ON issuers.key = certificates.issuer LEFT JOIN tokens ON tokens.key = certificates.token"
+    };
+}
+
+fn read(row: &mut Columns) -> rusqlite::Result<CertificateRow> {
+    let serial = row.take()?;
+    let holder = Subject { kind: row.take()?, id: row.take()? };
+    let (issuer, key, hash) = (row.take()?, row.take()?, row.take()?);
+    let (not_before, not_after) = (row.take()?, row.take()?);
+    let was_head = row.take()?;
+    let (presented, token) = (row.take()?, row.take()?);
+    let revoked = read_revoked(row)?;
+    let lineage = Lineage { head: row.take()?, pending: row.take()?, generation: 0, replacements: 0 };
+    let position = lineage.position(serial, was_head);
+    Ok(CertificateRow { serial, holder, issuer, key, hash, not_before, not_after, position, presented, token, revoked })
+}
+
+/// Reads a date and a reason.
+pub(super) fn read_revoked(row: &mut Columns) -> rusqlite::Result<Option<Revoked>> {
+    let (at, reason): (Option<Timestamp>, Option<RevocationReason>) = (row.take()?, row.take()?);
+    Ok(at.zip(reason).map(|(at, reason)| Revoked { at, reason }))
+}
+
+/// The unexpired ones of a holder, newest first.
+pub(super) fn live(db: &Connection, holder: &Subject, now: Timestamp) -> Result<Vec<CertificateRow>, StoreError> {
+    let sql = concat!(
+        "-- live_certificates()\nSELECT ",
+        certificate_columns!(),
+        " FROM ",
+        certificate_tables!(),
+        " WHERE holders.kind = ?1 AND holders.id = ?2 AND certificates.not_after >= ?3 ORDER BY certificates.key DESC"
+    );
+    all(db, sql, params![holder.kind, holder.id, now], read)
+}
+
+/// A certificate and who holds it.
+pub(super) fn peer(db: &Connection, serial: SerialNumber) -> Result<Option<Peer>, StoreError> {
+    let sql = concat!(
+        "-- peer()\nSELECT ",
+        certificate_columns!(),
+        ", ",
+        holders::holder_columns!(),
+        " FROM ",
+        certificate_tables!(),
+        " LEFT JOIN fleets ON fleets.key = holders.fleet WHERE certificates.serial = ?1"
+    );
+    first(db, sql, params![serial], |row| Ok(Peer { certificate: read(row)?, holder: holders::read(row)? }))
+}
+
+/// A certificate and its bytes.
+pub(super) fn with_bytes(
+    db: &Connection,
+    serial: SerialNumber,
+) -> Result<Option<(CertificateRow, Vec<u8>)>, StoreError> {
+    let sql = concat!(
+        "-- certificate()\nSELECT ",
+        certificate_columns!(),
+        ", certificates.der FROM ",
+        certificate_tables!(),
+        " WHERE certificates.serial = ?1"
+    );
+    first(db, sql, params![serial], |row| Ok((read(row)?, row.take()?)))
+}
+
+/// What is known of a key.
+pub(super) fn key_use(db: &Connection, key: &KeyFingerprint) -> Result<KeyUse, StoreError> {
+    let sql = concat!(
+        "-- key_use()\nSELECT ",
+        certificate_columns!(),
+        " FROM ",
+        certificate_tables!(),
+        " WHERE substr(certificates.key_hash, 1, 8) = substr(?1, 1, 8) AND certificates.key_hash = ?1 \
+         ORDER BY certificates.key"
+    );
+    Ok(KeyUse { banned: is_banned(db, key)?, certificates: all(db, sql, params![key], read)? })
+}
+
+/// Every serial that a holder ever had from an issuer, in order.
+pub(super) fn serials_of(db: &Connection, holder: &Subject, issuer: IssuerId) -> Result<Vec<SerialNumber>, StoreError> {
+    let sql = "-- serials_of()\nSELECT certificates.serial FROM holders \
+               JOIN certificates ON certificates.holder = holders.key \
+               JOIN issuers ON issuers.key = certificates.issuer \
+               WHERE holders.kind = ?1 AND holders.id = ?2 AND issuers.id = ?3 ORDER BY certificates.serial";
+    all(db, sql, params![holder.kind, holder.id, issuer], column)
+}
+
+fn is_banned(db: &Connection, key: &KeyFingerprint) -> Result<bool, StoreError> {
+    let sql = "-- is_banned()\nSELECT EXISTS (SELECT 1 FROM banned_keys WHERE key_hash = ?1)";
+    the(db, sql, params![key], column)
+}
+
+/// Adds a certificate of a holder. `Conflict` if its key is banned or somebody else's.
+pub(super) fn insert(
+    db: &Connection,
+    holder: i64,
+    certificate: &NewCertificate,
+    token: Option<i64>,
+) -> Result<(), StoreError> {
+    let sql = "-- key_of_another()\nSELECT EXISTS (SELECT 1 FROM certificates \
+               WHERE substr(key_hash, 1, 8) = substr(?1, 1, 8) AND key_hash = ?1 AND holder <> ?2)";
+    if is_banned(db, &certificate.key)? || the(db, sql, params![certificate.key, holder], column)? {
+        return Err(StoreError::Conflict);
+    }
+    let issuer = issuers::key(db, certificate.issuer)?;
+    let NewCertificate { serial, key, hash, not_before, not_after, presented, der, .. } = certificate;
+    let sql = "-- insert_certificate()\nINSERT INTO certificates \
+               (serial, holder, issuer, key_hash, hash, not_before, not_after, presented, token, der) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let params = params![serial, holder, issuer, key, hash, not_before, not_after, presented, token, der];
+    change_one(db, sql, params)
+}
+
+/// A certificate, as far as its revocation is concerned.
+pub(super) struct Revocable {
+    pub key: i64,
+    pub serial: SerialNumber,
+    pub issuer: i64,
+    pub not_after: Timestamp,
+    pub revoked: Option<Revoked>,
+}
+
+/// The unexpired ones of a holder, oldest first.
+pub(super) fn revocable(db: &Connection, holder: i64, at: Timestamp) -> Result<Vec<Revocable>, StoreError> {
+    let sql = "-- revocable()\nSELECT key, serial, issuer, not_after, revoked_at, reason FROM certificates \
+               WHERE holder = ?1 AND not_after >= ?2 ORDER BY key";
+    let read = |row: &mut Columns| {
+        let (key, serial, issuer, not_after) = (row.take()?, row.take()?, row.take()?, row.take()?);
+        Ok(Revocable { key, serial, issuer, not_after, revoked: read_revoked(row)? })
+    };
+    all(db, sql, params![holder, at], read)
+}
+
+/// Revokes or releases a certificate: the change takes its issuer's next number.
+pub(super) fn set_revoked(db: &Connection, which: &Revocable, revoked: Option<Revoked>) -> Result<(), StoreError> {
+    let sql = "-- next_change()\nUPDATE issuers SET last_change = last_change + 1 WHERE key = ?1 RETURNING last_change";
+    let sequence = int(the(db, sql, params![which.issuer], count)?);
+    let (at, reason) = (revoked.map(|it| it.at), revoked.map(|it| it.reason));
+    let sql = "-- insert_change()\nINSERT INTO changes (issuer, sequence, serial, not_after, revoked_at, reason) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    change_one(db, sql, params![which.issuer, sequence, which.serial, which.not_after, at, reason])?;
+    let sql = "-- set_revoked()\nUPDATE certificates SET revoked_at = ?2, reason = ?3, change = ?4 WHERE key = ?1";
+    change_one(db, sql, params![which.key, at, reason, sequence])
+}
+
+/// Revokes a certificate of this holder because another took its place.
+pub(super) fn supersede(db: &Connection, holder: i64, serial: SerialNumber, at: Timestamp) -> Result<(), StoreError> {
+    let found = revocable(db, holder, at)?;
+    let revoked = Revoked { at, reason: RevocationReason::Superseded };
+    match found.iter().find(|which| which.serial == serial) {
+        Some(which) if which.revoked.is_none() => set_revoked(db, which, Some(revoked)),
+        _ => Ok(()),
+    }
+}
+
+/// Every issuer of a holder's unexpired certificates, with the last of their changes.
+pub(super) fn watermarks(db: &Connection, holder: i64, at: Timestamp) -> Result<Vec<(IssuerId, u64)>, StoreError> {
+    let sql = "-- watermarks()\nSELECT issuers.id, ifnull(max(certificates.change), 0) FROM certificates \
+               JOIN issuers ON issuers.key = certificates.issuer \
+               WHERE certificates.holder = ?1 AND certificates.not_after >= ?2 GROUP BY issuers.key ORDER BY issuers.key";
+    all(db, sql, params![holder, at], |row| Ok((row.take()?, row.count()?)))
+}
+
+/// Bans every key of a holder for ever; says how many were not banned before.
+pub(super) fn ban_keys(db: &Connection, holder: i64, at: Timestamp) -> Result<usize, StoreError> {
+    let sql = "-- ban_keys()\nINSERT OR IGNORE INTO banned_keys (key_hash, banned_at) \
+               SELECT key_hash, ?2 FROM certificates WHERE holder = ?1";
+    change(db, sql, params![holder, at])
+}
+
+/// Puts a lineage in force: its head is marked as one that was, and dates its holder.
+pub(super) fn set_lineage(db: &Connection, holder: i64, lineage: &Lineage) -> Result<(), StoreError> {
+    let mut expires_at = None;
+    if let Some(head) = lineage.head {
+        let sql = "-- head()\nSELECT key, not_after, was_head FROM certificates WHERE serial = ?1 AND holder = ?2";
+        let read = |row: &mut Columns| Ok((row.take::<i64>()?, row.take::<Timestamp>()?, row.take::<bool>()?));
+        let (key, not_after, was_head) = the(db, sql, params![head, holder], read)?;
+        if !was_head {
+            change_one(db, "-- mark_head()\nUPDATE certificates SET was_head = 1 WHERE key = ?1", params![key])?;
+        }
+        expires_at = Some(not_after);
+    }
+    let sql = "-- set_lineage()\nUPDATE holders SET head = ?2, pending = ?3, generation = ?4, replacements = ?5, \
+               expires_at = ?6 WHERE key = ?1";
+    let Lineage { head, pending, generation, replacements } = lineage;
+    change_one(db, sql, params![holder, head, pending, int(*generation), replacements, expires_at])
+}

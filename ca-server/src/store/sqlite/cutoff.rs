@@ -1,0 +1,132 @@
+//! Cutting a holder off, and ending a hold.
+//!
+//! A cutoff compares nothing and wins every race: it reads no more than it needs, changes what is not yet as it must
+//! be, and where nothing is left to change it records nothing.
+
+use rusqlite::Connection;
+
+use super::{
+    audit,
+    certificates::{self, Revocable, set_revoked},
+    holders, tokens,
+};
+use crate::{
+    audit::Draft,
+    identity::{
+        RevocationReason::{self, CertificateHold, KeyCompromise, Superseded},
+        SerialNumber, Timestamp, TokenId,
+    },
+    inventory::device::Status,
+    store::{Cutoff, CutoffReceipt, Release, Revoked, StoreError},
+};
+
+/// How many serials an audit record names.
+const NAMED: usize = 100;
+
+/// A holder cut off.
+pub(super) fn record_cutoff(db: &Connection, record: &Cutoff) -> Result<CutoffReceipt, StoreError> {
+    let holder = holders::standing(db, &record.subject)?;
+    let allowed = holder.status.may_become(record.status);
+    let hold = record.status == Status::Held;
+    let compromise = record.reason == KeyCompromise && !hold;
+    let mut done = Done::default();
+    // What is decommissioned stays so; that its keys were stolen is recorded all the same.
+    if allowed || (compromise && holder.status.is_cut_off()) {
+        for which in certificates::revocable(db, holder.key, record.at)? {
+            if let Some(next) = next_revocation(&which, hold, record.reason, record.at) {
+                set_revoked(db, &which, Some(next))?;
+                done.serials.push(which.serial);
+            }
+        }
+        if compromise {
+            done.keys = certificates::ban_keys(db, holder.key, record.at)?;
+        }
+        if !hold {
+            done.tokens = tokens::suspend(db, holder.key, &record.subject)?;
+        }
+    }
+    let status = if allowed { record.status } else { holder.status };
+    if status != holder.status || done.any() {
+        holders::set_status(db, holder.key, status, &record.status_reason)?;
+        audit::append(db, &done.told(&record.audit))?;
+    }
+    done.receipt(db, holder.key, status, record.at)
+}
+
+/// What becomes of a certificate, if it isn't so already. One on hold keeps its date, since which it is not good; one
+/// revoked by itself stays as it is, unless its key was stolen.
+fn next_revocation(which: &Revocable, hold: bool, reason: RevocationReason, at: Timestamp) -> Option<Revoked> {
+    match which.revoked {
+        None => Some(Revoked { at, reason: if hold { CertificateHold } else { reason } }),
+        Some(_) if hold => None,
+        Some(now) if now.reason == reason => None,
+        Some(now) if now.reason == CertificateHold || reason == KeyCompromise => Some(Revoked { at: now.at, reason }),
+        Some(_) => None,
+    }
+}
+
+/// A hold ended.
+pub(super) fn record_release(db: &Connection, record: &Release) -> Result<CutoffReceipt, StoreError> {
+    let holder = holders::unchanged(db, record.holder, &[Status::Held])?;
+    let found = certificates::revocable(db, holder, record.at)?;
+    if let Some(keep) = record.keep
+        && !found.iter().any(|which| which.serial == keep)
+    {
+        return Err(StoreError::NotFound("certificate"));
+    }
+    let mut done = Done::default();
+    for which in found {
+        let held = which.revoked.is_some_and(|now| now.reason == CertificateHold);
+        let superseded = Revoked { at: which.revoked.map_or(record.at, |now| now.at), reason: Superseded };
+        let next = match record.keep {
+            None if held => None,
+            Some(keep) if which.serial == keep && which.revoked.is_some() => None,
+            Some(keep) if which.serial != keep && (held || which.revoked.is_none()) => Some(superseded),
+            _ => continue,
+        };
+        set_revoked(db, &which, next)?;
+        done.serials.push(which.serial);
+    }
+    certificates::set_lineage(db, holder, &record.lineage)?;
+    holders::set_status(db, holder, Status::Active, "")?;
+    audit::append(db, &done.told(&record.audit))?;
+    done.receipt(db, holder, Status::Active, record.at)
+}
+
+/// What was changed.
+#[derive(Default)]
+struct Done {
+    serials: Vec<SerialNumber>,
+    tokens: Vec<TokenId>,
+    keys: usize,
+}
+
+impl Done {
+    fn any(&self) -> bool {
+        !self.serials.is_empty() || !self.tokens.is_empty() || self.keys > 0
+    }
+
+    /// The audit record with what only the transaction knows.
+    fn told(&self, draft: &Draft) -> Draft {
+        let serials: Vec<String> = self.serials.iter().take(NAMED).map(SerialNumber::to_string).collect();
+        let tokens: Vec<String> = self.tokens.iter().map(TokenId::to_string).collect();
+        let draft = draft.clone().fact("certificates", serials).fact("certificate_count", self.serials.len());
+        let draft = draft.fact("tokens", tokens);
+        if self.keys == 0 { draft } else { draft.fact("keys_banned", self.keys) }
+    }
+
+    fn receipt(
+        &self,
+        db: &Connection,
+        holder: i64,
+        status: Status,
+        at: Timestamp,
+    ) -> Result<CutoffReceipt, StoreError> {
+        Ok(CutoffReceipt {
+            status,
+            certificates: u32::try_from(self.serials.len()).unwrap_or(u32::MAX),
+            tokens: u32::try_from(self.tokens.len()).unwrap_or(u32::MAX),
+            watermarks: certificates::watermarks(db, holder, at)?,
+        })
+    }
+}

@@ -1,0 +1,68 @@
+//! Fleets and their policies.
+
+use rusqlite::{Connection, params};
+
+use super::{
+    audit,
+    query::{Columns, all, change_one, column, first},
+};
+use crate::{
+    audit::Draft,
+    identity::FleetName,
+    inventory::fleet::Policy,
+    store::{FleetRow, StoreError},
+};
+
+/// By name.
+pub(super) fn by_name(db: &Connection, name: &FleetName) -> Result<Option<FleetRow>, StoreError> {
+    let sql = "-- fleet()\nSELECT name, policy, created_at, \
+               (SELECT count(*) FROM holders WHERE holders.fleet = fleets.key) FROM fleets WHERE name = ?1";
+    first(db, sql, params![name], read)
+}
+
+/// By name, after the one named.
+pub(super) fn list(db: &Connection, after: &str, limit: u32) -> Result<Vec<FleetRow>, StoreError> {
+    let sql = "-- fleets()\nSELECT name, policy, created_at, \
+               (SELECT count(*) FROM holders WHERE holders.fleet = fleets.key) FROM fleets \
+               WHERE name > ?1 ORDER BY name LIMIT ?2";
+    all(db, sql, params![after, limit], read)
+}
+
+fn read(row: &mut Columns) -> rusqlite::Result<FleetRow> {
+    Ok(FleetRow { name: row.take()?, policy: row.take()?, created_at: row.take()?, device_count: row.count()? })
+}
+
+/// The key of a fleet that exists.
+pub(super) fn key(db: &Connection, name: &FleetName) -> Result<i64, StoreError> {
+    let sql = "-- fleet_key()\nSELECT key FROM fleets WHERE name = ?1";
+    first(db, sql, params![name], column)?.ok_or(StoreError::NotFound("fleet"))
+}
+
+/// A new fleet.
+pub(super) fn record(db: &Connection, name: &FleetName, policy: &Policy, draft: &Draft) -> Result<(), StoreError> {
+    let folded = name.as_str().to_ascii_lowercase();
+    let sql = "-- insert_fleet()\nINSERT INTO fleets (name, folded, policy, created_at) VALUES (?1, ?2, ?3, ?4)";
+    change_one(db, sql, params![name, folded, policy, draft.at]).map_err(|error| match error {
+        StoreError::Conflict => StoreError::Exists("fleet"),
+        other => other,
+    })?;
+    audit::append(db, draft)
+}
+
+/// A new policy in the place of the one that was read.
+pub(super) fn record_policy(
+    db: &Connection,
+    name: &FleetName,
+    was: &Policy,
+    policy: &Policy,
+    draft: &Draft,
+) -> Result<(), StoreError> {
+    let sql = "-- policy()\nSELECT policy FROM fleets WHERE name = ?1";
+    let found: Policy = first(db, sql, params![name], column)?.ok_or(StoreError::NotFound("fleet"))?;
+    if found != *was {
+        return Err(StoreError::Conflict);
+    }
+    let sql = "-- set_policy()\nUPDATE fleets SET policy = ?2 WHERE name = ?1";
+    change_one(db, sql, params![name, policy])?;
+    audit::append(db, draft)
+}

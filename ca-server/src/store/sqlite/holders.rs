@@ -1,0 +1,179 @@
+//! Devices, gateways, operators and the server: reading them, and making new ones.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    audit, fleets,
+    query::{Columns, all, change, column, count, first, the},
+};
+use crate::{
+    audit::Draft,
+    identity::{DeviceId, IssuerId, Kind, Subject, Timestamp},
+    inventory::{device::Status, lineage::Lineage},
+    store::{Attested, Counts, Holder, HolderVersion, NewHolder, StoreError},
+};
+
+/// The columns that [`read`] takes, of `holders` joined with `fleets`.
+macro_rules! holder_columns {
+    () => {
+        "holders.key, holders.version, holders.kind, holders.id, fleets.name, holders.role, holders.status, \
+         holders.status_reason, holders.handle, holders.attested_method, holders.attested_tier, \
+         holders.attested_identity, holders.head, holders.pending, holders.generation, holders.replacements, \
+         holders.created_at, holders.expires_at, holders.last_seen_at"
+    };
+}
+pub(super) use holder_columns;
+
+/// Reads the columns of `holder_columns!`.
+pub(super) fn read(columns: &mut Columns) -> rusqlite::Result<Holder> {
+    Ok(Holder {
+        version: HolderVersion { key: columns.take()?, version: columns.count()? },
+        subject: Subject { kind: columns.take()?, id: columns.take()? },
+        fleet: columns.take()?,
+        role: columns.take()?,
+        status: columns.take()?,
+        status_reason: columns.take()?,
+        handle: columns.take()?,
+        attested: read_attested(columns)?,
+        lineage: read_lineage(columns)?,
+        created_at: columns.take()?,
+        expires_at: columns.take()?,
+        last_seen_at: columns.take()?,
+    })
+}
+
+fn read_attested(columns: &mut Columns) -> rusqlite::Result<Option<Attested>> {
+    let parts: (Option<String>, Option<String>, Option<String>) = (columns.take()?, columns.take()?, columns.take()?);
+    let (Some(method), Some(tier), Some(identity)) = parts else { return Ok(None) };
+    Ok(Some(Attested { method, tier, identity }))
+}
+
+fn read_lineage(columns: &mut Columns) -> rusqlite::Result<Lineage> {
+    Ok(Lineage {
+        head: columns.take()?,
+        pending: columns.take()?,
+        generation: columns.count()?,
+        replacements: columns.take()?,
+    })
+}
+
+/// By kind and ID.
+pub(super) fn by_subject(db: &Connection, subject: &Subject) -> Result<Option<Holder>, StoreError> {
+    let sql = concat!(
+        "-- holder()\nSELECT ",
+        holder_columns!(),
+        " FROM holders LEFT JOIN fleets ON fleets.key = holders.fleet WHERE holders.kind = ?1 AND holders.id = ?2"
+    );
+    first(db, sql, params![subject.kind, subject.id], read)
+}
+
+/// By kind and folded ID.
+pub(super) fn by_folded(db: &Connection, kind: Kind, folded: &str) -> Result<Option<Holder>, StoreError> {
+    let sql = concat!(
+        "-- holder_folded()\nSELECT ",
+        holder_columns!(),
+        " FROM holders LEFT JOIN fleets ON fleets.key = holders.fleet WHERE holders.kind = ?1 AND holders.folded = ?2"
+    );
+    first(db, sql, params![kind, folded], read)
+}
+
+/// Of one kind, by ID.
+pub(super) fn list(db: &Connection, kind: Kind, after: &str, limit: u32) -> Result<Vec<Holder>, StoreError> {
+    let sql = concat!(
+        "-- holders()\nSELECT ",
+        holder_columns!(),
+        " FROM holders LEFT JOIN fleets ON fleets.key = holders.fleet \
+         WHERE holders.kind = ?1 AND holders.id > ?2 ORDER BY holders.id LIMIT ?3"
+    );
+    all(db, sql, params![kind, after, limit], read)
+}
+
+/// By the handle of its CRL, if this issuer ever certified it.
+pub(super) fn by_handle(db: &Connection, issuer: IssuerId, handle: &str) -> Result<Option<Subject>, StoreError> {
+    let sql = "-- holder_by_handle()\nSELECT kind, id FROM holders WHERE handle = ?1 AND EXISTS (\
+               SELECT 1 FROM certificates JOIN issuers ON issuers.key = certificates.issuer \
+               WHERE certificates.holder = holders.key AND issuers.id = ?2)";
+    first(db, sql, params![handle, issuer], |row| Ok(Subject { kind: row.take()?, id: row.take()? }))
+}
+
+/// How many there are.
+pub(super) fn counts(db: &Connection, now: Timestamp) -> Result<Counts, StoreError> {
+    let by_status = "-- count_devices()\nSELECT status, count(*) FROM holders WHERE kind = 'device' GROUP BY status";
+    let devices = all(db, by_status, [], |row| Ok((row.take()?, row.count()?)))?;
+    let lapsed = "-- count_lapsed()\nSELECT count(*) FROM holders \
+                  WHERE kind = 'device' AND ifnull(expires_at, -1) < ?1 AND status = 'active'";
+    Ok(Counts { devices, lapsed: the(db, lapsed, params![now], count)? })
+}
+
+/// Registers somebody who has not enrolled.
+pub(super) fn record_registration(db: &Connection, holder: &NewHolder, draft: &Draft) -> Result<(), StoreError> {
+    if exists(db, holder.subject.kind, &holder.subject.id)? {
+        return Err(StoreError::Exists(holder.subject.kind.as_str()));
+    }
+    insert(db, holder, Status::Registered)?;
+    audit::append(db, draft)
+}
+
+/// Whether somebody of this kind has this ID, in whatever case.
+pub(super) fn exists(db: &Connection, kind: Kind, id: &DeviceId) -> Result<bool, StoreError> {
+    let sql = "-- holder_exists()\nSELECT 1 FROM holders WHERE kind = ?1 AND folded = ?2";
+    let found = db.prepare_cached(sql)?.query_row(params![kind, id.folded()], |_| Ok(())).optional()?;
+    Ok(found.is_some())
+}
+
+/// A new row; its key.
+pub(super) fn insert(db: &Connection, holder: &NewHolder, status: Status) -> Result<i64, StoreError> {
+    let fleet = holder.fleet.as_ref().map(|name| fleets::key(db, name)).transpose()?;
+    let Subject { kind, id } = &holder.subject;
+    let sql = "-- insert_holder()\nINSERT INTO holders (kind, id, folded, fleet, role, status, handle, created_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING key";
+    let params = params![kind, id, id.folded(), fleet, holder.role, status, holder.handle, holder.created_at];
+    the(db, sql, params, column)
+}
+
+/// What a transaction finds out about a holder before it changes it, and no more: nothing else may stop a revocation.
+pub(super) struct Standing {
+    pub key: i64,
+    pub version: u64,
+    pub status: Status,
+}
+
+/// By kind and ID.
+pub(super) fn standing(db: &Connection, subject: &Subject) -> Result<Standing, StoreError> {
+    let sql = "-- standing()\nSELECT key, version, status FROM holders WHERE kind = ?1 AND id = ?2";
+    first(db, sql, params![subject.kind, subject.id], read_standing)?.ok_or(StoreError::NotFound(subject.kind.as_str()))
+}
+
+/// The holder as it was read, if it still is, in one of these states.
+pub(super) fn unchanged(db: &Connection, as_read: HolderVersion, states: &[Status]) -> Result<i64, StoreError> {
+    let sql = "-- unchanged()\nSELECT key, version, status FROM holders WHERE key = ?1";
+    let found = first(db, sql, params![as_read.key], read_standing)?.ok_or(StoreError::Conflict)?;
+    if found.version != as_read.version || !states.contains(&found.status) {
+        return Err(StoreError::Conflict);
+    }
+    Ok(found.key)
+}
+
+fn read_standing(row: &mut Columns) -> rusqlite::Result<Standing> {
+    Ok(Standing { key: row.take()?, version: row.count()?, status: row.take()? })
+}
+
+/// Moves a holder to another state.
+pub(super) fn set_status(db: &Connection, holder: i64, status: Status, reason: &str) -> Result<(), StoreError> {
+    let sql =
+        "-- set_status()\nUPDATE holders SET status = ?2, status_reason = ?3, version = version + 1 WHERE key = ?1";
+    super::query::change_one(db, sql, params![holder, status, reason])
+}
+
+/// How a holder proved itself, and which fleet token it came by.
+pub(super) fn set_attested(
+    db: &Connection,
+    holder: i64,
+    attested: &Attested,
+    came_by: Option<i64>,
+) -> Result<(), StoreError> {
+    let sql = "-- set_attested()\nUPDATE holders SET attested_method = ?2, attested_tier = ?3, \
+               attested_identity = ?4, came_by = ifnull(?5, came_by) WHERE key = ?1";
+    let Attested { method, tier, identity } = attested;
+    change(db, sql, params![holder, method, tier, identity, came_by]).map(drop)
+}

@@ -1,0 +1,78 @@
+//! New certificates: the CA's first ones, enrollments, renewals, and what is confirmed.
+
+use rusqlite::{Connection, params};
+
+use super::{audit, certificates, holders, issuers, query::change_one, tokens};
+use crate::{
+    identity::Timestamp,
+    inventory::device::Status,
+    store::{Confirmation, Enrollment, EnrollmentHolder, Initialization, Renewal, StoreError},
+};
+
+/// A new CA.
+pub(super) fn record_initialization(db: &Connection, record: &Initialization) -> Result<(), StoreError> {
+    issuers::insert_domain(db, &record.domain)?;
+    record.issuers.iter().try_for_each(|issuer| issuers::insert(db, issuer))?;
+    issuers::insert_trust_bundle(db, &record.trust_bundle)?;
+    record.crls.iter().try_for_each(|head| issuers::put_crl(db, head, None, None))?;
+    audit::append(db, &record.audit)?;
+    record.enrollments.iter().try_for_each(|enrollment| record_enrollment(db, enrollment))
+}
+
+/// A certificate made from an attestation.
+pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<(), StoreError> {
+    let holder = match &record.holder {
+        EnrollmentHolder::New(new) if holders::exists(db, new.subject.kind, &new.subject.id)? => {
+            return Err(StoreError::Conflict);
+        }
+        EnrollmentHolder::New(new) => holders::insert(db, new, Status::Active)?,
+        EnrollmentHolder::Known(as_read) => {
+            holders::unchanged(db, *as_read, &[Status::Registered, Status::Pending, Status::Active])?
+        }
+    };
+    let token = record.token.as_ref().map(|id| tokens::spend(db, id, record.at)).transpose()?;
+    let token = match token {
+        None => tokens::reference(db, record.certificate.token.as_ref())?,
+        spent => spent,
+    };
+    certificates::insert(db, holder, &record.certificate, token)?;
+    if let Some(serial) = record.superseded {
+        certificates::supersede(db, holder, serial, record.at)?;
+    }
+    certificates::set_lineage(db, holder, &record.lineage)?;
+    holders::set_attested(db, holder, &record.attested, tokens::reference(db, record.came_by.as_ref())?)?;
+    holders::set_status(db, holder, Status::Active, "")?;
+    seen(db, holder, record.at)?;
+    audit::append(db, &record.audit)
+}
+
+/// A certificate made from another.
+pub(super) fn record_renewal(db: &Connection, record: &Renewal) -> Result<(), StoreError> {
+    let holder = holders::unchanged(db, record.holder, &[Status::Active])?;
+    let token = tokens::reference(db, record.certificate.token.as_ref())?;
+    certificates::insert(db, holder, &record.certificate, token)?;
+    if let Some(serial) = record.superseded {
+        certificates::supersede(db, holder, serial, record.at)?;
+    }
+    certificates::set_lineage(db, holder, &record.lineage)?;
+    bump(db, holder)?;
+    seen(db, holder, record.at)?;
+    audit::append(db, &record.audit)
+}
+
+/// A pending certificate in force.
+pub(super) fn record_confirmation(db: &Connection, record: &Confirmation) -> Result<(), StoreError> {
+    let holder = holders::unchanged(db, record.holder, &[Status::Active])?;
+    certificates::set_lineage(db, holder, &record.lineage)?;
+    bump(db, holder)?;
+    seen(db, holder, record.at)?;
+    audit::append(db, &record.audit)
+}
+
+fn bump(db: &Connection, holder: i64) -> Result<(), StoreError> {
+    change_one(db, "-- bump()\nUPDATE holders SET version = version + 1 WHERE key = ?1", params![holder])
+}
+
+fn seen(db: &Connection, holder: i64, at: Timestamp) -> Result<(), StoreError> {
+    change_one(db, "-- seen()\nUPDATE holders SET last_seen_at = ?2 WHERE key = ?1", params![holder, at])
+}

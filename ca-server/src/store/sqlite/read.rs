@@ -1,0 +1,135 @@
+//! [`ReadStore`] for SQLite: which query answers what, and on which thread.
+
+use async_trait::async_trait;
+
+use super::{
+    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, tokens, writer::Urgency::Ordinary,
+};
+use crate::{
+    audit::{Kept, Seal},
+    identity::{FleetName, IssuerId, KeyFingerprint, Kind, SerialNumber, Subject, Timestamp, TokenId},
+    store::{
+        AuditQuery, CertificateRow, Change, Counts, CrlHead, DevicePage, DeviceQuery, Domain, EventQuery, FleetRow,
+        Holder, IssuerRow, KeyUse, Peer, ReadStore, SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
+    },
+};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+#[async_trait]
+impl ReadStore for SqliteStore {
+    async fn domain(&self) -> Result<Domain> {
+        self.look(issuers::domain)
+    }
+
+    async fn trust_bundle(&self) -> Result<TrustBundleRow> {
+        self.look(issuers::trust_bundle)
+    }
+
+    async fn issuers(&self) -> Result<Vec<IssuerRow>> {
+        self.look(issuers::list)
+    }
+
+    async fn fleet(&self, name: &FleetName) -> Result<Option<FleetRow>> {
+        self.look(|db| fleets::by_name(db, name))
+    }
+
+    async fn fleets(&self, after: &str, limit: u32) -> Result<Vec<FleetRow>> {
+        let after = after.to_owned();
+        self.scan(move |db| fleets::list(db, &after, limit)).await
+    }
+
+    async fn holder(&self, subject: &Subject) -> Result<Option<Holder>> {
+        self.look(|db| holders::by_subject(db, subject))
+    }
+
+    async fn holder_folded(&self, kind: Kind, folded: &str) -> Result<Option<Holder>> {
+        self.look(|db| holders::by_folded(db, kind, folded))
+    }
+
+    async fn devices(&self, query: &DeviceQuery) -> Result<DevicePage> {
+        let query = query.clone();
+        self.scan(move |db| devices::list(db, &query)).await
+    }
+
+    async fn holders(&self, kind: Kind, after: &str, limit: u32) -> Result<Vec<Holder>> {
+        let after = after.to_owned();
+        self.scan(move |db| holders::list(db, kind, &after, limit)).await
+    }
+
+    async fn live_certificates(&self, holder: &Subject, now: Timestamp) -> Result<Vec<CertificateRow>> {
+        self.look(|db| certificates::live(db, holder, now))
+    }
+
+    async fn peer(&self, serial: SerialNumber) -> Result<Option<Peer>> {
+        self.look(|db| certificates::peer(db, serial))
+    }
+
+    async fn certificate(&self, serial: SerialNumber) -> Result<Option<(CertificateRow, Vec<u8>)>> {
+        self.look(|db| certificates::with_bytes(db, serial))
+    }
+
+    async fn key_use(&self, key: &KeyFingerprint) -> Result<KeyUse> {
+        self.look(|db| certificates::key_use(db, key))
+    }
+
+    async fn token(&self, id: &TokenId) -> Result<Option<TokenRow>> {
+        self.look(|db| tokens::by_id(db, id))
+    }
+
+    async fn tokens(&self, fleet: Option<&FleetName>, before: Option<&TokenId>, limit: u32) -> Result<Vec<TokenRow>> {
+        let (fleet, before) = (fleet.cloned(), before.cloned());
+        self.scan(move |db| tokens::list(db, fleet.as_ref(), before.as_ref(), limit)).await
+    }
+
+    async fn changes(&self, issuer: IssuerId, after: u64, limit: u32) -> Result<Vec<Change>> {
+        self.scan(move |db| issuers::changes(db, issuer, after, limit)).await
+    }
+
+    async fn last_change(&self, issuer: IssuerId) -> Result<u64> {
+        self.look(|db| issuers::last_change(db, issuer))
+    }
+
+    async fn crl_head(&self, issuer: IssuerId) -> Result<Option<CrlHead>> {
+        self.look(|db| issuers::crl_head(db, issuer))
+    }
+
+    async fn holder_by_handle(&self, issuer: IssuerId, handle: &str) -> Result<Option<Subject>> {
+        self.look(|db| holders::by_handle(db, issuer, handle))
+    }
+
+    async fn serials_of(&self, holder: &Subject, issuer: IssuerId) -> Result<Vec<SerialNumber>> {
+        let holder = holder.clone();
+        self.scan(move |db| certificates::serials_of(db, &holder, issuer)).await
+    }
+
+    async fn audit_records(&self, query: &AuditQuery) -> Result<Vec<Kept>> {
+        let query = query.clone();
+        self.scan(move |db| audit::list(db, &query)).await
+    }
+
+    async fn audit_seals(&self, from: u64, limit: u32) -> Result<Vec<Seal>> {
+        self.scan(move |db| audit::seals(db, from, limit)).await
+    }
+
+    async fn last_seal(&self) -> Result<Option<Seal>> {
+        self.look(audit::last_seal)
+    }
+
+    async fn last_audit(&self) -> Result<Option<(u64, Timestamp)>> {
+        self.look(audit::last)
+    }
+
+    async fn security_events(&self, query: &EventQuery) -> Result<Vec<SecurityEventRow>> {
+        let query = query.clone();
+        self.scan(move |db| events::list(db, &query)).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Counts> {
+        self.scan(move |db| holders::counts(db, now)).await
+    }
+
+    async fn check_writable(&self) -> Result<()> {
+        self.writer.write(Ordinary, issuers::touch).await
+    }
+}

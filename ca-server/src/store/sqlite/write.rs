@@ -1,0 +1,93 @@
+//! [`Store`] for SQLite: each method is one job of the writer.
+
+use async_trait::async_trait;
+
+use super::{
+    SqliteStore, audit, cutoff, events, fleets, holders, issuance, issuers, tokens,
+    writer::Urgency::{Ordinary, Urgent},
+};
+use crate::{
+    audit::{Draft, Seal},
+    identity::{FleetName, TokenId},
+    inventory::fleet::Policy,
+    store::{
+        Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, Initialization, NewHolder, Release, Renewal,
+        SecurityEventRow, Store, StoreError, TokenRow, TrustBundleRow,
+    },
+};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn record_initialization(&self, record: Initialization) -> Result<()> {
+        self.writer.write(Ordinary, move |db| issuance::record_initialization(db, &record)).await
+    }
+
+    async fn record_trust_bundle(&self, bundle: TrustBundleRow, audit: Draft) -> Result<()> {
+        let work = move |db: &_| {
+            issuers::insert_trust_bundle(db, &bundle)?;
+            audit::append(db, &audit)
+        };
+        self.writer.write(Ordinary, work).await
+    }
+
+    async fn record_fleet(&self, name: &FleetName, policy: &Policy, audit: Draft) -> Result<()> {
+        let (name, policy) = (name.clone(), policy.clone());
+        self.writer.write(Ordinary, move |db| fleets::record(db, &name, &policy, &audit)).await
+    }
+
+    async fn record_policy(&self, name: &FleetName, was: &Policy, policy: &Policy, audit: Draft) -> Result<()> {
+        let (name, was, policy) = (name.clone(), was.clone(), policy.clone());
+        self.writer.write(Ordinary, move |db| fleets::record_policy(db, &name, &was, &policy, &audit)).await
+    }
+
+    async fn record_registration(&self, holder: NewHolder, audit: Draft) -> Result<()> {
+        self.writer.write(Ordinary, move |db| holders::record_registration(db, &holder, &audit)).await
+    }
+
+    async fn record_token(&self, token: TokenRow, register: Option<NewHolder>, audit: Draft) -> Result<()> {
+        self.writer.write(Ordinary, move |db| tokens::record(db, &token, register.as_ref(), &audit)).await
+    }
+
+    async fn record_token_revocation(&self, id: &TokenId, audit: Draft) -> Result<TokenRow> {
+        let id = id.clone();
+        self.writer.write(Ordinary, move |db| tokens::record_revocation(db, &id, &audit)).await
+    }
+
+    async fn record_enrollment(&self, record: Enrollment) -> Result<()> {
+        self.writer.write(Ordinary, move |db| issuance::record_enrollment(db, &record)).await
+    }
+
+    async fn record_renewal(&self, record: Renewal) -> Result<()> {
+        self.writer.write(Ordinary, move |db| issuance::record_renewal(db, &record)).await
+    }
+
+    async fn record_confirmation(&self, record: Confirmation) -> Result<()> {
+        self.writer.write(Ordinary, move |db| issuance::record_confirmation(db, &record)).await
+    }
+
+    async fn record_cutoff(&self, record: Cutoff) -> Result<CutoffReceipt> {
+        self.writer.write(Urgent, move |db| cutoff::record_cutoff(db, &record)).await
+    }
+
+    async fn record_release(&self, record: Release) -> Result<CutoffReceipt> {
+        self.writer.write(Urgent, move |db| cutoff::record_release(db, &record)).await
+    }
+
+    async fn put_crl(&self, head: CrlHead, previous: Option<u64>, audit: Option<Draft>) -> Result<()> {
+        self.writer.write(Urgent, move |db| issuers::put_crl(db, &head, previous, audit.as_ref())).await
+    }
+
+    async fn record_seal(&self, seal: Seal) -> Result<()> {
+        self.writer.write(Ordinary, move |db| audit::record_seal(db, &seal)).await
+    }
+
+    async fn record_security_events(&self, events: Vec<SecurityEventRow>) -> Result<()> {
+        self.writer.write(Ordinary, move |db| events::record(db, &events)).await
+    }
+
+    async fn record_audit(&self, audit: Draft) -> Result<()> {
+        self.writer.write(Ordinary, move |db| audit::append(db, &audit)).await
+    }
+}

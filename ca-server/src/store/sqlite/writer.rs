@@ -1,0 +1,201 @@
+//! The one writer: takes whatever has queued and commits it as one transaction, with a savepoint for each.
+//!
+//! A job that fails takes back its own changes and nobody else's. Nobody is answered before the commit is on disk; where
+//! the commit fails, everybody hears of it. Where the disk is full, urgent jobs (revocations) get the space of
+//! [`Reserve`].
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{file, reserve::Reserve};
+use crate::store::StoreError;
+
+/// How many jobs may wait; more wait to be queued.
+const QUEUE: usize = 4096;
+
+/// How many jobs one transaction holds at most.
+const BATCH: usize = 512;
+
+/// Whether a job may use the space kept in reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// It may not.
+    Ordinary,
+    /// It cuts somebody off, or publishes that.
+    Urgent,
+}
+
+/// The writer's thread and the way to it.
+pub(super) struct Writer {
+    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread on a database that is ready. `written` counts the jobs committed.
+    pub fn start(path: &Path, written: Arc<AtomicU64>) -> Result<Self, StoreError> {
+        let db = file::connect_to_write(path)?;
+        let reserve = Reserve::beside(path);
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let run = move || Loop { db, reserve, written }.run(jobs);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(run)
+            .map_err(|error| StoreError::Unusable(format!("can't start the store's writer: {error}")))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Has a job done; it is on disk when this returns. A caller that goes away meanwhile does not stop it.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        urgency: Urgency,
+        work: impl Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let stopped = || StoreError::Unusable("the store's writer has stopped: restart the server".into());
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Work { urgency, work, done: None, reply });
+        let queue = self.queue.as_ref().ok_or_else(stopped)?;
+        queue.send(job).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+impl Drop for Writer {
+    /// Finishes what has queued and closes the database.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A job without its type. It may be run again, after everything it did was taken back.
+trait Job: Send {
+    fn urgency(&self) -> Urgency;
+    /// Runs inside a savepoint; says whether to keep what was done.
+    fn run(&mut self, db: &Connection) -> bool;
+    /// Whether it failed for want of space.
+    fn was_full(&self) -> bool;
+    /// Answers: what the run gave, or why it can't be kept.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Work<T, F> {
+    urgency: Urgency,
+    work: F,
+    done: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T: Send, F: Fn(&Connection) -> Result<T, StoreError> + Send> Job for Work<T, F> {
+    fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+
+    fn run(&mut self, db: &Connection) -> bool {
+        let run = catch_unwind(AssertUnwindSafe(|| (self.work)(db)));
+        let result =
+            run.unwrap_or_else(|_| Err(StoreError::Database("a query panicked; its change was undone".into())));
+        self.done.insert(result).is_ok()
+    }
+
+    fn was_full(&self) -> bool {
+        matches!(self.done, Some(Err(StoreError::Full)))
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Self { done, reply, .. } = *self;
+        let never_run = || Err(StoreError::Database("not run".into()));
+        // Nobody may be waiting any more, which changes nothing.
+        let _ = reply.send(committed.and_then(|()| done.unwrap_or_else(never_run)));
+    }
+}
+
+struct Loop {
+    db: Connection,
+    reserve: Reserve,
+    written: Arc<AtomicU64>,
+}
+
+impl Loop {
+    fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+        while let Some(job) = jobs.blocking_recv() {
+            let mut batch = vec![job];
+            while batch.len() < BATCH {
+                let Ok(job) = jobs.try_recv() else { break };
+                batch.push(job);
+            }
+            self.serve(batch);
+        }
+    }
+
+    /// Commits a batch and answers everybody in it.
+    fn serve(&mut self, batch: Vec<Box<dyn Job>>) {
+        let (mut batch, refused) = match self.reserve.is_kept() || self.reserve.restore() {
+            true => (batch, Vec::new()),
+            // What little space there is belongs to revocations.
+            false => batch.into_iter().partition(|job| job.urgency() == Urgency::Urgent),
+        };
+        refused.into_iter().for_each(|job: Box<dyn Job>| job.answer(Err(StoreError::Full)));
+        if batch.is_empty() {
+            return;
+        }
+        let committed = self.commit(&mut batch);
+        let full = matches!(committed, Err(StoreError::Full));
+        let starved = |job: &Box<dyn Job>| job.urgency() == Urgency::Urgent && (full || job.was_full());
+        let (mut again, done): (Vec<_>, Vec<_>) = batch.into_iter().partition(starved);
+        done.into_iter().for_each(|job| job.answer(repeat(&committed)));
+        if again.is_empty() {
+            return;
+        }
+        tracing::error!("the disk is full: the space kept for revocations is in use, free some");
+        self.reserve.spend(&self.db);
+        let committed = self.commit(&mut again);
+        again.into_iter().for_each(|job| job.answer(repeat(&committed)));
+    }
+
+    /// One transaction with a savepoint for each job, on disk when this returns.
+    fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for job in batch.iter_mut() {
+            transaction.prepare_cached("SAVEPOINT job")?.execute([])?;
+            let keep = job.run(&transaction);
+            if transaction.is_autocommit() {
+                // Some errors end the whole transaction: nobody's changes are left.
+                return Err(if job.was_full() { StoreError::Full } else { ended() });
+            }
+            if !keep {
+                transaction.prepare_cached("ROLLBACK TO job")?.execute([])?;
+            }
+            transaction.prepare_cached("RELEASE job")?.execute([])?;
+        }
+        transaction.commit()?;
+        self.written.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn ended() -> StoreError {
+    StoreError::Database("the database ended the transaction; nothing was changed".into())
+}
+
+/// The same outcome for everybody in the batch.
+fn repeat(committed: &Result<(), StoreError>) -> Result<(), StoreError> {
+    match committed {
+        Ok(()) => Ok(()),
+        Err(StoreError::Full) => Err(StoreError::Full),
+        Err(StoreError::Unusable(text)) => Err(StoreError::Unusable(text.clone())),
+        Err(error) => Err(StoreError::Database(error.to_string())),
+    }
+}
