@@ -8,6 +8,8 @@ mod form;
 mod grpc;
 mod http;
 mod state;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::{

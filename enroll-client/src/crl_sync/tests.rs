@@ -1,0 +1,190 @@
+//! Whole synchronisations over HTTP, against a server of a few lines.
+
+use std::{
+    collections::HashMap,
+    fs,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+use crate::test_pki::House;
+
+/// Serves what is in `pages`, each with an ETag of its content, and counts what was sent whole.
+struct Site {
+    url: HttpUrl,
+    pages: Arc<Mutex<HashMap<String, Vec<u8>>>>,
+    sent: Arc<Mutex<Vec<String>>>,
+}
+
+impl Site {
+    async fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let site = Self { url, pages: Arc::default(), sent: Arc::default() };
+        let (pages, sent) = (site.pages.clone(), site.sent.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                serve(stream, &pages, &sent).await;
+            }
+        });
+        site
+    }
+
+    fn put(&self, path: &str, body: impl Into<Vec<u8>>) {
+        self.pages.lock().unwrap().insert(path.to_owned(), body.into());
+    }
+
+    fn put_bundle(&self, house: &House, crls: &[Vec<u8>]) {
+        let pem: String = crls.iter().map(|crl| crate::certificate::pem("X509 CRL", crl)).collect();
+        self.put("/crl/bundle.pem", pem);
+        let issuer = &house.device_ca.certificate;
+        self.put(&format!("/issuers/{}.cer", IssuerId::of(issuer)), issuer.der().to_vec());
+    }
+}
+
+async fn serve(mut stream: TcpStream, pages: &Mutex<HashMap<String, Vec<u8>>>, sent: &Mutex<Vec<String>>) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(stream.read_u8().await.unwrap());
+    }
+    let request = String::from_utf8(request).unwrap();
+    let path = request.split(' ').nth(1).unwrap().to_owned();
+    let page = pages.lock().unwrap().get(&path).cloned();
+    let etag = |body: &[u8]| format!("\"{}\"", hex(&sha256(body)));
+    let answer = match page {
+        None => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        Some(body) if request.contains(&etag(&body)) => b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec(),
+        Some(body) => {
+            sent.lock().unwrap().push(path);
+            let head = format!("HTTP/1.1 200 OK\r\netag: {}\r\ncontent-length: {}\r\n\r\n", etag(&body), body.len());
+            [head.as_bytes(), &body].concat()
+        }
+    };
+    stream.write_all(&answer).await.unwrap();
+}
+
+struct Gateway {
+    site: Site,
+    house: House,
+    folder: tempfile::TempDir,
+    sync: CrlSync,
+}
+
+impl Gateway {
+    async fn new() -> Self {
+        let (site, house, folder) = (Site::open().await, House::new(), tempfile::tempdir().unwrap());
+        let sync = CrlSync {
+            source: Source::Http { url: site.url.clone(), roots: house.device_root.roots() },
+            form: Form::Bundle,
+            out: folder.path().join("crl.pem"),
+            on_change: Some("echo >> \"$FLEETCA_FILE.reloads\"".into()),
+            max_age: None,
+        };
+        Self { site, house, folder, sync }
+    }
+
+    fn bundle(&self, number: u64, serials: &[u64]) -> Vec<Vec<u8>> {
+        vec![self.house.device_ca.crl(number, serials), self.house.device_root.crl(1, &[])]
+    }
+
+    fn publish(&self, crls: &[Vec<u8>]) {
+        self.site.put_bundle(&self.house, crls);
+    }
+
+    fn file(&self) -> String {
+        fs::read_to_string(&self.sync.out).unwrap()
+    }
+
+    fn reloads(&self) -> usize {
+        fs::read_to_string(self.folder.path().join("crl.pem.reloads")).unwrap_or_default().lines().count()
+    }
+}
+
+#[tokio::test]
+async fn a_new_bundle_is_written_and_told_of_once() {
+    let gateway = Gateway::new().await;
+    let first = gateway.bundle(7, &[1]);
+    gateway.publish(&first);
+    assert!(gateway.sync.run().await.unwrap().changed);
+    assert!(!gateway.sync.run().await.unwrap().changed);
+    assert_eq!(gateway.reloads(), 1);
+    assert_eq!(gateway.site.sent.lock().unwrap().iter().filter(|path| *path == "/crl/bundle.pem").count(), 1);
+
+    gateway.publish(&[gateway.house.device_ca.crl(8, &[1, 2]), first[1].clone()]);
+    let synced = gateway.sync.run().await.unwrap();
+    assert!(synced.changed);
+    assert_eq!(synced.crls[0].entries, 2);
+    assert_eq!(gateway.reloads(), 2);
+}
+
+#[tokio::test]
+async fn nothing_bad_ever_reaches_the_file() {
+    let gateway = Gateway::new().await;
+    let good = gateway.bundle(7, &[1]);
+    gateway.publish(&good);
+    gateway.sync.run().await.unwrap();
+    let file = gateway.file();
+
+    gateway.site.put("/crl/bundle.pem", "");
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::Empty)));
+    gateway.site.put("/crl/bundle.pem", "-----BEGIN X509 CRL-----\nnonsense");
+    assert!(gateway.sync.run().await.is_err());
+    gateway.publish(&good[..1]);
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::Missing(_))));
+    gateway.publish(&[gateway.house.device_ca.crl(6, &[]), good[1].clone()]);
+    let refused = gateway.sync.run().await;
+    assert!(matches!(refused, Err(SyncError::Crl { reason: CrlError::Lower { .. }, .. })));
+    gateway.site.pages.lock().unwrap().clear();
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::Http(HttpError::Status { .. }))));
+
+    assert_eq!(gateway.file(), file);
+    assert_eq!(gateway.reloads(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_emptied_is_written_again() {
+    let gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.run().await.unwrap();
+    let file = gateway.file();
+    fs::write(&gateway.sync.out, "").unwrap();
+    assert!(gateway.sync.run().await.unwrap().changed);
+    assert_eq!(gateway.file(), file);
+    assert_eq!(gateway.reloads(), 2);
+}
+
+#[tokio::test]
+async fn a_hook_that_failed_runs_again_although_nothing_changed() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    let works = gateway.sync.on_change.replace("exit 1".into());
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::Hook(HookError::Failed(_)))));
+    gateway.sync.on_change = works;
+    assert!(!gateway.sync.run().await.unwrap().changed);
+    assert_eq!(gateway.reloads(), 1);
+    gateway.sync.run().await.unwrap();
+    assert_eq!(gateway.reloads(), 1);
+}
+
+#[tokio::test]
+async fn an_old_crl_is_written_and_then_complained_of() {
+    let mut gateway = Gateway::new().await;
+    gateway.sync.max_age = Some(Duration::from_secs(10));
+    gateway.publish(&gateway.bundle(7, &[1]));
+    let refused = gateway.sync.run().await.err().unwrap();
+    assert!(matches!(refused, SyncError::TooOld { .. }));
+    assert!(matches!(refused.action(), Action::Retry { .. }));
+    assert!(gateway.file().contains("X509 CRL"));
+}
+
+#[tokio::test]
+async fn two_at_once_do_not_write_one_file() {
+    let gateway = Gateway::new().await;
+    let _held = gateway.sync.lock().unwrap();
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::Locked(_))));
+}
