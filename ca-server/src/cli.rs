@@ -4,26 +4,32 @@
 //! [`Session`]. What they share: how they print ([`output`]), how they fail ([`CommandError`]), and their exit codes:
 //! 0 done, 1 refused or failed, 2 usage, 3 server out of reach.
 
+mod audit;
 mod certificate;
 mod connection;
+mod crl;
 mod device;
 pub mod duration;
 mod failure;
 mod fleet;
+mod gateway;
+mod issuer;
+mod operator;
 pub mod output;
 mod paging;
+mod peer;
 mod receipt;
 mod secret_file;
 mod token;
 pub mod words;
 
-use std::{process::ExitCode, time::SystemTime};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 pub use connection::{Options, Session};
 pub use failure::CommandError;
 
-use crate::identity::Timestamp;
+use crate::clock::{Clock, SystemClock};
 
 /// A certificate authority for device fleets
 #[derive(Parser, Debug)]
@@ -41,12 +47,17 @@ enum Command {
     Device(device::Device),
     Certificate(certificate::Certificate),
     Token(token::Token),
+    Crl(crl::Crl),
+    Issuer(issuer::Issuer),
+    Gateway(gateway::Gateway),
+    Operator(operator::Operator),
+    Audit(audit::Audit),
 }
 
 impl Cli {
     /// Runs the command to its end, and says what went wrong, if anything.
     pub async fn run(self) -> ExitCode {
-        let session = Session::new(self.options, now());
+        let session = Session::new(self.options, SystemClock.now());
         match self.command.run(&session).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => error.report(session.output().format()),
@@ -61,13 +72,13 @@ impl Command {
             Command::Device(args) => device::run(args, session).await,
             Command::Certificate(args) => certificate::run(args, session).await,
             Command::Token(args) => token::run(args, session).await,
+            Command::Crl(args) => crl::run(args, session).await,
+            Command::Issuer(args) => issuer::run(args, session).await,
+            Command::Gateway(args) => gateway::run(args, session).await,
+            Command::Operator(args) => operator::run(args, session).await,
+            Command::Audit(args) => audit::run(args, session).await,
         }
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 pub mod attestation;
 pub mod audit;
 pub mod authority;
-pub mod clock;
 pub mod cli;
+pub mod clock;
 pub mod identity;
 pub mod inventory;
 pub mod pki;

@@ -166,11 +166,16 @@ fn is_out_of_reach(error: &ConnectError) -> bool {
 
 fn after_refusal(refusal: &Refusal) -> Option<String> {
     let known = match refusal.reason.as_deref() {
-        Some("CERTIFICATE_EXPIRED") => Some(
+        Some("CERTIFICATE_EXPIRED" | "CERTIFICATE_REVOKED") => Some(
             "an admin makes a new token with `ca-server operator create`; if there is none left, run `ca-server operator \
              recover` on the server",
         ),
+        Some("CERTIFICATE_UNKNOWN") => Some("is --credential a folder of this CA's, and not of another environment's?"),
+        Some("CERTIFICATE_REQUIRED" | "KIND_REFUSED") => Some("use an operator's credential, on the operators' port"),
         Some("ROLE_REQUIRED") => Some("ask an operator with that role"),
+        Some("NOT_FOUND") => Some("the command's `list` shows what there is"),
+        Some("ALREADY_EXISTS" | "ID_TAKEN") => Some("choose another name, or use what there is"),
+        Some("CRL_NOT_PUBLISHED") => Some("run the same command again: repeating it changes nothing more"),
         _ => None,
     };
     known.map(str::to_owned).or_else(|| after_action(refusal))

@@ -1,0 +1,67 @@
+//! `ca-server issuer`: the CAs that sign.
+
+use clap::{Args, Subcommand};
+use fleetca_proto::v1::{self, ListIssuersRequest};
+use serde::Serialize;
+
+use super::{
+    CommandError, Session,
+    output::{Instant, Row, when},
+};
+use crate::{
+    identity::Timestamp,
+    pki::{PemLabel, to_pem},
+};
+
+/// Roots and the CAs under them
+#[derive(Args, Debug)]
+pub struct Issuer {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// List every issuer, roots included
+    List,
+}
+
+/// Runs the command.
+pub async fn run(args: Issuer, session: &Session) -> Result<(), CommandError> {
+    let Command::List = args.command;
+    let issuers = session.operator().await?.list_issuers(ListIssuersRequest {}).await?.into_inner().issuers;
+    let issuers: Vec<View> = issuers.into_iter().map(View::from).collect();
+    session.output().list(&issuers)
+}
+
+/// An issuer as it is shown.
+#[derive(Debug, Serialize)]
+struct View {
+    id: String,
+    name: String,
+    hierarchy: String,
+    not_before: Option<Instant>,
+    not_after: Option<Instant>,
+    pem: String,
+}
+
+impl From<v1::Issuer> for View {
+    fn from(wire: v1::Issuer) -> Self {
+        Self {
+            id: wire.id,
+            name: wire.name,
+            hierarchy: wire.hierarchy,
+            not_before: Instant::from_wire(wire.not_before),
+            not_after: Instant::from_wire(wire.not_after),
+            pem: to_pem(PemLabel::Certificate, &wire.certificate),
+        }
+    }
+}
+
+impl Row for View {
+    const COLUMNS: &'static [&'static str] = &["ID", "HIERARCHY", "NAME", "EXPIRES"];
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        vec![self.id.clone(), self.hierarchy.clone(), self.name.clone(), when(self.not_after, now)]
+    }
+}

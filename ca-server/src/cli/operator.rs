@@ -1,0 +1,76 @@
+//! `ca-server operator`: who may run the CA, and as what.
+
+use clap::{Args, Subcommand};
+use fleetca_proto::v1::{CreateOperatorRequest, ListOperatorsRequest, RevokeOperatorRequest};
+
+use super::{
+    CommandError, Session, paging, peer,
+    receipt::Receipt,
+    token::TokenFile,
+    words::{Role, parse_reason, reason_wire},
+};
+use crate::identity::RevocationReason;
+
+/// Operators: who may run the CA, and as what
+#[derive(Args, Debug)]
+pub struct Operator {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Make a join token for an operator, new or enrolled before
+    Create {
+        /// The operator's name
+        name: String,
+        /// What the operator may do
+        #[arg(long, value_enum)]
+        role: Role,
+        #[command(flatten)]
+        file: TokenFile,
+    },
+    /// List all operators
+    List {
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
+    },
+    /// Cut an operator off
+    Revoke {
+        /// The operator's name
+        name: String,
+        /// Why, by the names of RFC 5280
+        #[arg(long, value_parser = parse_reason, default_value = "unspecified")]
+        reason: RevocationReason,
+    },
+}
+
+/// Runs the command.
+pub async fn run(args: Operator, session: &Session) -> Result<(), CommandError> {
+    let mut operator = session.operator().await?;
+    match args.command {
+        Command::Create { name, role, file } => {
+            let options = format!("--kind operator --operator-name {name}");
+            let record = async |public_key| {
+                let (role, lifetime) = (role.wire().into(), file.lifetime());
+                let request = CreateOperatorRequest { name, role, public_key, lifetime };
+                Ok(operator.create_operator(request).await?.into_inner())
+            };
+            file.make(session.output(), &options, record).await
+        }
+        Command::List { limit } => {
+            let operators = paging::all(limit, async |page_size, page_token| {
+                let page = operator.list_operators(ListOperatorsRequest { page_size, page_token }).await?.into_inner();
+                Ok((page.operators, page.next_page_token))
+            });
+            let operators: Vec<peer::Operator> = operators.await?.into_iter().map(peer::Operator::from).collect();
+            session.output().list(&operators)
+        }
+        Command::Revoke { name, reason } => {
+            let receipt = operator.revoke_operator(RevokeOperatorRequest { name, reason: reason_wire(reason) }).await?;
+            let receipt = Receipt::from(receipt.into_inner());
+            session.output().told(&receipt, |_| receipt.words())
+        }
+    }
+}
