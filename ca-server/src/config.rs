@@ -1,0 +1,223 @@
+//! The server's settings: read from `DIR/config.toml`, checked whole before anything starts.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::HostName;
+
+/// Why the settings can't be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A file that can't be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("{path}: {why}")]
+    Format {
+        /// Which file.
+        path: String,
+        /// What is wrong where.
+        why: String,
+    },
+    /// A value out of its bounds.
+    #[error("{key}: {why}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// What it must be.
+        why: String,
+    },
+}
+
+/// As it is written in the file. Unknown keys are refused; every key has a default.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawConfig {
+    listen: SocketAddr,
+    operator_listen: SocketAddr,
+    http_listen: SocketAddr,
+    metrics_listen: SocketAddr,
+    names: Vec<String>,
+    backdate_seconds: u64,
+    limits: Limits,
+}
+
+/// How much of each thing there may be at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections of a gRPC port.
+    pub connections: usize,
+    /// Of these, connections without a client certificate.
+    pub stranger_connections: usize,
+    /// Enrollments under way.
+    pub enrollments: usize,
+    /// Requests under way on one connection.
+    pub requests_per_connection: usize,
+    /// Connections of an HTTP port.
+    pub http_connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            stranger_connections: 512,
+            enrollments: 256,
+            requests_per_connection: 64,
+            http_connections: 1024,
+        }
+    }
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            listen: loopback(7443),
+            operator_listen: loopback(7444),
+            http_listen: loopback(7080),
+            metrics_listen: loopback(7081),
+            names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
+            backdate_seconds: 300,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Settings that have been checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// gRPC for devices and gateways.
+    pub listen: SocketAddr,
+    /// gRPC for operators.
+    pub operator_listen: SocketAddr,
+    /// CRLs and issuing certificates.
+    pub http_listen: SocketAddr,
+    /// Health and metrics.
+    pub metrics_listen: SocketAddr,
+    /// The names in the server's certificate.
+    pub names: Vec<HostName>,
+    /// How far notBefore lies before the moment of issuance.
+    pub backdate: Duration,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Reads and checks a file. One that is missing is an error: `init` writes it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: name.clone(), source })?;
+        Self::parse(&text).map_err(|error| match error {
+            ConfigError::Format { why, .. } => ConfigError::Format { path: name, why },
+            other => other,
+        })
+    }
+
+    /// Checks the text of a file.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let raw: RawConfig = toml::from_str(text)
+            .map_err(|error| ConfigError::Format { path: "config.toml".into(), why: error.to_string() })?;
+        raw.check()
+    }
+
+    /// The text of a file for a server with these names, everything else at its default.
+    pub fn sample(names: &[HostName]) -> String {
+        let raw = RawConfig { names: names.iter().map(ToString::to_string).collect(), ..RawConfig::default() };
+        raw.to_toml()
+    }
+
+    /// What is in force, as a file would say it.
+    pub fn to_toml(&self) -> String {
+        let raw = RawConfig {
+            listen: self.listen,
+            operator_listen: self.operator_listen,
+            http_listen: self.http_listen,
+            metrics_listen: self.metrics_listen,
+            names: self.names.iter().map(ToString::to_string).collect(),
+            backdate_seconds: self.backdate.as_secs(),
+            limits: self.limits,
+        };
+        raw.to_toml()
+    }
+}
+
+impl RawConfig {
+    fn to_toml(&self) -> String {
+        // Plain values only: this serializes.
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    fn check(self) -> Result<Config, ConfigError> {
+        let value = |key, why: &str| ConfigError::Value { key, why: why.into() };
+        if self.names.is_empty() {
+            return Err(value("names", "at least one name or address under which clients reach the server"));
+        }
+        let names = self
+            .names
+            .iter()
+            .map(|name| name.parse().map_err(|error| value("names", &format!("{name:?}: {error}"))))
+            .collect::<Result<_, _>>()?;
+        if self.backdate_seconds > 3600 {
+            return Err(value("backdate_seconds", "must be at most 3600"));
+        }
+        let limits = self.limits;
+        for (key, limit) in [
+            ("limits.connections", limits.connections),
+            ("limits.stranger_connections", limits.stranger_connections),
+            ("limits.enrollments", limits.enrollments),
+            ("limits.requests_per_connection", limits.requests_per_connection),
+            ("limits.http_connections", limits.http_connections),
+        ] {
+            if !(1..=1_000_000).contains(&limit) {
+                return Err(value(key, "must be from 1 to 1000000"));
+            }
+        }
+        if limits.stranger_connections >= limits.connections {
+            return Err(value("limits.stranger_connections", "must leave room: below limits.connections"));
+        }
+        Ok(Config {
+            listen: self.listen,
+            operator_listen: self.operator_listen,
+            http_listen: self.http_listen,
+            metrics_listen: self.metrics_listen,
+            names,
+            backdate: Duration::from_secs(self.backdate_seconds),
+            limits,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_init_writes_is_what_serve_reads() {
+        let names = vec!["ca.example".parse().unwrap(), "10.0.0.1".parse().unwrap()];
+        let config = Config::parse(&Config::sample(&names)).unwrap();
+        assert_eq!(config.names, names);
+        assert_eq!(Config::parse(&config.to_toml()).unwrap().limits, config.limits);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = Config::parse("lisen = \"127.0.0.1:1\"").unwrap_err().to_string();
+        assert!(error.contains("lisen"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused() {
+        for text in ["names = []", "names = [\"a b\"]", "backdate_seconds = 4000", "[limits]\nconnections = 0"] {
+            assert!(matches!(Config::parse(text), Err(ConfigError::Value { .. })), "{text}");
+        }
+    }
+}
