@@ -1,0 +1,118 @@
+//! The accept loop: TCP, TLS, and what the services learn of a connection. Everything is bounded before it is begun.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+use super::Caller;
+use crate::{config::Limits, identity::TrustDomain, pki::PeerCertificate};
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long the loop rests when the system has no more sockets to give.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// A connection whose handshake is done.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    caller: Caller,
+    _places: [Option<OwnedSemaphorePermit>; 2],
+}
+
+/// Accepts connections: the stream gives those whose handshake is done. One that finds no place is closed at once.
+pub fn accept(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    trust_domain: TrustDomain,
+    limits: Limits,
+) -> ReceiverStream<io::Result<Connection>> {
+    let (sender, receiver) = mpsc::channel(64);
+    let all = Arc::new(Semaphore::new(limits.connections));
+    let strangers = Arc::new(Semaphore::new(limits.stranger_connections));
+    let acceptor = TlsAcceptor::from(tls);
+    tokio::spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = sender.closed() => return,
+            };
+            let Ok((socket, _)) = accepted else {
+                tokio::time::sleep(EXHAUSTED).await;
+                continue;
+            };
+            let Ok(place) = all.clone().try_acquire_owned() else { continue };
+            let (sender, acceptor) = (sender.clone(), acceptor.clone());
+            let (strangers, trust_domain) = (strangers.clone(), trust_domain.clone());
+            tokio::spawn(async move {
+                // A peer that fails here is gone: there is nobody to tell.
+                if let Some(connection) = secure(socket, &acceptor, &strangers, &trust_domain, place).await {
+                    let _ = sender.send(Ok(connection)).await;
+                }
+            });
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn secure(
+    socket: TcpStream,
+    acceptor: &TlsAcceptor,
+    strangers: &Arc<Semaphore>,
+    trust_domain: &TrustDomain,
+    place: OwnedSemaphorePermit,
+) -> Option<Connection> {
+    socket.set_nodelay(true).ok()?;
+    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await.ok()?.ok()?;
+    let certificate = match stream.get_ref().1.peer_certificates() {
+        Some([leaf, ..]) => Some(PeerCertificate::parse(leaf, trust_domain).ok()?),
+        _ => None,
+    };
+    let stranger = match &certificate {
+        Some(_) => None,
+        None => Some(strangers.clone().try_acquire_owned().ok()?),
+    };
+    let caller = Caller::new(certificate);
+    Some(Connection { stream, caller, _places: [Some(place), stranger] })
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

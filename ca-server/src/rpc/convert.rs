@@ -1,0 +1,291 @@
+//! Between the wire's messages and the rooms' types.
+
+use std::time::Duration;
+
+use fleetca_proto::v1;
+use prost::Message;
+
+use crate::{
+    authority::{Grant, Published, Receipt, Refusal, Refused},
+    identity::{IssuerId, Kind, RevocationReason, Timestamp},
+    inventory::{
+        device::Status,
+        fleet::{CrlScope, Method, OnFork, Policy},
+    },
+    pki::{IssuerCertificate, KeyKind, Locations},
+    store::{CertificateRow, FleetRow, Holder, Role, SecurityEventRow, TokenRow, TokenState},
+};
+
+pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+    let nanos = i32::try_from(at.millis().rem_euclid(1000)).unwrap_or(0) * 1_000_000;
+    prost_types::Timestamp { seconds: at.secs(), nanos }
+}
+
+pub fn window((not_before, not_after): (Timestamp, Timestamp)) -> v1::RenewalWindow {
+    v1::RenewalWindow { not_before: Some(timestamp(not_before)), not_after: Some(timestamp(not_after)) }
+}
+
+/// A duration from the wire: unset is zero.
+pub fn duration(field: &'static str, value: Option<prost_types::Duration>) -> Result<Duration, Refusal> {
+    let Some(value) = value else { return Ok(Duration::ZERO) };
+    value.try_into().map_err(|_| Refusal::invalid(field, "must not be negative"))
+}
+
+pub fn issued(grant: Grant) -> Result<v1::Issued, Refused> {
+    let bundle = v1::SignedTrustBundle::decode(grant.trust_bundle.signed.as_slice())
+        .map_err(|_| Refusal::Internal("trust bundle unreadable"))?;
+    Ok(v1::Issued {
+        chain: grant.chain,
+        trust_bundle: Some(bundle),
+        renewal_window: Some(window(grant.window)),
+        server_time: Some(timestamp(grant.now)),
+        confirm_required: grant.confirm_required,
+    })
+}
+
+pub fn kind(kind: Kind) -> v1::Kind {
+    match kind {
+        Kind::Device => v1::Kind::Device,
+        Kind::Gateway => v1::Kind::Gateway,
+        Kind::Operator => v1::Kind::Operator,
+        Kind::Server => v1::Kind::Unspecified,
+    }
+}
+
+pub fn role_to_wire(role: Role) -> v1::Role {
+    match role {
+        Role::Viewer => v1::Role::Viewer,
+        Role::Revoker => v1::Role::Revoker,
+        Role::Admin => v1::Role::Admin,
+    }
+}
+
+pub fn role_from_wire(role: i32) -> Result<Role, Refusal> {
+    match v1::Role::try_from(role) {
+        Ok(v1::Role::Viewer) => Ok(Role::Viewer),
+        Ok(v1::Role::Revoker) => Ok(Role::Revoker),
+        Ok(v1::Role::Admin) => Ok(Role::Admin),
+        _ => Err(Refusal::invalid("role", "must be viewer, revoker or admin")),
+    }
+}
+
+pub fn status_to_wire(status: Status) -> v1::DeviceStatus {
+    match status {
+        Status::Registered => v1::DeviceStatus::Registered,
+        Status::Pending => v1::DeviceStatus::Pending,
+        Status::Active => v1::DeviceStatus::Active,
+        Status::Held => v1::DeviceStatus::Held,
+        Status::Revoked => v1::DeviceStatus::Revoked,
+        Status::Decommissioned => v1::DeviceStatus::Decommissioned,
+    }
+}
+
+/// A status from the wire: unspecified is none.
+pub fn status_from_wire(status: i32) -> Result<Option<Status>, Refusal> {
+    let status =
+        v1::DeviceStatus::try_from(status).map_err(|_| Refusal::invalid("status", "is none that this server knows"))?;
+    Ok(Status::ALL.into_iter().find(|known| status_to_wire(*known) == status))
+}
+
+pub fn reason(number: i32) -> Result<RevocationReason, Refusal> {
+    RevocationReason::from_number(number.into()).map_err(|error| Refusal::invalid("reason", error.to_string()))
+}
+
+/// Carries what a request sets over to a policy; what it leaves out stays.
+pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + use<>, Refusal> {
+    let attest = wire.attest.iter().map(|method| method.parse()).collect::<Result<Vec<Method>, _>>()?;
+    let key_types = wire
+        .key_types
+        .iter()
+        .map(|key| match v1::KeyType::try_from(*key) {
+            Ok(v1::KeyType::P256) => Ok(KeyKind::P256),
+            Ok(v1::KeyType::P384) => Ok(KeyKind::P384),
+            Ok(v1::KeyType::Ed25519) => Ok(KeyKind::Ed25519),
+            Ok(v1::KeyType::Rsa) => Ok(KeyKind::Rsa),
+            _ => Err(Refusal::invalid("key_types", "must be p256, p384, ed25519 or rsa")),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let validity = wire.validity.map(|validity| duration("validity", Some(validity))).transpose()?;
+    let on_fork = match v1::OnFork::try_from(wire.on_fork) {
+        Ok(v1::OnFork::Hold) => Some(OnFork::Hold),
+        Ok(v1::OnFork::Alert) => Some(OnFork::Alert),
+        Ok(v1::OnFork::Unspecified) => None,
+        Err(_) => return Err(Refusal::invalid("on_fork", "must be hold or alert")),
+    };
+    let crl_scope = match v1::CrlScope::try_from(wire.crl_scope) {
+        Ok(v1::CrlScope::Full) => Some(CrlScope::Full),
+        Ok(v1::CrlScope::Device) => Some(CrlScope::Device),
+        Ok(v1::CrlScope::Unspecified) => None,
+        Err(_) => return Err(Refusal::invalid("crl_scope", "must be full or device")),
+    };
+    Ok(move |policy: &mut Policy| {
+        if !attest.is_empty() {
+            policy.attest.clone_from(&attest);
+        }
+        if !key_types.is_empty() {
+            policy.key_types.clone_from(&key_types);
+        }
+        policy.validity_secs = validity.map_or(policy.validity_secs, |validity| validity.as_secs());
+        policy.on_fork = on_fork.unwrap_or(policy.on_fork);
+        policy.crl_scope = crl_scope.unwrap_or(policy.crl_scope);
+    })
+}
+
+pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
+    let policy = row.policy;
+    let key_types = policy.key_types.iter().map(|key| match key {
+        KeyKind::P256 => v1::KeyType::P256.into(),
+        KeyKind::P384 => v1::KeyType::P384.into(),
+        KeyKind::Ed25519 => v1::KeyType::Ed25519.into(),
+        KeyKind::Rsa => v1::KeyType::Rsa.into(),
+    });
+    let wire = v1::FleetPolicy {
+        attest: policy.attest.iter().map(|method| method.as_str().to_owned()).collect(),
+        validity: policy.validity().try_into().ok(),
+        key_types: key_types.collect(),
+        on_fork: match policy.on_fork {
+            OnFork::Hold => v1::OnFork::Hold.into(),
+            OnFork::Alert => v1::OnFork::Alert.into(),
+        },
+        crl_scope: match policy.crl_scope {
+            CrlScope::Full => v1::CrlScope::Full.into(),
+            CrlScope::Device => v1::CrlScope::Device.into(),
+        },
+    };
+    v1::Fleet {
+        name: row.name.to_string(),
+        policy: Some(wire),
+        created_at: Some(timestamp(row.created_at)),
+        device_count: row.device_count,
+        issuers,
+    }
+}
+
+pub fn device(holder: Holder, now: Timestamp) -> v1::Device {
+    let lapsed = holder.status == Status::Active && holder.expires_at.is_none_or(|at| at < now);
+    let (method, tier) = holder.attested.map(|attested| (attested.method, attested.tier)).unwrap_or_default();
+    let serial = |serial: Option<_>| serial.map(|serial: crate::identity::SerialNumber| serial.to_string());
+    v1::Device {
+        id: holder.subject.id.to_string(),
+        fleet: holder.fleet.map(|fleet| fleet.to_string()).unwrap_or_default(),
+        status: status_to_wire(holder.status).into(),
+        status_reason: holder.status_reason,
+        lapsed,
+        method,
+        tier,
+        created_at: Some(timestamp(holder.created_at)),
+        generation: holder.lineage.generation,
+        head_serial: serial(holder.lineage.head).unwrap_or_default(),
+        pending_serial: serial(holder.lineage.pending).unwrap_or_default(),
+        expires_at: holder.expires_at.map(timestamp),
+        last_seen_at: holder.last_seen_at.map(timestamp),
+        certificates: Vec::new(),
+        crls: Vec::new(),
+    }
+}
+
+/// A gateway or an operator.
+pub fn peer(holder: Holder) -> v1::Peer {
+    v1::Peer {
+        id: holder.subject.id.to_string(),
+        kind: kind(holder.subject.kind).into(),
+        role: holder.role.map_or(v1::Role::Unspecified, role_to_wire).into(),
+        status: status_to_wire(holder.status).into(),
+        created_at: Some(timestamp(holder.created_at)),
+        expires_at: holder.expires_at.map(timestamp),
+        last_seen_at: holder.last_seen_at.map(timestamp),
+        head_serial: holder.lineage.head.map(|serial| serial.to_string()).unwrap_or_default(),
+    }
+}
+
+pub fn certificate(row: CertificateRow, der: Vec<u8>) -> v1::Certificate {
+    v1::Certificate {
+        serial: row.serial.to_string(),
+        subject: row.holder.to_string(),
+        issuer: row.issuer.to_string(),
+        not_before: Some(timestamp(row.not_before)),
+        not_after: Some(timestamp(row.not_after)),
+        position: row.position.as_str().into(),
+        revoked_at: row.revoked.map(|revoked| timestamp(revoked.at)),
+        revocation_reason: row.revoked.map_or(0, |revoked| revoked.reason.number().into()),
+        generation: 0,
+        spki_sha256: row.key.as_bytes().to_vec(),
+        sha256: row.hash.as_bytes().to_vec(),
+        der,
+        revoked: row.revoked.is_some(),
+    }
+}
+
+pub fn token(row: TokenRow, now: Timestamp) -> v1::Token {
+    let state = match row.state {
+        TokenState::Live if row.uses_left == 0 => "spent",
+        TokenState::Live if row.expires_at < now => "expired",
+        state => state.as_str(),
+    };
+    v1::Token {
+        id: row.id.to_string(),
+        kind: kind(row.kind).into(),
+        fleet: row.fleet.map(|fleet| fleet.to_string()).unwrap_or_default(),
+        subject_id: row.subject_id.map(|id| id.to_string()).unwrap_or_default(),
+        id_pattern: row.id_pattern.unwrap_or_default(),
+        role: row.role.map_or(v1::Role::Unspecified, role_to_wire).into(),
+        uses: row.uses,
+        uses_left: row.uses_left,
+        expires_at: Some(timestamp(row.expires_at)),
+        state: state.into(),
+        created_at: Some(timestamp(row.created_at)),
+        created_by: row.created_by,
+        reenroll: row.reenroll,
+    }
+}
+
+pub fn receipts(crls: Vec<(IssuerId, u64)>) -> Vec<v1::CrlReceipt> {
+    crls.into_iter().map(|(issuer, number)| v1::CrlReceipt { issuer: issuer.to_string(), number }).collect()
+}
+
+pub fn receipt(receipt: Receipt) -> v1::RevocationReceipt {
+    v1::RevocationReceipt {
+        subject: receipt.subject.to_string(),
+        status: status_to_wire(receipt.status).into(),
+        certificates: receipt.certificates,
+        tokens: receipt.tokens,
+        crls: receipts(receipt.crls),
+    }
+}
+
+pub fn crl(published: &Published, name: String, hierarchy: &str, locations: &Locations) -> v1::CrlStatus {
+    v1::CrlStatus {
+        issuer: published.issuer.to_string(),
+        issuer_name: name,
+        number: published.number,
+        this_update: Some(timestamp(published.this_update)),
+        next_update: Some(timestamp(published.next_update)),
+        entries: published.entries,
+        size: published.der.len() as u64,
+        sha256: published.sha256.to_vec(),
+        hierarchy: hierarchy.into(),
+        url: locations.full_crl(&published.issuer),
+    }
+}
+
+pub fn issuer(id: IssuerId, hierarchy: &str, certificate: &IssuerCertificate) -> v1::Issuer {
+    v1::Issuer {
+        id: id.to_string(),
+        name: certificate.subject_text().into(),
+        hierarchy: hierarchy.into(),
+        not_before: Some(timestamp(certificate.not_before())),
+        not_after: Some(timestamp(certificate.not_after())),
+        certificate: certificate.der().to_vec(),
+    }
+}
+
+pub fn security_event(row: SecurityEventRow) -> v1::SecurityEvent {
+    v1::SecurityEvent {
+        kind: row.kind,
+        subject: row.subject,
+        first_at: Some(timestamp(row.first_at)),
+        last_at: Some(timestamp(row.last_at)),
+        count: row.count,
+        detail: row.detail,
+    }
+}

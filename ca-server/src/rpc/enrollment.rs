@@ -1,0 +1,97 @@
+//! `Enrollment`: one challenge, one attempt a stream.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use fleetca_proto::v1::{
+    self, EnrollRequest, EnrollResponse, GetTimeRequest, GetTimeResponse, GetTrustBundleRequest, SignedTrustBundle,
+    enroll_request, enroll_response, enrollment_server::Enrollment,
+};
+use futures::Stream;
+use prost::Message;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{issued, timestamp};
+use crate::authority::{Authority, EnrollmentRequest, Grant, Proofs, Refusal, Refused};
+
+/// How long an enrollment may take, from the first message to the last.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The service.
+pub struct Service {
+    authority: Arc<Authority>,
+    places: Arc<Semaphore>,
+}
+
+impl Service {
+    /// With room for so many enrollments at once.
+    pub fn new(authority: Arc<Authority>, enrollments: usize) -> Self {
+        Self { authority, places: Arc::new(Semaphore::new(enrollments)) }
+    }
+}
+
+type Responses = mpsc::Sender<Result<EnrollResponse, Status>>;
+
+#[tonic::async_trait]
+impl Enrollment for Service {
+    type EnrollStream = Pin<Box<dyn Stream<Item = Result<EnrollResponse, Status>> + Send>>;
+
+    async fn get_trust_bundle(&self, _: Request<GetTrustBundleRequest>) -> Result<Response<SignedTrustBundle>, Status> {
+        let row = self.authority.store.trust_bundle().await.map_err(|error| self.authority.status(error))?;
+        let bundle = SignedTrustBundle::decode(row.signed.as_slice());
+        Ok(Response::new(bundle.map_err(|_| self.authority.status(Refusal::Internal("trust bundle unreadable")))?))
+    }
+
+    async fn get_time(&self, _: Request<GetTimeRequest>) -> Result<Response<GetTimeResponse>, Status> {
+        Ok(Response::new(GetTimeResponse { server_time: Some(timestamp(self.authority.now())) }))
+    }
+
+    async fn enroll(&self, request: Request<Streaming<EnrollRequest>>) -> Result<Response<Self::EnrollStream>, Status> {
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| self.authority.status(Refusal::Overloaded))?;
+        let authority = self.authority.clone();
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let _place = place;
+            let attempt = tokio::time::timeout(DEADLINE, attempt(&authority, request.into_inner(), &sender)).await;
+            let outcome = match attempt.unwrap_or(Err(Refusal::TimedOut.into())) {
+                Ok(grant) => issued(grant).map(|issued| response(enroll_response::Step::Issued(issued))),
+                Err(refused) => Err(refused),
+            };
+            // A peer that has gone away gets the same answer when it asks again.
+            let _ = sender.send(outcome.map_err(|refused| authority.status(refused))).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Start, Challenge, Proof.
+async fn attempt(
+    authority: &Authority,
+    mut requests: Streaming<EnrollRequest>,
+    responses: &Responses,
+) -> Result<Grant, Refused> {
+    let enroll_request::Step::Start(start) = next(&mut requests).await? else {
+        return Err(Refusal::Protocol("the first message must be Start").into());
+    };
+    let request = EnrollmentRequest::read(start, authority.domain().trust_domain.as_str())?;
+    let challenge = v1::Challenge { nonce: authority.random::<32>()?.to_vec() }.encode_to_vec();
+    let step = response(enroll_response::Step::Challenge(challenge.clone()));
+    responses.send(Ok(step)).await.map_err(|_| Refusal::Protocol("the client went away"))?;
+    let enroll_request::Step::Proof(proof) = next(&mut requests).await? else {
+        return Err(Refusal::Protocol("the second message must be Proof").into());
+    };
+    let proofs = Proofs { evidence: &proof.evidence_signature, subject: &proof.subject_signature };
+    authority.enroll(&request, &challenge, proofs).await
+}
+
+async fn next(requests: &mut Streaming<EnrollRequest>) -> Result<enroll_request::Step, Refused> {
+    let message = requests.message().await.map_err(|_| Refusal::Protocol("a message can't be read"))?;
+    let step = message.and_then(|message| message.step);
+    Ok(step.ok_or(Refusal::Protocol("the stream ended before the enrollment did"))?)
+}
+
+fn response(step: enroll_response::Step) -> EnrollResponse {
+    EnrollResponse { step: Some(step) }
+}

@@ -1,0 +1,62 @@
+//! Calls about CRLs and issuers.
+
+use fleetca_proto::v1;
+
+use crate::{
+    audit::Draft,
+    authority::{Authority, Refusal},
+    pki::{CaRole, Locations},
+    rpc::convert,
+};
+
+pub async fn list(authority: &Authority, _: v1::ListCrlsRequest, _: &str) -> Result<v1::ListCrlsResponse, Refusal> {
+    let locations =
+        Locations::new(&authority.domain().public_url).map_err(|_| Refusal::Internal("public URL unreadable"))?;
+    let name = |id| authority.issuers().certificate(id).map(|issuer| issuer.subject_text().to_owned());
+    let crls = authority.publisher.all();
+    let rows = crls
+        .iter()
+        .map(|crl| convert::crl(crl, name(&crl.issuer).unwrap_or_default(), hierarchy(crl.role), &locations));
+    Ok(v1::ListCrlsResponse { crls: rows.collect() })
+}
+
+pub async fn publish(
+    authority: &Authority,
+    request: v1::PublishCrlRequest,
+    actor: &str,
+) -> Result<v1::ListCrlsResponse, Refusal> {
+    if request.root_crl.is_empty() {
+        if request.accept_clock {
+            let audit = Draft::done(authority.now(), actor, "clock.accepted", "crl".into());
+            authority.store.record_audit(audit).await?;
+        }
+        authority.publisher.publish_now(request.accept_clock).await?;
+    } else {
+        let audit = Draft::done(authority.now(), actor, "crl.root_taken_in", "crl".into());
+        authority.publisher.take_root_crl(&request.root_crl, audit).await?;
+    }
+    list(authority, v1::ListCrlsRequest {}, actor).await
+}
+
+pub async fn issuers(
+    authority: &Authority,
+    _: v1::ListIssuersRequest,
+    _: &str,
+) -> Result<v1::ListIssuersResponse, Refusal> {
+    let mut issuers: Vec<_> = authority
+        .issuers()
+        .certificates()
+        .map(|(id, role, certificate)| convert::issuer(*id, hierarchy(role), certificate))
+        .collect();
+    issuers.sort_by(|left, right| (&left.hierarchy, &left.id).cmp(&(&right.hierarchy, &right.id)));
+    Ok(v1::ListIssuersResponse { issuers })
+}
+
+fn hierarchy(role: CaRole) -> &'static str {
+    match role {
+        CaRole::ControlRoot => "control-root",
+        CaRole::ControlCa => "control",
+        CaRole::DeviceRoot => "device-root",
+        CaRole::DeviceIssuing => "device",
+    }
+}

@@ -1,0 +1,87 @@
+//! `Revocation`: CRLs for gateways, in chunks. The same bytes as over HTTP.
+
+use std::{pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use fleetca_proto::v1::{CrlChunk, GetCrlRequest, get_crl_request::Form, revocation_server::Revocation};
+use futures::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    authority::{Authority, Published, Refusal, Refused},
+    identity::{FleetName, Kind, Subject},
+};
+
+/// How much of a CRL goes into one message.
+const CHUNK: usize = 32 * 1024;
+
+/// The service.
+pub struct Service {
+    authority: Arc<Authority>,
+}
+
+impl Service {
+    /// Over this CA.
+    pub fn new(authority: Arc<Authority>) -> Self {
+        Self { authority }
+    }
+
+    /// The CRLs that a form asks for. Everybody may have the complete ones, as over HTTP; a device may ask for its own
+    /// list only.
+    async fn crls(&self, caller: &Subject, form: Option<Form>) -> Result<Vec<Arc<Published>>, Refused> {
+        let publisher = &self.authority.publisher;
+        match form {
+            Some(Form::Full(issuer)) => {
+                let issuer = issuer.parse().map_err(Refusal::name("full"))?;
+                Ok(vec![publisher.current(&issuer).ok_or(Refusal::NotFound("issuer"))?])
+            }
+            Some(Form::Bundle(bundle)) => {
+                if !bundle.fleet.is_empty() {
+                    let fleet: FleetName = bundle.fleet.parse().map_err(Refusal::name("fleet"))?;
+                    self.authority.fleet(&fleet).await?;
+                }
+                Ok(publisher.bundle().ok_or(Refusal::Unpublished)?)
+            }
+            Some(Form::Device(id)) => {
+                let device = Subject::new(Kind::Device, id.parse().map_err(Refusal::name("device"))?);
+                if caller.kind == Kind::Device && *caller != device {
+                    return Err(Refusal::KindRefused("device other than the one that it is about").into());
+                }
+                let holder = self.authority.store.holder(&device).await?.ok_or(Refusal::NotFound("device"))?;
+                let issuer = self.authority.issuers().for_subject(&device).issuer.id();
+                let serials = self.authority.store.serials_of(&device, issuer).await?;
+                let list = publisher.device_list(&issuer, &holder.handle, &serials).await;
+                Ok(vec![list.map_err(Refusal::from)?])
+            }
+            None => Err(Refusal::invalid("form", "say which CRL").into()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Revocation for Service {
+    type GetCrlStream = Pin<Box<dyn Stream<Item = Result<CrlChunk, Status>> + Send>>;
+
+    async fn get_crl(&self, request: Request<GetCrlRequest>) -> Result<Response<Self::GetCrlStream>, Status> {
+        let outcome = async {
+            let peer = self.authority.caller(&request).await?;
+            self.crls(&peer.holder.subject, request.into_inner().form).await
+        };
+        let crls = outcome.await.map_err(|refused| self.authority.status(refused))?;
+        let total = u32::try_from(crls.len()).unwrap_or(u32::MAX);
+        let chunks = crls.into_iter().zip(0u32..).flat_map(move |(crl, index)| chunks(&crl, index, total));
+        Ok(Response::new(Box::pin(futures::stream::iter(chunks.map(Ok)))))
+    }
+}
+
+/// A CRL's chunks: made one at a time as they are sent.
+fn chunks(crl: &Published, index: u32, total: u32) -> impl Iterator<Item = CrlChunk> + use<> {
+    let (issuer, number, der): (String, u64, Bytes) = (crl.issuer.to_string(), crl.number, crl.der.clone());
+    (0..der.len()).step_by(CHUNK).map(move |at| CrlChunk {
+        index,
+        issuer: if at == 0 { issuer.clone() } else { String::new() },
+        number: if at == 0 { number } else { 0 },
+        total: if at == 0 && index == 0 { total } else { 0 },
+        data: der.slice(at..der.len().min(at + CHUNK)).to_vec(),
+    })
+}

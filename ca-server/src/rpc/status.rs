@@ -1,0 +1,126 @@
+//! What a peer learns of a refusal: one exhaustive table. Reasons and actions are contract; the log keeps the rest.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    attestation::AttestationError,
+    authority::{Refusal, Refused},
+    identity::Timestamp,
+    pki::CsrError,
+    telemetry::Telemetry,
+};
+
+/// How long a client waits before it tries again, at least.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The same where an operator has to act first: on hold, or after a fork. The device comes back untouched once it is
+/// released.
+const RETRY_AFTER_PEOPLE: Duration = Duration::from_secs(60);
+
+/// What a client does next; it follows this where it does not know the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// The same again, later.
+    Retry,
+    /// Enroll again.
+    Reattest,
+    /// Nothing: it needs people.
+    Stop,
+}
+
+/// A row of the table: the gRPC code, the reason, what to do, and the security event if it is one.
+struct Row(Code, &'static str, Action, Option<&'static str>);
+
+fn row(refusal: &Refusal) -> Row {
+    use Action::{Reattest, Retry, Stop};
+    use Code::{
+        AlreadyExists, DeadlineExceeded, FailedPrecondition, Internal, InvalidArgument, NotFound, PermissionDenied,
+        ResourceExhausted, Unauthenticated, Unavailable,
+    };
+    match refusal {
+        Refusal::Protocol(_) => Row(InvalidArgument, "PROTOCOL_ERROR", Stop, Some("protocol.error")),
+        Refusal::Invalid { .. } => Row(InvalidArgument, "INVALID_ARGUMENT", Stop, None),
+        Refusal::TrustDomain => Row(InvalidArgument, "TRUST_DOMAIN_MISMATCH", Stop, None),
+        Refusal::Attestation(AttestationError::SameKey) => {
+            Row(InvalidArgument, "CSR_REFUSED", Stop, Some("csr.refused"))
+        }
+        Refusal::Attestation(_) => Row(PermissionDenied, "ATTESTATION_FAILED", Stop, Some("attestation.failed")),
+        Refusal::MethodRefused => Row(PermissionDenied, "METHOD_REFUSED", Stop, Some("attestation.refused")),
+        Refusal::TokenSpent => Row(PermissionDenied, "TOKEN_SPENT", Stop, Some("token.spent")),
+        Refusal::TokenExpired => Row(PermissionDenied, "TOKEN_EXPIRED", Stop, Some("token.expired")),
+        Refusal::TokenRevoked => Row(PermissionDenied, "TOKEN_REVOKED", Stop, Some("token.revoked")),
+        Refusal::IdRefused => Row(PermissionDenied, "ID_REFUSED", Stop, Some("attestation.refused")),
+        Refusal::IdTaken => Row(AlreadyExists, "ID_TAKEN", Stop, Some("attestation.refused")),
+        Refusal::AlreadyEnrolled => Row(FailedPrecondition, "ALREADY_ENROLLED", Stop, Some("attestation.refused")),
+        Refusal::Held => Row(PermissionDenied, "DEVICE_HELD", Retry, Some("device.refused")),
+        Refusal::Revoked => Row(PermissionDenied, "DEVICE_REVOKED", Stop, Some("device.refused")),
+        Refusal::Decommissioned => Row(PermissionDenied, "DEVICE_DECOMMISSIONED", Stop, Some("device.refused")),
+        Refusal::NotEnrolled => Row(FailedPrecondition, "NOT_ENROLLED", Reattest, Some("device.refused")),
+        Refusal::Csr(CsrError::ProofOfPossession) => {
+            Row(InvalidArgument, "CSR_POP_FAILED", Stop, Some("csr.pop_failed"))
+        }
+        Refusal::Csr(_) => Row(InvalidArgument, "CSR_REFUSED", Stop, Some("csr.refused")),
+        Refusal::PossessionFailed => Row(PermissionDenied, "CSR_POP_FAILED", Stop, Some("csr.pop_failed")),
+        Refusal::KeyTypeRefused => Row(PermissionDenied, "CSR_REFUSED", Stop, Some("csr.refused")),
+        Refusal::KeyReused => Row(PermissionDenied, "KEY_REUSED", Stop, Some("key.reused")),
+        Refusal::KeyCompromised => Row(PermissionDenied, "KEY_COMPROMISED", Stop, Some("key.compromised")),
+        Refusal::Fork { .. } => Row(PermissionDenied, "LINEAGE_FORK", Retry, Some("lineage.fork")),
+        Refusal::CertificateExpired => {
+            Row(Unauthenticated, "CERTIFICATE_EXPIRED", Reattest, Some("certificate.expired"))
+        }
+        Refusal::CertificateRevoked => {
+            Row(Unauthenticated, "CERTIFICATE_REVOKED", Reattest, Some("certificate.revoked"))
+        }
+        Refusal::CertificateUnknown => {
+            Row(Unauthenticated, "CERTIFICATE_UNKNOWN", Reattest, Some("certificate.unknown"))
+        }
+        Refusal::CertificateRequired => Row(Unauthenticated, "CERTIFICATE_REQUIRED", Reattest, None),
+        Refusal::KindRefused(_) => Row(PermissionDenied, "KIND_REFUSED", Stop, Some("permission.denied")),
+        Refusal::RoleRequired(_) => Row(PermissionDenied, "ROLE_REQUIRED", Stop, Some("permission.denied")),
+        Refusal::NotFound(_) => Row(NotFound, "NOT_FOUND", Stop, None),
+        Refusal::Exists(_) => Row(AlreadyExists, "ALREADY_EXISTS", Stop, None),
+        Refusal::State(_) => Row(FailedPrecondition, "STATE_REFUSED", Stop, None),
+        Refusal::Contended => Row(Unavailable, "CONTENDED", Retry, None),
+        Refusal::Overloaded => Row(ResourceExhausted, "OVERLOADED", Retry, None),
+        Refusal::TimedOut => Row(DeadlineExceeded, "TIMED_OUT", Retry, None),
+        Refusal::IssuerEnding => Row(Unavailable, "ISSUER_ENDING", Retry, None),
+        Refusal::Unpublished => Row(Unavailable, "CRL_NOT_PUBLISHED", Retry, None),
+        Refusal::Publish(_) => Row(FailedPrecondition, "CRL_REFUSED", Stop, None),
+        Refusal::Store(_) => Row(Unavailable, "STORE_UNAVAILABLE", Retry, None),
+        Refusal::Internal(_) => Row(Internal, "INTERNAL", Retry, None),
+    }
+}
+
+/// Turns a refusal into what the peer gets, and counts it.
+pub fn status(refused: Refused, telemetry: &Telemetry, now: Timestamp) -> Status {
+    let Refused { why, subject } = refused;
+    let Row(code, reason, action, event) = row(&why);
+    telemetry.refused(reason);
+    let subject = subject.map(|subject| subject.to_string()).unwrap_or_default();
+    if let Some(kind) = event {
+        let detail = match &why {
+            Refusal::Fork { detail } => detail.as_str(),
+            _ => reason,
+        };
+        telemetry.event(kind, &subject, detail, now);
+    }
+    match &why {
+        Refusal::Store(error) => tracing::error!(%error, "the store failed"),
+        Refusal::Internal(what) => tracing::error!(what, "internal error"),
+        _ => tracing::debug!(reason, %subject, "refused"),
+    }
+    let word = match action {
+        Action::Retry => "retry",
+        Action::Reattest => "reattest",
+        Action::Stop => "stop",
+    };
+    let metadata = HashMap::from([("action".to_owned(), word.to_owned())]);
+    let mut details = ErrorDetails::with_error_info(reason, fleetca_proto::ERROR_DOMAIN, metadata);
+    if action == Action::Retry {
+        let people = matches!(why, Refusal::Held | Refusal::Fork { .. });
+        details.set_retry_info(Some(if people { RETRY_AFTER_PEOPLE } else { RETRY_AFTER }));
+    }
+    Status::with_error_details(code, why.to_string(), details)
+}
