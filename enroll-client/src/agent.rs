@@ -7,6 +7,7 @@ use std::{
 };
 
 use fleetca_proto::v1::GetRenewalInfoRequest;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 /// A wall clock that is this far from where it should be has been set.
 const CLOCK_STEP: Duration = Duration::from_secs(30);
+const TURN_PATIENCE: Duration = Duration::from_secs(300);
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
 /// The agent's settings.
@@ -58,7 +60,9 @@ impl Agent {
         let mut next_poll = Instant::now();
         let mut failures = 0;
         loop {
-            let pause = match turn(folder, &mut next_poll).await {
+            // Every step is durable before the next, so that a turn may be given up anywhere.
+            let turn = timeout(TURN_PATIENCE, turn(folder, &mut next_poll)).await;
+            let pause = match turn.unwrap_or(Err(FlowError::TimedOut)) {
                 Ok(()) => {
                     failures = 0;
                     LONGEST_POLL

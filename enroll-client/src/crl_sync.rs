@@ -31,7 +31,6 @@ use crate::{
     connect::ConnectError,
     credential::CredentialError,
     durable::{self, PUBLIC},
-    flow::FlowError,
     hook::{self, HookError},
     refusal::Refusal,
     renewal::Action,
@@ -52,6 +51,9 @@ pub enum SyncError {
     /// The server said no.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The server fell silent in the middle of its answer.
+    #[error("the server took too long to answer")]
+    TimedOut,
     /// HTTP failed.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -135,7 +137,9 @@ impl SyncError {
             SyncError::Crl { reason, .. } | SyncError::Issuer { reason, .. } if reason.is_temporary() => {
                 Action::Retry { after: None }
             }
-            SyncError::TooOld { .. } | SyncError::Locked(_) | SyncError::Hook(_) => Action::Retry { after: None },
+            SyncError::TimedOut | SyncError::TooOld { .. } | SyncError::Locked(_) | SyncError::Hook(_) => {
+                Action::Retry { after: None }
+            }
             SyncError::Http(_)
             | SyncError::Credential(_)
             | SyncError::Trust(_)
@@ -149,17 +153,6 @@ impl SyncError {
             | SyncError::Empty
             | SyncError::State { .. }
             | SyncError::Io { .. } => Action::Stop,
-        }
-    }
-}
-
-impl From<FlowError> for SyncError {
-    fn from(error: FlowError) -> Self {
-        match error {
-            FlowError::Connect(error) => SyncError::Connect(error),
-            FlowError::Credential(error) => SyncError::Credential(error),
-            FlowError::Refused(error) => SyncError::Refused(error),
-            _ => SyncError::NotCrls("out of order"),
         }
     }
 }

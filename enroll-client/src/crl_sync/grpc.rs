@@ -1,14 +1,16 @@
 //! CRLs over mTLS, judged by the signed trust bundle of the same server.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use fleetca_proto::v1::{Bundle, CrlChunk, GetCrlRequest, GetTrustBundleRequest, get_crl_request};
+use tokio::time::timeout;
 use tonic::Streaming;
 
 use super::{Fetched, Form, SyncError, http::MOST_BYTES};
 use crate::{connect::Connection, credential::Credential, refusal::Refusal, trust::TrustBundle};
 
 const MOST_CRLS: u32 = 10_000;
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fetches with the credential in `dir`.
 pub(super) async fn fetch(dir: &Path, form: &Form) -> Result<Fetched, SyncError> {
@@ -41,7 +43,9 @@ pub(super) async fn fetch(dir: &Path, form: &Form) -> Result<Fetched, SyncError>
 async fn assemble(mut chunks: Streaming<CrlChunk>) -> Result<Vec<Vec<u8>>, SyncError> {
     let mut crls: Vec<Vec<u8>> = Vec::new();
     let (mut total, mut bytes) = (None, 0);
-    while let Some(chunk) = chunks.message().await.map_err(Refusal::from)? {
+    loop {
+        let next = timeout(PATIENCE, chunks.message()).await.map_err(|_| SyncError::TimedOut)?;
+        let Some(chunk) = next.map_err(Refusal::from)? else { break };
         let total = *total.get_or_insert(chunk.total);
         bytes += chunk.data.len();
         if total > MOST_CRLS || chunk.index >= total || bytes > MOST_BYTES {
