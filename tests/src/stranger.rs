@@ -46,8 +46,12 @@ impl SubjectKey {
 
     /// A PKCS#10 request (DER) for it. No two are equal: ECDSA signatures are random.
     pub fn csr(&self) -> Vec<u8> {
-        let request = CertificateParams::default().serialize_request(&self.0).expect("the key signs its request");
-        request.der().to_vec()
+        self.csr_that_asks_for(CertificateParams::default())
+    }
+
+    /// A PKCS#10 request (DER) that asks for a subject, names and usages of its own.
+    pub fn csr_that_asks_for(&self, wishes: CertificateParams) -> Vec<u8> {
+        wishes.serialize_request(&self.0).expect("the key signs its request").der().to_vec()
     }
 
     /// The private key.
