@@ -2,7 +2,6 @@
 //! implementation (x509-cert) in the lints and in the tests.
 
 use const_oid::ObjectIdentifier;
-use der::DateTime;
 
 use crate::identity::Timestamp;
 
@@ -26,6 +25,8 @@ pub(super) const SET: u8 = 0x31;
 
 /// The last second that a GeneralizedTime can say: 9999-12-31T23:59:59Z.
 const LAST_SECOND: i64 = 253_402_300_799;
+/// 2050-01-01T00:00:00Z: from here on, a UTCTime cannot say it.
+const FIRST_GENERALIZED: u64 = 2_524_608_000;
 
 /// A context-specific, primitive tag.
 pub(super) const fn context(number: u8) -> u8 {
@@ -137,7 +138,7 @@ impl Der {
 
 /// How many octets [`Der::time`] writes.
 pub(super) fn time_length(at: Timestamp) -> usize {
-    2 + time_text(at).2
+    if representable(at) >= FIRST_GENERALIZED { 17 } else { 15 }
 }
 
 /// How many octets the header of a value of `length` octets takes.
@@ -171,28 +172,39 @@ fn length_octets(length: usize) -> ([u8; 9], usize) {
     (octets, count + 1)
 }
 
+/// Tag, text and the text's length of a Time.
 fn time_text(at: Timestamp) -> (u8, [u8; 15], usize) {
-    let seconds = at.secs().clamp(0, LAST_SECOND) as u64;
-    // Unwrap safety: the default stands for what the clamp above has made impossible.
-    let date = DateTime::from_unix_duration(std::time::Duration::from_secs(seconds)).unwrap_or(DateTime::INFINITY);
-    let year = date.year();
-    let mut text = [0; 15];
-    text[..2].copy_from_slice(&digits((year / 100) as u8));
-    text[2..4].copy_from_slice(&digits((year % 100) as u8));
-    let rest = [date.month(), date.day(), date.hour(), date.minutes(), date.seconds()];
-    for (i, part) in rest.into_iter().enumerate() {
-        text[4 + 2 * i..6 + 2 * i].copy_from_slice(&digits(part));
+    let seconds = representable(at);
+    let (year, month, day) = civil(seconds / 86_400);
+    let second = seconds % 86_400;
+    let parts = [year / 100, year % 100, month, day, second / 3_600, second / 60 % 60, second % 60];
+    let mut text = *b"00000000000000Z";
+    for (place, part) in text.chunks_exact_mut(2).zip(parts) {
+        place.copy_from_slice(&[b'0' + (part / 10) as u8, b'0' + (part % 10) as u8]);
     }
-    text[14] = b'Z';
-    if year >= 2050 {
+    if seconds >= FIRST_GENERALIZED {
         return (GENERALIZED_TIME, text, 15);
     }
     text.copy_within(2.., 0);
     (UTC_TIME, text, 13)
 }
 
-fn digits(number: u8) -> [u8; 2] {
-    [b'0' + number / 10, b'0' + number % 10]
+/// The nearest second that a Time can say.
+fn representable(at: Timestamp) -> u64 {
+    at.secs().clamp(0, LAST_SECOND) as u64
+}
+
+/// Year, month and day of a number of days since 1970, by eras of 400 years that begin on 1 March: the leap day is the
+/// last of its year, and months have 153 days in five.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

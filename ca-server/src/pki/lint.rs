@@ -9,6 +9,7 @@ use core::net::IpAddr;
 use const_oid::AssociatedOid;
 use const_oid::db::rfc4519::COMMON_NAME;
 use const_oid::db::rfc5280::{ANY_POLICY, ID_AD_CA_ISSUERS};
+use der::referenced::OwnedToRef;
 use der::{Decode, Encode};
 use x509_cert::certificate::{TbsCertificate, Version};
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
@@ -19,7 +20,8 @@ use x509_cert::ext::pkix::{
 
 use super::draft::Draft;
 use super::profile::{Profile, key_usage};
-use super::signed::timestamp;
+use super::signature::SignatureAlgorithm;
+use super::signed::{self, timestamp};
 use crate::identity::{HostName, Subject};
 
 /// What a lint found: a fault of this software, never of a request.
@@ -91,7 +93,7 @@ fn require(ok: bool, error: LintError) -> Result<(), LintError> {
 pub(super) fn check(tbs: &[u8], draft: &Draft<'_>) -> Result<(), LintError> {
     let read = TbsCertificate::from_der(tbs).map_err(|_| LintError::Encoding)?;
     require(read.to_der().is_ok_and(|again| again == tbs), LintError::Encoding)?;
-    check_fields(&read, draft)?;
+    check_fields(&read, tbs, draft)?;
     check_names(&read)?;
     check_extension_list(&read, draft.profile)?;
     check_usage(&read, draft.profile)?;
@@ -100,16 +102,17 @@ pub(super) fn check(tbs: &[u8], draft: &Draft<'_>) -> Result<(), LintError> {
     check_locations(&read, draft)
 }
 
-fn check_fields(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(), LintError> {
+fn check_fields(read: &TbsCertificate, tbs: &[u8], draft: &Draft<'_>) -> Result<(), LintError> {
     let unique_ids = read.issuer_unique_id().is_some() || read.subject_unique_id().is_some();
     require(read.version() == Version::V3 && !unique_ids, LintError::Version)?;
     let serial = read.serial_number().as_bytes();
     require(serial.len() == 16 && serial[0] < 0x80 && serial == draft.serial.as_bytes(), LintError::Serial)?;
-    let same = |encoded: der::Result<Vec<u8>>, decided: &[u8]| encoded.is_ok_and(|encoded| encoded == decided);
-    require(same(read.signature().to_der(), draft.algorithm.identifier()), LintError::SignatureAlgorithm)?;
-    require(same(read.issuer().to_der(), draft.issuer), LintError::Issuer)?;
-    require(same(read.subject().to_der(), draft.subject), LintError::Subject)?;
-    require(same(read.subject_public_key_info().to_der(), draft.key.spki_der()), LintError::Key)?;
+    let algorithm = SignatureAlgorithm::read(&read.signature().owned_to_ref());
+    require(algorithm == Ok(draft.algorithm), LintError::SignatureAlgorithm)?;
+    let raw = signed::TbsCertificate::read(tbs).map_err(|_| LintError::Encoding)?;
+    require(raw.issuer == draft.issuer, LintError::Issuer)?;
+    require(raw.subject == draft.subject, LintError::Subject)?;
+    require(raw.spki == draft.key.spki_der(), LintError::Key)?;
 
     let (not_before, not_after) = (timestamp(read.validity().not_before), timestamp(read.validity().not_after));
     let decided = not_before == draft.not_before && not_after == draft.not_after;
@@ -243,7 +246,6 @@ mod tests {
     use super::super::fixture::{NOW, TestKey, serial, trust_domain};
     use super::super::names::name;
     use super::super::profile::CaRole;
-    use super::super::signature::SignatureAlgorithm;
     use super::*;
     use crate::identity::{Kind, SerialNumber};
 
