@@ -53,7 +53,7 @@ pub struct View {
     not_before: Option<Instant>,
     not_after: Option<Instant>,
     position: Option<String>,
-    generation: u64,
+    generation: Option<u64>,
     revoked: bool,
     revoked_at: Option<Instant>,
     revocation_reason: Option<&'static str>,
@@ -72,7 +72,7 @@ impl From<v1::Certificate> for View {
             not_before: Instant::from_wire(wire.not_before),
             not_after: Instant::from_wire(wire.not_after),
             position: present(wire.position),
-            generation: wire.generation,
+            generation: (wire.generation != 0).then_some(wire.generation),
             revoked: wire.revoked,
             revoked_at: Instant::from_wire(wire.revoked_at),
             revocation_reason: wire.revoked.then(|| reason_word(wire.revocation_reason)),
@@ -90,32 +90,29 @@ impl View {
 }
 
 impl Row for View {
-    const COLUMNS: &'static [&'static str] = &["SERIAL", "POSITION", "GENERATION", "EXPIRES", "REVOKED"];
+    const COLUMNS: &'static [&'static str] = &["SERIAL", "POSITION", "EXPIRES", "REVOKED"];
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
-        vec![
-            self.serial.clone(),
-            or_dash(self.position.clone()),
-            self.generation.to_string(),
-            when(self.not_after, now),
-            self.revocation(now),
-        ]
+        vec![self.serial.clone(), or_dash(self.position.clone()), when(self.not_after, now), self.revocation(now)]
     }
 }
 
 impl Details for View {
     fn lines(&self, now: Timestamp) -> Vec<(&'static str, String)> {
-        vec![
+        let mut lines = vec![
             ("serial", self.serial.clone()),
             ("subject", self.subject.clone()),
             ("issuer", self.issuer.clone()),
             ("valid from", when(self.not_before, now)),
             ("valid until", when(self.not_after, now)),
             ("position", or_dash(self.position.clone())),
-            ("generation", self.generation.to_string()),
+        ];
+        lines.extend(self.generation.map(|generation| ("generation", generation.to_string())));
+        lines.extend([
             ("revoked", self.revocation(now)),
             ("key (SHA-256)", self.spki_sha256.clone()),
             ("SHA-256", self.sha256.clone()),
-        ]
+        ]);
+        lines
     }
 }

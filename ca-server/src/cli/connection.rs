@@ -29,15 +29,21 @@ const WARNING: Duration = Duration::from_secs(5 * 86_400);
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// The server's operators' port: https://HOST:PORT (port 7444 if none is named)
-    #[arg(long, value_name = "URL", env = "FLEETCA_SERVER", global = true, help_heading = "Connection")]
+    #[arg(long, value_name = "URL", env = "FLEETCA_SERVER", global = true, help_heading = "Options of every command")]
     server: Option<String>,
 
     /// The operator's credential folder
-    #[arg(long, value_name = "DIR", env = "FLEETCA_CREDENTIAL", global = true, help_heading = "Connection")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "FLEETCA_CREDENTIAL",
+        global = true,
+        help_heading = "Options of every command"
+    )]
     credential: Option<PathBuf>,
 
     /// A table for people, or JSON for programs
-    #[arg(long, value_enum, default_value_t, global = true, help_heading = "Connection")]
+    #[arg(long, value_enum, default_value_t, global = true, help_heading = "Options of every command")]
     output: Format,
 }
 

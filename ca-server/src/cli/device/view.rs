@@ -140,8 +140,8 @@ certificate  00ff
 generation   3
 expires      2027-01-15T08:00:00Z (in 1m)
 
-SERIAL  POSITION  GENERATION  EXPIRES  REVOKED
-00ff    head      0           -        -
+SERIAL  POSITION  EXPIRES  REVOKED
+00ff    head      -        -
 ";
         assert_eq!(device().words(Timestamp::from_secs(1_799_999_940)), expected);
     }
