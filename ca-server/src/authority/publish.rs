@@ -91,6 +91,9 @@ pub struct Published {
     pub number: u64,
     /// thisUpdate.
     pub this_update: Timestamp,
+    /// thisUpdate is later than that of the CRL before it, so that the date alone tells the two apart. Unknown, and so
+    /// `false`, after a restart.
+    pub dated_apart: bool,
     /// nextUpdate.
     pub next_update: Timestamp,
     /// How many entries it has.
@@ -437,11 +440,15 @@ impl Publisher {
     }
 
     fn serve(&self, role: CaRole, head: &CrlHead, entries: usize, der: Vec<u8>) {
+        // Roots sign by hand, days apart.
+        let last = self.current(&head.issuer);
+        let dated_apart = last.map_or(role.is_root(), |last| last.this_update < head.this_update);
         let published = Arc::new(Published {
             issuer: head.issuer,
             role,
             number: head.number,
             this_update: head.this_update,
+            dated_apart,
             next_update: head.next_update,
             entries: entries as u64,
             watermark: head.watermark,
