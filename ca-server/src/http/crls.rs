@@ -1,0 +1,191 @@
+//! CRLs as they are served: DER as it was published, PEM and bundles made from it once a publication.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use ring::digest::{Context, SHA256};
+use tokio::sync::Semaphore;
+
+use super::{
+    Rooms,
+    conditions::Validators,
+    representation::{Media, Representation, short},
+};
+use crate::{
+    authority::{PublishError, Published},
+    identity::{FleetName, IssuerId, KeyFingerprint},
+    pki::{PemLabel, to_pem},
+};
+
+/// Five seconds, so that what stands between us and a gateway does not keep a revocation from it.
+const CACHE_CONTROL: &str = "max-age=5, must-revalidate";
+const DER: Media = Media { content_type: "application/pkix-crl", cache_control: CACHE_CONTROL };
+const PEM: Media = Media { content_type: "application/x-pem-file", cache_control: CACHE_CONTROL };
+/// How many strangers' questions for single devices' lists are worked on at the same time, and how long one waits.
+const LIST_SHARE: usize = 4;
+const LIST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a request is for, and in which encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Slot {
+    Full(IssuerId, Form),
+    Bundle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Form {
+    Der,
+    Pem,
+}
+
+/// The encodings of the current publications: one a slot, the one before it is let go.
+pub(super) struct Shelf {
+    slots: Mutex<HashMap<Slot, (String, Arc<Representation>)>>,
+    lists: Semaphore,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self { slots: Mutex::default(), lists: Semaphore::new(LIST_SHARE) }
+    }
+}
+
+impl Shelf {
+    /// The representation of these CRLs that everybody shares.
+    fn take(&self, slot: Slot, crls: Vec<Arc<Published>>) -> Arc<Representation> {
+        let tag = tag(slot, &crls);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        match slots.get(&slot) {
+            Some((kept, representation)) if *kept == tag => representation.clone(),
+            _ => {
+                let representation = encode(slot, tag.clone(), crls);
+                slots.insert(slot, (tag, representation.clone()));
+                representation
+            }
+        }
+    }
+}
+
+/// Names what the bytes are made from: for the DER of one CRL that is their SHA-256.
+fn tag(slot: Slot, crls: &[Arc<Published>]) -> String {
+    match (slot, crls) {
+        (Slot::Full(_, Form::Der), [crl]) => KeyFingerprint::from_bytes(crl.sha256).to_string(),
+        (Slot::Full(_, Form::Pem), [crl]) => format!("{}-pem", KeyFingerprint::from_bytes(crl.sha256)),
+        _ => {
+            let mut hash = Context::new(&SHA256);
+            crls.iter().for_each(|crl| hash.update(&crl.sha256));
+            hash.finish().as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+        }
+    }
+}
+
+fn encode(slot: Slot, tag: String, crls: Vec<Arc<Published>>) -> Arc<Representation> {
+    // A bundle changes with each of its members, whatever their dates: its date tells nothing apart.
+    let dated_apart = matches!(slot, Slot::Full(..)) && crls.iter().all(|crl| crl.dated_apart);
+    let last_modified = crls.iter().map(|crl| crl.this_update).max().unwrap_or_default();
+    let validators = Validators { tag, last_modified, dated_apart };
+    match (slot, crls.as_slice()) {
+        (Slot::Full(_, Form::Der), [crl]) => Representation::ready(DER, validators, crl.der.clone()),
+        _ => Representation::lazy(PEM, validators, Box::new(move || pem(&crls))),
+    }
+}
+
+fn pem(crls: &[Arc<Published>]) -> Bytes {
+    crls.iter().map(|crl| to_pem(PemLabel::Crl, &crl.der)).collect::<String>().into()
+}
+
+/// `/crl/<issuer>/full.crl`, `.pem`.
+pub(super) async fn full(
+    State(rooms): State<Arc<Rooms>>,
+    method: Method,
+    Path((issuer, file)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let form = match file.as_str() {
+        "full.crl" => Form::Der,
+        "full.pem" => Form::Pem,
+        _ => return not_found(),
+    };
+    let Some(issuer) = rooms.known_issuer(&issuer) else { return not_found() };
+    let Some(crl) = rooms.publisher.current(&issuer) else { return not_published() };
+    rooms.shelf.take(Slot::Full(issuer, form), vec![crl]).answer(&headers, method == Method::GET).await
+}
+
+/// `/crl/<issuer>/device/<handle>.crl`, `.pem`.
+pub(super) async fn device(
+    State(rooms): State<Arc<Rooms>>,
+    method: Method,
+    Path((issuer, file)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(issuer) = rooms.known_issuer(&issuer) else { return not_found() };
+    let (handle, form) = match file.rsplit_once('.') {
+        Some((handle, "crl")) => (handle, Form::Der),
+        Some((handle, "pem")) => (handle, Form::Pem),
+        _ => return not_found(),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !(16..=64).contains(&handle.len()) || !handle.bytes().all(plain) {
+        return not_found();
+    }
+    // Held until the list is made: a crowd of strangers keeps neither the store nor the signer busy.
+    let Ok(Ok(_share)) = tokio::time::timeout(LIST_PATIENCE, rooms.shelf.lists.acquire()).await else {
+        return short(StatusCode::SERVICE_UNAVAILABLE, "busy, try again");
+    };
+    let list = match rooms.device_list(&issuer, handle).await {
+        Ok(Some(list)) => list,
+        Ok(None) | Err(PublishError::UnknownIssuer) => return not_found(),
+        Err(error) => {
+            tracing::warn!(%issuer, %error, "no list for a device");
+            return not_published();
+        }
+    };
+    drop(_share);
+    let slot = Slot::Full(issuer, form);
+    let crls = vec![list];
+    // Small, and one of very many: made for this request alone.
+    encode(slot, tag(slot, &crls), crls).answer(&headers, method == Method::GET).await
+}
+
+/// `/crl/bundle.pem`.
+pub(super) async fn bundle(State(rooms): State<Arc<Rooms>>, method: Method, headers: HeaderMap) -> Response {
+    // A gateway with an incomplete set would let the revoked in, or refuse everybody.
+    let Some(crls) = rooms.publisher.bundle() else { return not_published() };
+    rooms.shelf.take(Slot::Bundle, crls).answer(&headers, method == Method::GET).await
+}
+
+/// `/crl/fleet/<fleet>/bundle.pem`. A fleet's devices may come from every device issuing CA.
+pub(super) async fn fleet_bundle(
+    state: State<Arc<Rooms>>,
+    method: Method,
+    Path(fleet): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(name) = fleet.parse::<FleetName>() else { return not_found() };
+    match state.store.fleet(&name).await {
+        Ok(Some(_)) => bundle(state, method, headers).await,
+        Ok(None) => not_found(),
+        Err(error) => {
+            tracing::warn!(%error, "a fleet can't be looked up");
+            short(StatusCode::SERVICE_UNAVAILABLE, "not available, try again")
+        }
+    }
+}
+
+/// The answer to whatever is not there, whyever.
+pub(super) fn not_found() -> Response {
+    short(StatusCode::NOT_FOUND, "not found")
+}
+
+fn not_published() -> Response {
+    short(StatusCode::SERVICE_UNAVAILABLE, "not published yet, try again")
+}
