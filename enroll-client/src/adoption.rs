@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::{
     connect::{Connection, ServerUrl},
-    credential::{Contents, Credential, LockedFolder, State},
+    credential::{Contents, Credential, Holder, LockedFolder, State},
     flow::{FlowError, Observer, Step},
     identity::Kind,
     issued::Issued,
@@ -15,6 +15,9 @@ use crate::{
     refusal::Refusal,
     renewal::Action,
 };
+
+/// The reason of a refusal when two hold one identity.
+const FORK: &str = "LINEAGE_FORK";
 
 /// Makes `issued` the current credential and, where the CA asks for it, confirms it.
 pub(crate) async fn adopt(
@@ -50,18 +53,18 @@ pub(crate) struct New<'a> {
 
 impl New<'_> {
     fn state(&self, folder: &LockedFolder) -> Result<State, FlowError> {
-        Ok(State {
+        let issued = self.issued;
+        let holder = Holder {
             server: self.server.clone(),
-            trust_domain: self.issued.bundle.trust_domain.clone(),
+            trust_domain: issued.bundle.trust_domain.clone(),
             kind: self.kind,
-            id: self.issued.id.clone(),
-            trust_sequence: self.issued.bundle.sequence,
-            renewal_window: self.issued.window,
-            renew_at: self.issued.window.draw(random()?),
-            confirm_required: self.issued.confirm_required,
+            id: issued.id.clone(),
+        };
+        Ok(State {
+            confirm_required: issued.confirm_required,
             announced: self.announced,
             previous: folder.current_name()?,
-            last_error: None,
+            ..State::new(holder, issued.bundle.sequence, issued.window, random()?)
         })
     }
 }
@@ -73,16 +76,30 @@ pub(crate) async fn settle(folder: &LockedFolder, observer: Observer<'_>) -> Res
         return Ok(false);
     }
     let connection = Connection::with_credential(&credential).await?;
-    match connection.renewal().confirm(ConfirmRequest {}).await.map_err(Refusal::from) {
-        Ok(_) => {
-            folder.update_state(|state| state.confirm_required = false)?;
-            observer.reached(Step::Confirmed);
-            Ok(true)
-        }
-        Err(refusal) if matches!(refusal.action, Action::Retry { .. }) => Err(refusal.into()),
-        Err(refusal) if fall_back(folder, &credential).await? => Err(FlowError::FellBack(refusal)),
-        Err(refusal) => Err(refusal.into()),
+    let Err(refusal) = confirm(&connection, credential.state().forked).await else {
+        folder.update_state(|state| (state.confirm_required, state.forked) = (false, false))?;
+        observer.reached(Step::Confirmed);
+        return Ok(true);
+    };
+    if refusal.reason.as_deref() == Some(FORK) {
+        folder.update_state(|state| state.forked = true)?;
     }
+    match refusal.action {
+        Action::Retry { .. } => Err(refusal.into()),
+        Action::Reattest | Action::Stop if fall_back(folder, &credential).await? => Err(FlowError::FellBack(refusal)),
+        Action::Reattest | Action::Stop => Err(refusal.into()),
+    }
+}
+
+/// Confirms. After a fork it asks first whether that is still to be done: an operator may have decided for the
+/// certificate before this one, and to confirm this one again would be the next fork.
+async fn confirm(connection: &Connection, forked: bool) -> Result<(), Refusal> {
+    let mut renewal = connection.renewal();
+    if forked && !renewal.get_renewal_info(GetRenewalInfoRequest {}).await?.into_inner().confirm_required {
+        return Ok(());
+    }
+    renewal.confirm(ConfirmRequest {}).await?;
+    Ok(())
 }
 
 /// Forgets the next key and old generations.

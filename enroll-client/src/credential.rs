@@ -23,7 +23,7 @@ use std::{
 
 pub use folder::{Contents, LockedFolder, NextKey};
 use rustls_pki_types::CertificateDer;
-pub use state::{LastError, State};
+pub use state::{Holder, LastError, State};
 
 use crate::{
     certificate::{Certificate, CertificateError},

@@ -13,7 +13,6 @@ mod tests;
 mod verdict;
 
 use std::{
-    fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -32,6 +31,7 @@ use crate::{
     credential::CredentialError,
     durable::{self, PUBLIC},
     hook::{self, HookError},
+    lock::Lock,
     refusal::Refusal,
     renewal::Action,
     trust::{Roots, TrustError},
@@ -299,14 +299,10 @@ impl CrlSync {
         }
     }
 
-    fn lock(&self) -> Result<File, SyncError> {
+    fn lock(&self) -> Result<Lock, SyncError> {
         let path = self.beside(".lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(self.io(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(SyncError::Locked(self.out.clone())),
-            Err(TryLockError::Error(source)) => Err(self.io(&path)(source)),
-        }
+        let lock = Lock::take(&path).map_err(self.io(&path))?;
+        lock.ok_or_else(|| SyncError::Locked(self.out.clone()))
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {

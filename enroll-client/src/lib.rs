@@ -20,6 +20,7 @@ mod hook;
 pub mod identity;
 pub mod issued;
 pub mod keys;
+mod lock;
 pub mod refusal;
 pub mod renew;
 pub mod renewal;

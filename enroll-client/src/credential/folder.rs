@@ -1,7 +1,7 @@
 //! Writing in a credential folder, under its lock: the next key, new generations, the swap, the way back.
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{self, DirBuilder},
     io,
     os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
@@ -13,6 +13,7 @@ use crate::{
     durable::{self, PUBLIC, SECRET},
     flow::{Observer, Step},
     keys::FileKey,
+    lock::Lock,
     trust::Roots,
     wall_time::WallTime,
 };
@@ -45,7 +46,7 @@ pub struct NextKey {
 #[derive(Debug)]
 pub struct LockedFolder {
     dir: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl LockedFolder {
@@ -61,11 +62,9 @@ impl LockedFolder {
     pub fn open(dir: &Path) -> Result<Self, CredentialError> {
         make_folder(&dir.join("generations"))?;
         let path = dir.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io_error(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: file }),
-            Err(TryLockError::WouldBlock) => Err(CredentialError::Locked(dir.to_owned())),
-            Err(TryLockError::Error(source)) => Err(CredentialError::Io { path, source }),
+        match Lock::take(&path).map_err(io_error(&path))? {
+            Some(lock) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            None => Err(CredentialError::Locked(dir.to_owned())),
         }
     }
 
@@ -245,6 +244,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        credential::Holder,
         identity::Kind,
         renewal::Window,
         test_pki::{House, now},
@@ -281,19 +281,14 @@ mod tests {
     }
 
     fn state(previous: Option<String>) -> State {
-        State {
+        let holder = Holder {
             server: "https://ca.example:7443".parse().unwrap(),
             trust_domain: "fleet.example".parse().unwrap(),
             kind: Kind::Device,
             id: "pump-7".parse().unwrap(),
-            trust_sequence: 1,
-            renewal_window: Window { not_before: now(), not_after: now() },
-            renew_at: now(),
-            confirm_required: false,
-            announced: true,
-            previous,
-            last_error: None,
-        }
+        };
+        let window = Window { not_before: now(), not_after: now() };
+        State { previous, ..State::new(holder, 1, window, 0) }
     }
 
     #[test]

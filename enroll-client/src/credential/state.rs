@@ -30,11 +30,49 @@ pub struct State {
     pub confirm_required: bool,
     /// The programs that use the credential have been told of it (`--on-renew`).
     pub announced: bool,
+    /// The server has seen another holder of this identity when this certificate was confirmed. It is confirmed again
+    /// only once the server says that this is still to be done.
+    #[serde(default)]
+    pub forked: bool,
     /// The generation before this one, kept to fall back on.
     pub previous: Option<String>,
     /// The newest failure of the agent, until something works again.
     #[serde(default)]
     pub last_error: Option<LastError>,
+}
+
+/// Whose credential it is, and where it renews.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Where to renew.
+    pub server: ServerUrl,
+    /// The environment.
+    pub trust_domain: TrustDomain,
+    /// Whom the certificate is for.
+    pub kind: Kind,
+    /// Which one.
+    pub id: Id,
+}
+
+impl State {
+    /// The state of a certificate that is in force already: its instant of renewal is drawn here, by `random`, which
+    /// is 64 uniformly random bits.
+    pub fn new(holder: Holder, trust_sequence: u64, renewal_window: Window, random: u64) -> Self {
+        Self {
+            server: holder.server,
+            trust_domain: holder.trust_domain,
+            kind: holder.kind,
+            id: holder.id,
+            trust_sequence,
+            renewal_window,
+            renew_at: renewal_window.draw(random),
+            confirm_required: false,
+            announced: true,
+            forked: false,
+            previous: None,
+            last_error: None,
+        }
+    }
 }
 
 /// A failure to tell people of.
