@@ -74,7 +74,6 @@ impl Rooms {
     /// The list of the device with this handle; `None` where nobody has it.
     async fn device_list(&self, issuer: &IssuerId, handle: &str) -> Result<Option<Arc<Published>>, PublishError> {
         let Some(holder) = self.store.holder_by_handle(*issuer, handle).await? else { return Ok(None) };
-        let serials = self.store.serials_of(&holder, *issuer).await?;
-        self.publisher.device_list(issuer, handle, &serials).await.map(Some)
+        self.publisher.device_list(issuer, &holder, handle).await.map(Some)
     }
 }

@@ -24,7 +24,7 @@ use super::{Issuers, OnlineIssuer, Refusal};
 use crate::{
     audit::Draft,
     clock::Clock,
-    identity::{IssuerId, SerialNumber, Timestamp},
+    identity::{IssuerId, SerialNumber, Subject, Timestamp},
     pki::{CaRole, CrlError, CrlScope, CrlTemplate, Locations, ParsedCrl, SuccessorError, check_successor},
     signer::SignerError,
     store::{CrlHead, Store, StoreError},
@@ -222,16 +222,17 @@ impl Publisher {
         Some(crls)
     }
 
-    /// The list of one device, signed when it is asked for: the entries of `serials` on the issuer's current CRL. It has
-    /// that CRL's number and date.
+    /// The list of one device, signed when it is asked for: its entries on the issuer's current CRL. It has that CRL's
+    /// number and date.
     pub async fn device_list(
         &self,
         issuer: &IssuerId,
+        holder: &Subject,
         handle: &str,
-        serials: &[SerialNumber],
     ) -> Result<Arc<Published>, PublishError> {
         let online = self.online(issuer)?;
-        // Held while signing: a device list is never newer than the complete CRL that is served.
+        // Held while signing: a device list is never newer than the complete CRL that is served, and the serials, read
+        // after it, have all that may stand on it. Read before, a renewal in between would be missing.
         let engines = self.engines.lock().await;
         let key = (*issuer, handle.to_owned());
         if let Some(list) = self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
@@ -239,7 +240,7 @@ impl Publisher {
         }
         let full = self.current(issuer).ok_or(PublishError::UnknownIssuer)?;
         let engine = engines.get(issuer).ok_or(PublishError::UnknownIssuer)?;
-        let entries = engine.entries.only(serials);
+        let entries = engine.entries.only(&self.store.serials_of(holder, *issuer).await?);
         let url = self.locations.crl(issuer, CrlScope::Device(handle)).map_err(|_| PublishError::UnknownIssuer)?;
         let next_update = full.this_update + LIST_LIFETIME;
         let template = CrlTemplate {

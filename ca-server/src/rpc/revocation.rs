@@ -49,8 +49,7 @@ impl Service {
                 }
                 let holder = self.authority.store.holder(&device).await?.ok_or(Refusal::NotFound("device"))?;
                 let issuer = self.authority.issuers().for_subject(&device).issuer.id();
-                let serials = self.authority.store.serials_of(&device, issuer).await?;
-                let list = publisher.device_list(&issuer, &holder.handle, &serials).await;
+                let list = publisher.device_list(&issuer, &device, &holder.handle).await;
                 Ok(vec![list.map_err(Refusal::from)?])
             }
             None => Err(Refusal::invalid("form", "say which CRL").into()),
