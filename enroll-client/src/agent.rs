@@ -107,11 +107,11 @@ async fn turn(folder: &LockedFolder, next_poll: &mut Instant) -> Result<(), Flow
     }
     if *next_poll <= Instant::now() {
         let is_due = poll(folder).await?;
-        *next_poll = Instant::now() + poll_interval(&folder.load()?, random()?);
         renew::settle(folder, Observer::none()).await?;
         if is_due {
-            return renew_now(folder).await;
+            renew_now(folder).await?;
         }
+        *next_poll = Instant::now() + poll_interval(&folder.load()?, random()?);
     }
     Ok(())
 }

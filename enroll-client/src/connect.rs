@@ -2,6 +2,8 @@
 //! server. There is no trust on first use, and nothing that turns checking off.
 
 mod server_url;
+#[cfg(test)]
+mod tests;
 mod verifier;
 
 use std::{
