@@ -91,4 +91,47 @@ mod tests {
     fn the_tree_of_commands_is_sound() {
         Cli::command().debug_assert();
     }
+
+    fn parses(line: &str) -> bool {
+        Cli::try_parse_from(line.split(' ')).is_ok()
+    }
+
+    #[test]
+    fn documented_commands_are_understood() {
+        for line in [
+            "ca-server fleet create sensors --attest token --validity 24h --key-types p256,p384",
+            "ca-server fleet set sensors --on-fork alert --crl-scope device",
+            "ca-server token create --fleet sensors --device-id pump-7 --reenroll --out pump-7.token",
+            "ca-server token create --fleet sensors --pattern pump-* --uses 5 --lifetime 8h --out batch.token",
+            "ca-server device list --fleet sensors --status lapsed --sort expires --descending --limit 5",
+            "ca-server device list --expiring-within 6h --output json",
+            "ca-server device revoke pump-7 --reason keyCompromise --server https://ca:7444 --credential dir",
+            "ca-server device release pump-7 --keep 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF",
+            "ca-server --output json crl publish --root-crl root.crl",
+            "ca-server operator create ana --role revoker --out ana.token",
+            "ca-server gateway create eu-7 --out eu-7.token",
+            "ca-server audit list --security --action lineage.fork --subject device/pump-7",
+            "ca-server audit verify --head head.json",
+        ] {
+            assert!(parses(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_mistake_in_usage() {
+        for line in [
+            "ca-server fleet set sensors",
+            "ca-server fleet create sensors --validity 24",
+            "ca-server token create --fleet sensors --out a.token",
+            "ca-server token create --fleet sensors --device-id pump-7",
+            "ca-server token create --fleet sensors --device-id pump-7 --uses 2 --out a.token",
+            "ca-server token create --fleet sensors --pattern pump-* --out a.token",
+            "ca-server token create --fleet sensors --pattern pump-* --uses 2 --reenroll --out a.token",
+            "ca-server device revoke pump-7 --reason certificateHold",
+            "ca-server device release pump-7 --keep 0011",
+            "ca-server operator create ana --out ana.token",
+        ] {
+            assert!(!parses(line), "{line}");
+        }
+    }
 }

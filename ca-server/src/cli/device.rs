@@ -142,7 +142,7 @@ pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
             return session.output().details(&View::from(device.into_inner()));
         }
         Command::Show { id } => {
-            let device = View::from(operator.get_device(GetDeviceRequest { id }).await?.into_inner());
+            let device = View::whole(operator.get_device(GetDeviceRequest { id }).await?.into_inner());
             return session.output().told(&device, |now| device.words(now));
         }
         Command::List(list) => {

@@ -28,7 +28,13 @@ pub(super) struct View {
     created_at: Option<Instant>,
     expires_at: Option<Instant>,
     last_seen_at: Option<Instant>,
-    /// Only where one device is shown.
+    #[serde(flatten)]
+    more: Option<More>,
+}
+
+/// What is shown of one device, and not in lists.
+#[derive(Debug, Serialize)]
+struct More {
     certificates: Vec<certificate::View>,
     crls: Vec<CrlReceipt>,
 }
@@ -49,19 +55,26 @@ impl From<v1::Device> for View {
             created_at: Instant::from_wire(wire.created_at),
             expires_at: Instant::from_wire(wire.expires_at),
             last_seen_at: Instant::from_wire(wire.last_seen_at),
-            certificates: wire.certificates.into_iter().map(certificate::View::from).collect(),
-            crls: wire.crls.into_iter().map(CrlReceipt::from).collect(),
+            more: None,
         }
     }
 }
 
 impl View {
-    /// The device, then its certificates and the CRLs that hold its revocation.
+    /// One device, with its certificates and the CRLs that hold its revocation.
+    pub(super) fn whole(mut wire: v1::Device) -> Self {
+        let certificates = std::mem::take(&mut wire.certificates).into_iter().map(certificate::View::from).collect();
+        let crls = std::mem::take(&mut wire.crls).into_iter().map(CrlReceipt::from).collect();
+        Self { more: Some(More { certificates, crls }), ..Self::from(wire) }
+    }
+
+    /// The device, then all the rest.
     pub(super) fn words(&self, now: Timestamp) -> String {
         let mut words = details(&self.lines(now));
-        self.crls.iter().for_each(|crl| words += &format!("{}\n", printable(&crl.words())));
-        if !self.certificates.is_empty() {
-            words += &format!("\n{}", table(&self.certificates, now));
+        let Some(more) = &self.more else { return words };
+        more.crls.iter().for_each(|crl| words += &format!("{}\n", printable(&crl.words())));
+        if !more.certificates.is_empty() {
+            words += &format!("\n{}", table(&more.certificates, now));
         }
         words
     }
@@ -112,7 +125,7 @@ mod tests {
     use super::*;
 
     fn device() -> View {
-        View::from(v1::Device {
+        View::whole(v1::Device {
             id: "pump-7".into(),
             fleet: "pumps".into(),
             status: v1::DeviceStatus::Held.into(),
