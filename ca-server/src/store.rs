@@ -3,6 +3,8 @@
 //! Every method of [`Store`] is atomic and durable when it returns, audit record included; nothing is answered to
 //! anybody before. [`ReadStore`] is all that `http` and `rpc/revocation` get. [`sqlite`] is the embedded store.
 
+#[cfg(test)]
+mod contract;
 mod rows;
 pub mod sqlite;
 

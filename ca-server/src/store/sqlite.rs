@@ -26,6 +26,9 @@ mod types;
 mod write;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     path::Path,
     sync::{Arc, atomic::AtomicU64},

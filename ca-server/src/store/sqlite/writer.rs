@@ -153,8 +153,8 @@ impl Loop {
         }
         let committed = self.commit(&mut batch);
         let full = matches!(committed, Err(StoreError::Full));
-        let starved = |job: &Box<dyn Job>| job.urgency() == Urgency::Urgent && (full || job.was_full());
-        let (mut again, done): (Vec<_>, Vec<_>) = batch.into_iter().partition(starved);
+        let (mut again, done): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|job| job.urgency() == Urgency::Urgent && (full || job.was_full()));
         done.into_iter().for_each(|job| job.answer(repeat(&committed)));
         if again.is_empty() {
             return;

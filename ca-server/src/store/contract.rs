@@ -1,0 +1,112 @@
+//! The one suite that every [`Store`](super::Store) must pass, whatever lies under it: what the traits promise, each
+//! promise a test. A store runs it by naming its [`Place`] in `store_contract!`.
+
+pub(crate) mod audit;
+pub(crate) mod cutoff;
+pub(crate) mod durability;
+pub(crate) mod enrollment;
+pub(crate) mod lists;
+pub(crate) mod publication;
+pub(crate) mod release;
+pub(crate) mod renewal;
+mod world;
+
+pub(crate) use world::{Place, World};
+
+/// Makes tests of functions that take the place's type.
+macro_rules! tests {
+    ($place:ty; $($room:ident { $($name:ident,)* })*) => {$(
+        mod $room {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    $crate::store::contract::$room::$name::<$place>().await;
+                }
+            )*
+        }
+    )*};
+}
+pub(crate) use tests;
+
+/// The suite for the store of one place.
+macro_rules! store_contract {
+    ($place:ty) => {
+        $crate::store::contract::tests! { $place;
+            enrollment {
+                a_new_ca_answers_with_what_it_was_given,
+                a_second_initialization_is_refused_and_changes_nothing,
+                an_enrolled_device_is_found_by_its_certificate,
+                an_id_that_differs_in_case_only_conflicts,
+                fifty_uses_of_one_token_make_one_certificate,
+                a_fleet_token_counts_its_uses_down,
+                a_token_that_is_revoked_expired_or_spent_conflicts,
+                a_key_of_another_device_conflicts,
+                a_device_registered_with_its_token_enrolls_as_it_was_read,
+                a_second_enrollment_supersedes_what_was_pending,
+                names_that_are_taken_in_whatever_case_are_refused,
+                a_policy_is_swapped_only_for_the_one_that_was_read,
+                an_unknown_fleet_or_issuer_is_named,
+            }
+            renewal {
+                a_renewal_waits_for_its_confirmation,
+                fifty_racing_renewals_make_one_certificate,
+                a_pending_certificate_that_is_replaced_is_superseded,
+                a_head_that_was_followed_is_remembered_as_former,
+                a_holder_that_changed_meanwhile_conflicts,
+            }
+            cutoff {
+                a_revoked_device_loses_all_its_unexpired_certificates_at_once,
+                a_cutoff_beats_a_renewal_decided_before_it,
+                a_cutoff_that_races_renewals_leaves_no_certificate_in_force,
+                doing_it_again_changes_nothing_and_answers_the_same_watermark,
+                a_revoked_device_never_goes_back_on_hold,
+                revoking_what_is_on_hold_changes_its_reason_and_keeps_its_date,
+                a_superseded_certificate_stays_superseded_unless_keys_were_stolen,
+                a_stolen_key_is_banned_for_ever_under_any_id,
+                theft_found_out_later_is_recorded_even_of_the_decommissioned,
+                tokens_end_with_their_device_and_so_does_the_fleet_token_it_came_by,
+                a_hold_leaves_tokens_alone,
+                a_device_that_does_not_exist_is_named,
+                every_change_has_the_next_number,
+            }
+            release {
+                a_hold_that_ends_puts_everything_back_in_force,
+                after_a_fork_one_certificate_stays,
+                a_certificate_that_is_not_the_holders_cannot_be_kept,
+                only_what_is_held_and_unchanged_is_released,
+            }
+            publication {
+                crl_numbers_only_grow,
+                trust_bundles_only_grow,
+                a_device_is_found_by_its_handle_where_it_has_certificates,
+                changes_come_in_order_from_any_number_on,
+            }
+            audit {
+                records_have_no_gap_and_time_never_goes_back,
+                a_record_reads_back_as_it_was_hashed,
+                a_cutoff_tells_which_certificates_and_tokens,
+                records_are_found_by_subject_and_action_in_both_directions,
+                seals_follow_each_other_without_a_gap,
+                events_are_counted_by_the_hour_and_bounded,
+            }
+            lists {
+                every_device_is_listed_once_whatever_the_page_and_the_order,
+                filters_together_leave_what_fits_all_of_them,
+                a_page_of_another_order_is_refused,
+                a_device_that_leaves_meanwhile_hides_no_other,
+                fleets_holders_and_tokens_are_paged_completely,
+                counts_tell_the_lapsed_apart,
+            }
+            durability {
+                what_was_acknowledged_survives_a_crash,
+                a_closed_store_opens_as_it_was,
+                a_failed_job_takes_no_other_with_it,
+                a_failed_job_leaves_no_trace,
+                a_caller_that_goes_away_does_not_undo_what_it_asked,
+                a_store_that_can_be_written_says_so,
+            }
+        }
+    };
+}
+pub(crate) use store_contract;
