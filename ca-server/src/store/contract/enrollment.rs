@@ -60,7 +60,7 @@ pub(crate) async fn an_enrolled_device_is_found_by_its_certificate<P: Place>() {
     assert_eq!((holder.lineage, holder.attested), (enrollment.lineage, Some(enrollment.attested)));
     assert_eq!((holder.expires_at, holder.last_seen_at), (Some(new.not_after), Some(at(5))));
     assert_eq!(world.store.certificate(new.serial).await.unwrap(), Some((expected.clone(), new.der)));
-    assert_eq!(world.store.live_certificates(&device("pump-7"), at(6)).await.unwrap(), [expected.clone()]);
+    assert_eq!(world.store.live_certificates(&device("pump-7"), at(6)).await.unwrap(), vec![expected.clone()]);
     assert_eq!(world.store.live_certificates(&device("pump-7"), at(6 + DAY)).await.unwrap(), []);
     let of_key = world.store.key_use(&new.key).await.unwrap();
     assert_eq!(of_key, KeyUse { banned: false, certificates: vec![expected] });
