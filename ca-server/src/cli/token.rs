@@ -56,13 +56,13 @@ struct Create {
     #[arg(long, value_name = "ID")]
     device_id: Option<String>,
     /// Though that device is active: it enrolls again
-    #[arg(long, requires = "device_id")]
+    #[arg(long, requires = "device_id", conflicts_with = "pattern")]
     reenroll: bool,
     /// The IDs of new devices that it is for: `*` stands for any run of characters
     #[arg(long, requires = "uses")]
     pattern: Option<String>,
     /// How many new devices may use it
-    #[arg(long, value_name = "N", requires = "pattern")]
+    #[arg(long, value_name = "N", requires = "pattern", conflicts_with = "device_id")]
     uses: Option<u32>,
     #[command(flatten)]
     file: TokenFile,
