@@ -96,7 +96,8 @@ fn log(command: &Command) {
 fn report(error: &CliError) -> ExitCode {
     let (code, advice) = match error {
         CliError::Usage(_) => (2, "see enroll-client --help"),
-        CliError::Flow(FlowError::Credential(CredentialError::Absent(_))) => (4, "enroll-client enroll --help"),
+        CliError::Flow(FlowError::Credential(CredentialError::Absent(_)))
+        | CliError::Sync(SyncError::Credential(CredentialError::Absent(_))) => (4, "enroll-client enroll --help"),
         CliError::Flow(error) => match error.action() {
             Action::Retry { .. } => (3, "try again later: the same command goes on where this one ended"),
             Action::Reattest => (4, "this credential is of no use any more: enroll again, with a new token"),

@@ -163,8 +163,8 @@ mod tests {
     #[test]
     fn a_clock_that_is_years_off_does_not_stop_an_enrollment() {
         let asked = Asked::new();
-        let mut expected_roots = asked.house.issued(&asked.key, OURS);
-        expected_roots.confirm_required = true;
+        let mut wire = asked.house.issued(&asked.key, OURS);
+        wire.confirm_required = true;
         let expected = Expected {
             trust_domain: &asked.trust_domain,
             kind: Kind::Device,
@@ -173,7 +173,7 @@ mod tests {
             trusted: &asked.house.control_root.roots(),
             sequence: 0,
         };
-        assert!(Issued::verify(&expected_roots, &expected, WallTime::from_unix(0)).unwrap().confirm_required);
+        assert!(Issued::verify(&wire, &expected, WallTime::from_unix(0)).unwrap().confirm_required);
     }
 
     #[test]
@@ -231,5 +231,29 @@ mod tests {
         assert!(matches!(asked.verify(&wire), Err(IssuedError::Empty)));
         wire.chain = vec![vec![0x30, 0x03, 0x02]];
         assert!(matches!(asked.verify(&wire), Err(IssuedError::Certificate(CertificateError::Malformed))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_refused_and_never_panic(leaf: Vec<u8>, bundle: Vec<u8>, signature: Vec<u8>) {
+            let asked = Asked::new();
+            let mut wire = asked.house.issued(&asked.key, OURS);
+            wire.chain[0] = leaf;
+            proptest::prop_assert!(asked.verify(&wire).is_err());
+            let mut wire = asked.house.issued(&asked.key, OURS);
+            let signed = wire.trust_bundle.as_mut().unwrap();
+            signed.bundle = bundle;
+            signed.signatures[0].signature = signature;
+            proptest::prop_assert!(asked.verify(&wire).is_err());
+        }
+
+        #[test]
+        fn a_leaf_with_any_changed_byte_is_refused(at in 0usize..10_000, flip in 1u8..=255) {
+            let asked = Asked::new();
+            let mut wire = asked.house.issued(&asked.key, OURS);
+            let at = at % wire.chain[0].len();
+            wire.chain[0][at] ^= flip;
+            proptest::prop_assert!(asked.verify(&wire).is_err());
+        }
     }
 }
