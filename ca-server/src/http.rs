@@ -11,6 +11,8 @@ mod issuers;
 mod paced;
 mod representation;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
