@@ -13,13 +13,18 @@ pub mod duration;
 mod failure;
 mod fleet;
 mod gateway;
+mod init;
 mod issuer;
 mod operator;
+mod operator_folder;
 pub mod output;
 mod paging;
 mod peer;
 mod receipt;
+mod recover;
+mod root;
 mod secret_file;
+mod serve;
 mod token;
 pub mod words;
 
@@ -43,6 +48,12 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Init(init::Init),
+    /// Serve a CA that `init` made
+    Serve(serve::Serve),
+    /// Print the settings in force
+    ShowConfig(serve::Serve),
+    Root(root::Root),
     Fleet(fleet::Fleet),
     Device(device::Device),
     Certificate(certificate::Certificate),
@@ -68,6 +79,10 @@ impl Cli {
 impl Command {
     async fn run(self, session: &Session) -> Result<(), CommandError> {
         match self {
+            Command::Init(args) => init::run(args, session).await,
+            Command::Serve(args) => serve::run(args, session).await,
+            Command::ShowConfig(args) => serve::show_config(&args, session),
+            Command::Root(args) => root::run(args, session),
             Command::Fleet(args) => fleet::run(args, session).await,
             Command::Device(args) => device::run(args, session).await,
             Command::Certificate(args) => certificate::run(args, session).await,
@@ -79,6 +94,11 @@ impl Command {
             Command::Audit(args) => audit::run(args, session).await,
         }
     }
+}
+
+/// A fault of this machine's own CA, told as it is.
+fn local(error: impl ToString) -> CommandError {
+    CommandError::Local(error.to_string())
 }
 
 #[cfg(test)]

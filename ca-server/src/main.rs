@@ -1,11 +1,14 @@
-//! The binary `ca-server`: reads the command line and runs it.
+//! The binary `ca-server`: reads the command line and runs it. Logs go to stderr; `FLEETCA_LOG` says how much.
 
 use std::process::ExitCode;
 
 use ca_server::cli::Cli;
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("FLEETCA_LOG").unwrap_or_else(|_| EnvFilter::new("warn,ca_server=info"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     Cli::parse().run().await
 }

@@ -32,8 +32,13 @@ struct Issued {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Named {
-    name: String,
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -45,9 +50,9 @@ struct OfIssuer {
 pub struct Telemetry {
     registry: Registry,
     issued: Family<Issued, Counter>,
-    refused: Family<Named, Counter>,
-    events: Family<Named, Counter>,
-    changes: Family<Named, Counter>,
+    refused: Family<Reason, Counter>,
+    events: Family<Kind, Counter>,
+    changes: Family<Kind, Counter>,
     crl_number: Family<OfIssuer, Gauge<i64, AtomicI64>>,
     crl_entries: Family<OfIssuer, Gauge<i64, AtomicI64>>,
     crl_this_update: Family<OfIssuer, Gauge<i64, AtomicI64>>,
@@ -114,12 +119,12 @@ impl Telemetry {
 
     /// A request was refused for this reason.
     pub fn refused(&self, reason: &'static str) {
-        self.refused.get_or_create(&Named { name: reason.into() }).inc();
+        self.refused.get_or_create(&Reason { reason }).inc();
     }
 
     /// A device, gateway or operator changed its state.
     pub fn changed(&self, change: &'static str) {
-        self.changes.get_or_create(&Named { name: change.into() }).inc();
+        self.changes.get_or_create(&Kind { kind: change }).inc();
     }
 
     /// A CRL is served from here on.
@@ -148,7 +153,7 @@ impl Telemetry {
 
     /// Something happened that a keeper wants to know of: counted now, written with the next batch.
     pub fn event(&self, kind: &'static str, subject: &str, detail: &str, at: Timestamp) {
-        self.events.get_or_create(&Named { name: kind.into() }).inc();
+        self.events.get_or_create(&Kind { kind }).inc();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = (kind, subject.to_owned());
         if waiting.len() >= MAX_DISTINCT && !waiting.contains_key(&key) {

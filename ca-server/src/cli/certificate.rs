@@ -53,7 +53,6 @@ pub struct View {
     not_before: Option<Instant>,
     not_after: Option<Instant>,
     position: Option<String>,
-    generation: Option<u64>,
     revoked: bool,
     revoked_at: Option<Instant>,
     revocation_reason: Option<&'static str>,
@@ -72,7 +71,6 @@ impl From<v1::Certificate> for View {
             not_before: Instant::from_wire(wire.not_before),
             not_after: Instant::from_wire(wire.not_after),
             position: present(wire.position),
-            generation: (wire.generation != 0).then_some(wire.generation),
             revoked: wire.revoked,
             revoked_at: Instant::from_wire(wire.revoked_at),
             revocation_reason: wire.revoked.then(|| reason_word(wire.revocation_reason)),
@@ -99,20 +97,16 @@ impl Row for View {
 
 impl Details for View {
     fn lines(&self, now: Timestamp) -> Vec<(&'static str, String)> {
-        let mut lines = vec![
+        vec![
             ("serial", self.serial.clone()),
             ("subject", self.subject.clone()),
             ("issuer", self.issuer.clone()),
             ("valid from", when(self.not_before, now)),
             ("valid until", when(self.not_after, now)),
             ("position", or_dash(self.position.clone())),
-        ];
-        lines.extend(self.generation.map(|generation| ("generation", generation.to_string())));
-        lines.extend([
             ("revoked", self.revocation(now)),
             ("key (SHA-256)", self.spki_sha256.clone()),
             ("SHA-256", self.sha256.clone()),
-        ]);
-        lines
+        ]
     }
 }

@@ -6,6 +6,7 @@ use fleetca_proto::v1::{CreateOperatorRequest, ListOperatorsRequest, RevokeOpera
 use super::{
     CommandError, Session, paging, peer,
     receipt::Receipt,
+    recover,
     token::TokenFile,
     words::{Role, parse_reason, reason_wire},
 };
@@ -20,6 +21,14 @@ pub struct Operator {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// The way back in, on the server's own folder: a new credential for an admin
+    Recover(recover::Recover),
+    #[command(flatten)]
+    Remote(Remote),
+}
+
+#[derive(Subcommand, Debug)]
+enum Remote {
     /// Make a join token for an operator, new or enrolled before
     Create {
         /// The operator's name
@@ -48,9 +57,16 @@ enum Command {
 
 /// Runs the command.
 pub async fn run(args: Operator, session: &Session) -> Result<(), CommandError> {
-    let mut operator = session.operator().await?;
     match args.command {
-        Command::Create { name, role, file } => {
+        Command::Recover(args) => recover::run(args, session).await,
+        Command::Remote(command) => run_remote(command, session).await,
+    }
+}
+
+async fn run_remote(command: Remote, session: &Session) -> Result<(), CommandError> {
+    let mut operator = session.operator().await?;
+    match command {
+        Remote::Create { name, role, file } => {
             let options = format!("--kind operator --operator-name {name}");
             let record = async |public_key| {
                 let (role, lifetime) = (role.wire().into(), file.lifetime());
@@ -59,7 +75,7 @@ pub async fn run(args: Operator, session: &Session) -> Result<(), CommandError> 
             };
             file.make(session.output(), &options, record).await
         }
-        Command::List { limit } => {
+        Remote::List { limit } => {
             let operators = paging::all(limit, async |page_size, page_token| {
                 let page = operator.list_operators(ListOperatorsRequest { page_size, page_token }).await?.into_inner();
                 Ok((page.operators, page.next_page_token))
@@ -67,7 +83,7 @@ pub async fn run(args: Operator, session: &Session) -> Result<(), CommandError> 
             let operators: Vec<peer::Operator> = operators.await?.into_iter().map(peer::Operator::from).collect();
             session.output().list(&operators)
         }
-        Command::Revoke { name, reason } => {
+        Remote::Revoke { name, reason } => {
             let receipt = operator.revoke_operator(RevokeOperatorRequest { name, reason: reason_wire(reason) }).await?;
             let receipt = Receipt::from(receipt.into_inner());
             session.output().told(&receipt, |_| receipt.words())

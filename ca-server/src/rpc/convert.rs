@@ -208,7 +208,6 @@ pub fn certificate(row: CertificateRow, der: Vec<u8>) -> v1::Certificate {
         position: row.position.as_str().into(),
         revoked_at: row.revoked.map(|revoked| timestamp(revoked.at)),
         revocation_reason: row.revoked.map_or(0, |revoked| revoked.reason.number().into()),
-        generation: 0,
         spki_sha256: row.key.as_bytes().to_vec(),
         sha256: row.hash.as_bytes().to_vec(),
         der,

@@ -1,0 +1,236 @@
+//! `ca-server init`: a new CA in a folder of its own. Everything is made beside it and moved into place at the end, so
+//! that there is a whole CA or none.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use enroll_client::keys::FileKey;
+use serde::Serialize;
+
+use super::{CommandError, Session, local};
+use crate::{
+    authority::{Initialized, Plan, initialize},
+    clock::{Clock, SystemClock},
+    config::Config,
+    folder::{self, Folder},
+    identity::{DeviceId, HostName, IssuerId, TrustDomain},
+    pki::{IssuerCertificate, Locations, PemLabel, PublicKey, to_pem},
+    server::{ServerKey, save_credential, server_id},
+    signer::{Passphrase, Signer, SoftwareSigner},
+    store::{Domain, Hierarchy, Store, sqlite::SqliteStore},
+};
+
+/// Make a new CA in a folder of its own
+#[derive(Args, Clone, Debug)]
+pub struct Init {
+    /// The CA's folder: must not exist, or be empty
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The environment, a DNS name in lower case: fleet.example
+    #[arg(long, value_name = "NAME")]
+    pub trust_domain: TrustDomain,
+    /// A name or address under which clients reach the server; may be repeated
+    #[arg(long = "name", value_name = "HOST-OR-IP", default_values = ["localhost", "127.0.0.1", "::1"])]
+    pub names: Vec<HostName>,
+    /// Where CRLs are served: stands in every certificate and can't be changed later
+    #[arg(long, value_name = "http://HOST:PORT")]
+    pub public_url: Option<String>,
+    /// Where the root keys go; keep them offline [default: DIR/offline]
+    #[arg(long, value_name = "DIR")]
+    pub root_dir: Option<PathBuf>,
+    /// Encrypts the root keys
+    #[arg(long, value_name = "FILE")]
+    pub root_passphrase_file: Option<PathBuf>,
+    /// The first operator's name
+    #[arg(long, value_name = "NAME", default_value = "admin")]
+    pub operator: DeviceId,
+}
+
+/// What was made, for programs.
+#[derive(Debug, Serialize)]
+pub struct Made {
+    dir: PathBuf,
+    root_dir: PathBuf,
+    trust_domain: String,
+    public_url: String,
+    control_root: PathBuf,
+    control_root_sha256: String,
+    device_root: PathBuf,
+    operator_credential: PathBuf,
+}
+
+/// Runs the command.
+pub async fn run(args: Init, session: &Session) -> Result<(), CommandError> {
+    let default_url = args.public_url.is_none();
+    let made = make(args).await?;
+    session.output().told(&made, |_| {
+        let mut text = format!(
+            "a new CA for {} in {}\n  control root   {} (SHA-256 {})\n  device root    {}\n  operator       {}\n  \
+             root keys      {}: move them offline\n",
+            made.trust_domain,
+            made.dir.display(),
+            made.control_root.display(),
+            made.control_root_sha256,
+            made.device_root.display(),
+            made.operator_credential.display(),
+            made.root_dir.display(),
+        );
+        if default_url {
+            text += &format!("  public URL     {}, as --public-url was not given: for trials only\n", made.public_url);
+        }
+        text + &format!("next: ca-server serve --dir {}", made.dir.display())
+    })
+}
+
+/// Makes the CA.
+pub async fn make(args: Init) -> Result<Made, CommandError> {
+    let dir = Folder::new(&args.dir);
+    let root_dir = args.root_dir.clone().unwrap_or_else(|| dir.default_root_dir());
+    for path in [&args.dir, &root_dir] {
+        if !folder::is_vacant(path).map_err(CommandError::file(path))? {
+            let reason = "there is something already; `init` changes nothing that exists: choose another folder";
+            return Err(CommandError::Content { path: path.clone(), reason: reason.into() });
+        }
+    }
+    let passphrase = args.root_passphrase_file.as_deref().map(Passphrase::read).transpose().map_err(local)?;
+    let public_url = args.public_url.clone().unwrap_or_else(|| format!("http://{}:7080", host(&args.names[0])));
+    let public_url = Locations::new(&public_url).map_err(|error| CommandError::Usage(error.to_string()))?;
+    let domain = Domain { trust_domain: args.trust_domain.clone(), public_url: public_url.base().to_owned() };
+    let draft = beside(&args.dir)?;
+    let inside = root_dir.strip_prefix(&args.dir).ok().map(Path::to_owned);
+    let root_draft = match &inside {
+        Some(below) => draft.join(below),
+        None => beside(&root_dir)?,
+    };
+    let control_root = write(&args, &domain, &draft, &root_draft, passphrase.as_ref()).await?;
+    if inside.is_none() {
+        move_into_place(&root_draft, &root_dir)?;
+    }
+    move_into_place(&draft, &args.dir)?;
+    Ok(Made {
+        control_root: dir.control_root(),
+        control_root_sha256: control_root,
+        device_root: dir.device_root(),
+        operator_credential: dir.operator(),
+        trust_domain: domain.trust_domain.to_string(),
+        public_url: domain.public_url,
+        dir: args.dir,
+        root_dir,
+    })
+}
+
+/// Writes everything below the drafts and gives the control root's fingerprint.
+async fn write(
+    args: &Init,
+    domain: &Domain,
+    draft: &Path,
+    root_draft: &Path,
+    passphrase: Option<&Passphrase>,
+) -> Result<String, CommandError> {
+    let folder = Folder::new(draft);
+    let signers: HashMap<Hierarchy, Arc<SoftwareSigner>> = Hierarchy::ALL
+        .into_iter()
+        .map(|hierarchy| Ok((hierarchy, Arc::new(SoftwareSigner::generate().map_err(local)?))))
+        .collect::<Result<_, CommandError>>()?;
+    let config = Config::parse(&Config::sample(&args.names)).map_err(|error| CommandError::Usage(error.to_string()))?;
+    let server_key = ServerKey::generate().map_err(local)?;
+    let operator_key = FileKey::generate().map_err(local)?;
+    let operator_public = PublicKey::from_spki_der(&operator_key.spki()).map_err(local)?;
+    let made = initialize(Plan {
+        domain: domain.clone(),
+        signers: signers.iter().map(|(place, signer)| (*place, signer.clone() as Arc<dyn Signer>)).collect(),
+        server: (server_id(), args.names.clone(), server_key.public().clone()),
+        operator: (args.operator.clone(), operator_public),
+        backdate: config.backdate,
+        now: SystemClock.now(),
+    })
+    .map_err(local)?;
+    for path in [draft, &draft.join("keys"), root_draft] {
+        folder::create_private(path).map_err(CommandError::file(path))?;
+    }
+    for hierarchy in Hierarchy::ALL {
+        let id = issuer_id(&made, hierarchy)?;
+        if hierarchy.is_root() {
+            let path = root_draft.join(format!("{}.key.pem", hierarchy.as_str()));
+            signers[&hierarchy].save(&path, passphrase).map_err(local)?;
+            public_file(&root_draft.join(format!("{}.pem", hierarchy.as_str())), &certificate_pem(&made, hierarchy))?;
+            let crl = made.record.crls.iter().find(|head| head.issuer == id).and_then(|head| head.der.as_deref());
+            public_file(&root_draft.join(format!("{}.crl", hierarchy.as_str())), crl.unwrap_or_default())?;
+        } else {
+            signers[&hierarchy].save(&folder.issuer_key(id), None).map_err(local)?;
+        }
+    }
+    public_file(&folder.control_root(), &certificate_pem(&made, Hierarchy::ControlRoot))?;
+    public_file(&folder.device_root(), &certificate_pem(&made, Hierarchy::DeviceRoot))?;
+    public_file(&folder.config(), Config::sample(&args.names).as_bytes())?;
+    let control = &made.certificates[&Hierarchy::Control];
+    let control_root = &made.certificates[&Hierarchy::ControlRoot];
+    let server_file = folder.server();
+    save_credential(&server_file, &server_key, &[&made.server, control, control_root])
+        .map_err(CommandError::file(server_file))?;
+    super::operator_folder::install(&super::operator_folder::Material {
+        dir: &folder.operator(),
+        key: &operator_key,
+        chain: &[&made.operator, control],
+        control_root,
+        device_root: &made.certificates[&Hierarchy::DeviceRoot],
+        server: &format!("https://{}:{}", host(&args.names[0]), config.listen.port()),
+        trust_domain: domain.trust_domain.as_str(),
+        id: args.operator.as_str(),
+    })?;
+    let fingerprint = fingerprint(control_root);
+    let store = SqliteStore::open(&folder.database()).map_err(local)?;
+    store.record_initialization(made.record).await.map_err(local)?;
+    Ok(fingerprint)
+}
+
+fn issuer_id(made: &Initialized, hierarchy: Hierarchy) -> Result<IssuerId, CommandError> {
+    Ok(IssuerCertificate::parse(&made.certificates[&hierarchy]).map_err(local)?.id())
+}
+
+fn certificate_pem(made: &Initialized, hierarchy: Hierarchy) -> Vec<u8> {
+    to_pem(PemLabel::Certificate, &made.certificates[&hierarchy]).into_bytes()
+}
+
+fn fingerprint(der: &[u8]) -> String {
+    crate::identity::CertificateHash::of(der).to_string()
+}
+
+fn public_file(path: &Path, content: &[u8]) -> Result<(), CommandError> {
+    folder::write(path, content, 0o644).map_err(CommandError::file(path))
+}
+
+/// A host as a URL has it.
+pub fn host(name: &HostName) -> String {
+    match name {
+        HostName::Ip(std::net::IpAddr::V6(address)) => format!("[{address}]"),
+        name => name.to_string(),
+    }
+}
+
+/// A fresh folder beside the one that is to be; what an attempt left there that was cut short is removed.
+fn beside(path: &Path) -> Result<PathBuf, CommandError> {
+    let mut name = path.file_name().ok_or_else(|| CommandError::Usage("--dir needs a name".into()))?.to_owned();
+    name.push(".init");
+    let draft = path.with_file_name(name);
+    match fs::remove_dir_all(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(CommandError::file(&draft)(error)),
+        _ => {}
+    }
+    folder::create_private(&draft).map_err(CommandError::file(&draft))?;
+    Ok(draft)
+}
+
+/// Takes the place of what is vacant: fails if somebody has put something there meanwhile.
+fn move_into_place(draft: &Path, path: &Path) -> Result<(), CommandError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::rename(draft, path).and_then(|()| folder::sync(parent)).map_err(CommandError::file(path))
+}

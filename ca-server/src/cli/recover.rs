@@ -1,0 +1,72 @@
+//! `ca-server operator recover`: the way back in, for whoever can write in the server's folder.
+
+use std::path::PathBuf;
+
+use enroll_client::keys::FileKey;
+use serde::Serialize;
+
+use super::{CommandError, Session, init::host, local, operator_folder};
+use crate::{
+    authority::recover_operator,
+    clock::{Clock, SystemClock},
+    config::Config,
+    folder::{self, Folder},
+    identity::DeviceId,
+    pki::{CaRole, PublicKey},
+    server,
+};
+
+/// Where, and who.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Recover {
+    /// The CA's folder, on this machine
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// The admin to be: a new name, or an admin's who has lost the key
+    #[arg(long, value_name = "NAME", default_value = "admin")]
+    name: DeviceId,
+    /// Where the credential folder goes: must not exist, or be empty
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct Recovered {
+    operator: String,
+    credential: PathBuf,
+}
+
+/// Runs the command.
+pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
+    if !folder::is_vacant(&args.out).map_err(CommandError::file(&args.out))? {
+        return Err(CommandError::Exists(args.out));
+    }
+    let folder = Folder::new(&args.dir);
+    let config = Config::read(&folder.config()).map_err(local)?;
+    let opened = server::open(&folder).await.map_err(local)?;
+    let domain = opened.store.domain().await.map_err(local)?;
+    let key = FileKey::generate().map_err(local)?;
+    let public = PublicKey::from_spki_der(&key.spki()).map_err(local)?;
+    let now = SystemClock.now();
+    let leaf =
+        recover_operator(opened.store.as_ref(), &opened.issuers, &args.name, &public, config.backdate, now).await;
+    let leaf = leaf.map_err(local)?;
+    let root = |wanted| {
+        let found = opened.issuers.certificates().find(|(_, role, _)| *role == wanted);
+        found.map(|(_, _, certificate)| certificate.der()).ok_or_else(|| local("a root is missing in the store"))
+    };
+    operator_folder::install(&operator_folder::Material {
+        dir: &args.out,
+        key: &key,
+        chain: &[&leaf, opened.issuers.control().issuer.certificate().der()],
+        control_root: root(CaRole::ControlRoot)?,
+        device_root: root(CaRole::DeviceRoot)?,
+        server: &format!("https://{}:{}", host(&config.names[0]), config.listen.port()),
+        trust_domain: domain.trust_domain.as_str(),
+        id: args.name.as_str(),
+    })?;
+    let recovered = Recovered { operator: args.name.to_string(), credential: args.out };
+    session.output().told(&recovered, |_| {
+        format!("operator {} is an admin again; credential in {}", recovered.operator, recovered.credential.display())
+    })
+}

@@ -1,0 +1,90 @@
+//! `ca-server root`: ceremonies with the root keys, on the machine where these are.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{CommandError, Session, local};
+use crate::{
+    authority::root_crl,
+    clock::{Clock, SystemClock},
+    folder,
+    pki::{IssuerCertificate, ParsedCrl, PemLabel, from_pem},
+    signer::{Passphrase, SoftwareSigner},
+    store::Hierarchy,
+};
+
+/// Offline ceremonies with the root keys
+#[derive(Args, Debug)]
+pub struct Root {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Sign fresh CRLs of both roots, good for 13 months: written to DIR, then `crl publish --root-crl FILE`
+    SignCrl {
+        /// Where the root keys are
+        #[arg(long, value_name = "DIR")]
+        root_dir: PathBuf,
+        /// Decrypts the root keys
+        #[arg(long, value_name = "FILE")]
+        root_passphrase_file: Option<PathBuf>,
+    },
+}
+
+/// A CRL that was signed, for programs.
+#[derive(Debug, Serialize)]
+struct Signed {
+    file: PathBuf,
+    issuer: String,
+    number: u64,
+    this_update: String,
+    next_update: String,
+}
+
+/// Runs the command.
+pub fn run(args: Root, session: &Session) -> Result<(), CommandError> {
+    let Command::SignCrl { root_dir, root_passphrase_file } = args.command;
+    let passphrase = root_passphrase_file.as_deref().map(Passphrase::read).transpose().map_err(local)?;
+    let signed = [Hierarchy::ControlRoot, Hierarchy::DeviceRoot]
+        .into_iter()
+        .map(|root| sign(&root_dir, root, passphrase.as_ref()))
+        .collect::<Result<Vec<_>, _>>()?;
+    session.output().told(&signed, |_| {
+        let line =
+            |crl: &Signed| format!("{} number {}, good until {}\n", crl.file.display(), crl.number, crl.next_update);
+        let lines: String = signed.iter().map(line).collect();
+        lines + "next, for each file: ca-server crl publish --root-crl FILE"
+    })
+}
+
+fn sign(root_dir: &Path, root: Hierarchy, passphrase: Option<&Passphrase>) -> Result<Signed, CommandError> {
+    let file = |ending: &str| root_dir.join(format!("{}{ending}", root.as_str()));
+    let content = |path: &Path, reason: String| CommandError::Content { path: path.to_owned(), reason };
+    let path = file(".pem");
+    let text = std::fs::read_to_string(&path).map_err(CommandError::file(&path))?;
+    let ders = from_pem(PemLabel::Certificate, &text).map_err(|error| content(&path, error.to_string()))?;
+    let [der] = ders.as_slice() else { return Err(content(&path, "not one certificate".into())) };
+    let certificate = IssuerCertificate::parse(der).map_err(|error| content(&path, error.to_string()))?;
+    let signer = SoftwareSigner::load(&file(".key.pem"), passphrase).map_err(local)?;
+    if crate::signer::Signer::public_key(&signer).fingerprint() != certificate.public_key().fingerprint() {
+        return Err(content(&file(".key.pem"), "not the key of the certificate beside it".into()));
+    }
+    // The entries and the number of the CRL before are needed: without it, revoked CAs would be let in again.
+    let path = file(".crl");
+    let before = std::fs::read(&path).map_err(CommandError::file(&path))?;
+    let before = ParsedCrl::parse(&before).map_err(|error| content(&path, error.to_string()))?;
+    before.verify(&certificate).map_err(|error| content(&path, error.to_string()))?;
+    let (der, head) = root_crl(&certificate, &signer, Some(&before), SystemClock.now()).map_err(local)?;
+    folder::write(&path, &der, 0o644).map_err(CommandError::file(&path))?;
+    Ok(Signed {
+        file: path,
+        issuer: head.issuer.to_string(),
+        number: head.number,
+        this_update: head.this_update.to_string(),
+        next_update: head.next_update.to_string(),
+    })
+}

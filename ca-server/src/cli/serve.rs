@@ -1,0 +1,95 @@
+//! `ca-server serve` and `show-config`.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{CommandError, Session, local};
+use crate::{
+    clock::SystemClock,
+    config::Config,
+    folder::Folder,
+    server::{Addresses, Server},
+};
+
+/// Which folder, and what differs from its settings.
+#[derive(Args, Clone, Debug)]
+pub struct Serve {
+    /// The CA's folder, as `init` made it
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// The settings [default: DIR/config.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// gRPC for devices and gateways
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// gRPC for operators
+    #[arg(long, value_name = "ADDRESS")]
+    operator_listen: Option<SocketAddr>,
+    /// HTTP for CRLs
+    #[arg(long, value_name = "ADDRESS")]
+    http_listen: Option<SocketAddr>,
+    /// HTTP for health and metrics
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+}
+
+impl Serve {
+    fn folder(&self) -> Folder {
+        Folder::new(&self.dir)
+    }
+
+    fn config(&self) -> Result<Config, CommandError> {
+        let path = self.config.clone().unwrap_or_else(|| self.folder().config());
+        let mut config = Config::read(&path).map_err(local)?;
+        for (address, given) in [
+            (&mut config.listen, self.listen),
+            (&mut config.operator_listen, self.operator_listen),
+            (&mut config.http_listen, self.http_listen),
+            (&mut config.metrics_listen, self.metrics_listen),
+        ] {
+            *address = given.unwrap_or(*address);
+        }
+        Ok(config)
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(args: Serve, session: &Session) -> Result<(), CommandError> {
+    let config = args.config()?;
+    let folder = args.folder();
+    warn_of_root_keys(&folder);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = Server::start(&folder, &config, Arc::new(SystemClock)).await.map_err(local)?;
+    session.output().write(&format!("{}\n", ready(&server.addresses)))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    server.stop().await;
+    Ok(())
+}
+
+/// Prints the settings in force.
+pub fn show_config(args: &Serve, session: &Session) -> Result<(), CommandError> {
+    session.output().write(&args.config()?.to_toml())
+}
+
+/// The one line on stdout that says where the server listens.
+fn ready(addresses: &Addresses) -> String {
+    let Addresses { devices, operators, http, metrics } = addresses;
+    format!("ready: devices={devices} operators={operators} http={http} metrics={metrics}")
+}
+
+fn warn_of_root_keys(folder: &Folder) {
+    let dir = folder.default_root_dir();
+    if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        tracing::warn!(
+            dir = %dir.display(),
+            "this server can read the root keys: move them offline, nobody needs them here"
+        );
+    }
+}

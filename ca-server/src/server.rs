@@ -1,0 +1,354 @@
+//! A running CA: opens what `init` made, puts the rooms together, and serves until it is told to stop.
+
+mod credential;
+
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+
+pub use credential::{ServerCredential, ServerKey, ServerKeyError, save as save_credential};
+
+use crate::{
+    authority::{
+        Authority, IssuerKeys, Issuers, IssuersError, PublishError, Publisher, Refusal, issue_server_certificate,
+        seal_once,
+    },
+    clock::Clock,
+    config::Config,
+    folder::Folder,
+    http,
+    identity::DeviceId,
+    pki::{CaRole, LocationError, Locations},
+    rpc::{self, Port, RpcError},
+    signer::{SignerError, SoftwareSigner},
+    store::{ReadStore, Store, StoreError, sqlite::SqliteStore},
+    telemetry::Telemetry,
+    tls::{ClientCertificate, ServerIdentity, TlsError, server_config},
+};
+
+/// How often audit records are sealed, and events written.
+const SEAL_EVERY: Duration = Duration::from_secs(1);
+/// How often the server looks whether its certificate is to be renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(600);
+/// How long requests under way may take once the server is to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the server doesn't run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// An address can't be listened on.
+    #[error(
+        "cannot listen on {address} for {what}: {source}; is another server running? choose another with --{option}"
+    )]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What for.
+        what: &'static str,
+        /// The option that chooses another.
+        option: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that can't be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The issuers.
+    #[error(transparent)]
+    Issuers(#[from] IssuersError),
+    /// The public URL in the store.
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    /// The first CRLs could not be published.
+    #[error("cannot publish: {0}")]
+    Publish(#[from] PublishError),
+    /// The server's own certificate.
+    #[error("the server's certificate: {0}")]
+    Certificate(#[from] Refusal),
+    /// The server's own key.
+    #[error(transparent)]
+    Key(#[from] ServerKeyError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// gRPC for devices and gateways.
+    pub devices: SocketAddr,
+    /// gRPC for operators.
+    pub operators: SocketAddr,
+    /// CRLs.
+    pub http: SocketAddr,
+    /// Health and metrics.
+    pub metrics: SocketAddr,
+}
+
+/// A CA's folder, opened: its store and the issuers whose keys lie there.
+pub struct Opened {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The issuers.
+    pub issuers: Arc<Issuers>,
+}
+
+/// Opens a folder that `init` made.
+pub async fn open(folder: &Folder) -> Result<Opened, ServerError> {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_existing(&folder.database())?);
+    let domain = store.domain().await?;
+    let rows = store.issuers().await?;
+    let mut keys = IssuerKeys::new();
+    for row in rows.iter().filter(|row| !row.hierarchy.is_root()) {
+        keys.insert(row.id, Arc::new(SoftwareSigner::load(&folder.issuer_key(row.id), None)?));
+    }
+    let issuers = Arc::new(Issuers::new(&domain, &rows, keys)?);
+    Ok(Opened { store, issuers })
+}
+
+/// A server that runs.
+pub struct Server {
+    /// Where it listens.
+    pub addresses: Addresses,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    authority: Arc<Authority>,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens the folder and starts to serve. Everything that can be refused is refused here.
+    pub async fn start(folder: &Folder, config: &Config, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
+        let listeners = Listeners::bind(config).await?;
+        let Opened { store, issuers } = open(folder).await?;
+        let domain = store.domain().await?;
+        let telemetry = Arc::new(Telemetry::default());
+        for (id, _, certificate) in issuers.certificates() {
+            telemetry.issuer(*id, certificate.not_after());
+        }
+        let locations = Locations::new(&domain.public_url)?;
+        let publisher =
+            Publisher::start(store.clone(), clock.clone(), issuers.clone(), locations, telemetry.clone()).await?;
+        let authority = Arc::new(Authority::new(
+            store.clone(),
+            clock.clone(),
+            domain,
+            issuers.clone(),
+            publisher.clone(),
+            telemetry.clone(),
+            config.backdate,
+        ));
+        let own = OwnCertificate { folder: folder.clone(), config: config.clone(), authority: authority.clone() };
+        let identity = own.load_or_issue().await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let addresses = listeners.addresses();
+        let control = root_certificates(&issuers, &[CaRole::ControlRoot]);
+        let both = root_certificates(&issuers, &[CaRole::ControlRoot, CaRole::DeviceRoot]);
+        let devices = server_config(identity.clone(), &slices(&both), ClientCertificate::Optional)?;
+        let operators = server_config(identity.clone(), &slices(&control), ClientCertificate::Required)?;
+        for (listener, port, tls) in
+            [(listeners.devices, Port::Devices, devices), (listeners.operators, Port::Operators, operators)]
+        {
+            let served = rpc::serve(listener, port, tls, authority.clone(), config.limits, until(stopped.clone()));
+            tasks.spawn(told(served, "gRPC"));
+        }
+        let read: Arc<dyn ReadStore> = store.clone();
+        let public = http::public_app(read.clone(), publisher.clone(), issuers.clone());
+        let private = http::private_app(read, publisher.clone(), issuers.clone(), telemetry.clone(), clock.clone());
+        let limit = config.limits.http_connections;
+        tasks.spawn(http::serve(listeners.http, public, limit, until(stopped.clone())));
+        tasks.spawn(http::serve(listeners.metrics, private, limit, until(stopped)));
+        let background = vec![
+            tokio::spawn(publisher.run()),
+            tokio::spawn(keep_books(store, issuers, telemetry, clock)),
+            tokio::spawn(own.keep_renewed(identity)),
+        ];
+        Ok(Self { addresses, stop, tasks, authority, background })
+    }
+
+    /// The CA that is served.
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    /// Stops: no new connection, what is under way may end, then everything does. What was committed is sealed.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::info!("connections that are still open are closed");
+        }
+        self.tasks.shutdown().await;
+        for task in &self.background {
+            task.abort();
+        }
+        let authority = &self.authority;
+        write_books(authority.store.as_ref(), authority.issuers(), &authority.telemetry, authority.now()).await;
+    }
+}
+
+struct Listeners {
+    devices: TcpListener,
+    operators: TcpListener,
+    http: TcpListener,
+    metrics: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, ServerError> {
+        let bind = async |address, what, option| {
+            TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, what, option, source })
+        };
+        Ok(Self {
+            devices: bind(config.listen, "devices", "listen").await?,
+            operators: bind(config.operator_listen, "operators", "operator-listen").await?,
+            http: bind(config.http_listen, "CRLs", "http-listen").await?,
+            metrics: bind(config.metrics_listen, "metrics", "metrics-listen").await?,
+        })
+    }
+
+    fn addresses(&self) -> Addresses {
+        // A listener that is bound knows its address.
+        let of = |listener: &TcpListener| listener.local_addr().unwrap_or(([0, 0, 0, 0], 0).into());
+        Addresses {
+            devices: of(&self.devices),
+            operators: of(&self.operators),
+            http: of(&self.http),
+            metrics: of(&self.metrics),
+        }
+    }
+}
+
+/// The server's own certificate, which renews itself.
+struct OwnCertificate {
+    folder: Folder,
+    config: Config,
+    authority: Arc<Authority>,
+}
+
+impl OwnCertificate {
+    async fn load_or_issue(&self) -> Result<Arc<ServerIdentity>, ServerError> {
+        let credential = match self.read() {
+            Some(credential) if !credential.is_due(&self.config.names, self.authority.now()) => credential,
+            _ => self.issue().await?,
+        };
+        Ok(ServerIdentity::new(credential.chain, credential.key)?)
+    }
+
+    fn read(&self) -> Option<ServerCredential> {
+        ServerCredential::read(&self.folder.server(), &self.authority.domain().trust_domain)
+    }
+
+    async fn issue(&self) -> Result<ServerCredential, ServerError> {
+        let key = ServerKey::generate()?;
+        let authority = &self.authority;
+        let issuers = authority.issuers();
+        let (names, backdate) = (&self.config.names, self.config.backdate);
+        let leaf = issue_server_certificate(
+            authority.store.as_ref(),
+            issuers,
+            &server_id(),
+            names,
+            key.public(),
+            backdate,
+            authority.now(),
+        )
+        .await?;
+        let chain = server_chain(issuers, &leaf);
+        let path = self.folder.server();
+        save_credential(&path, &key, &chain).map_err(|source| ServerError::Write { path, source })?;
+        self.read().ok_or(ServerError::Certificate(Refusal::Internal("server certificate unreadable")))
+    }
+
+    async fn keep_renewed(self, identity: Arc<ServerIdentity>) {
+        loop {
+            tokio::time::sleep(RENEW_EVERY).await;
+            let due = self.read().is_none_or(|kept| kept.is_due(&self.config.names, self.authority.now()));
+            if !due {
+                continue;
+            }
+            let renewed = match self.issue().await {
+                Ok(credential) => identity.swap(credential.chain, credential.key).map_err(ServerError::from),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = renewed {
+                tracing::error!(%error, "the server's certificate was not renewed; trying again");
+            }
+        }
+    }
+}
+
+/// The server's name in its SPIFFE ID.
+pub fn server_id() -> DeviceId {
+    // Unwrap safety: a fixed name of the grammar.
+    "ca".parse().unwrap_or_else(|_| unreachable!("`ca` is a name"))
+}
+
+/// What the server shows: its leaf, the control CA, and the control root, which clients may find by its fingerprint.
+pub fn server_chain<'a>(issuers: &'a Issuers, leaf: &'a [u8]) -> Vec<&'a [u8]> {
+    let mut chain = vec![leaf, issuers.control().issuer.certificate().der()];
+    chain.extend(issuers.certificates().filter(|(_, role, _)| *role == CaRole::ControlRoot).map(|(_, _, c)| c.der()));
+    chain
+}
+
+fn root_certificates(issuers: &Issuers, roles: &[CaRole]) -> Vec<Vec<u8>> {
+    let wanted = issuers.certificates().filter(|(_, role, _)| roles.contains(role));
+    wanted.map(|(_, _, certificate)| certificate.der().to_vec()).collect()
+}
+
+fn slices(ders: &[Vec<u8>]) -> Vec<&[u8]> {
+    ders.iter().map(Vec::as_slice).collect()
+}
+
+/// Seals audit records and writes events down, for as long as the server runs.
+async fn keep_books(store: Arc<dyn Store>, issuers: Arc<Issuers>, telemetry: Arc<Telemetry>, clock: Arc<dyn Clock>) {
+    loop {
+        tokio::time::sleep(SEAL_EVERY).await;
+        write_books(store.as_ref(), &issuers, &telemetry, clock.now()).await;
+    }
+}
+
+async fn write_books(store: &dyn Store, issuers: &Issuers, telemetry: &Telemetry, now: crate::identity::Timestamp) {
+    while match seal_once(store, issuers, now).await {
+        Ok(sealed) => sealed,
+        Err(error) => {
+            tracing::error!(%error, "the audit log could not be sealed; trying again");
+            false
+        }
+    } {}
+    let events = telemetry.take_events();
+    if !events.is_empty()
+        && let Err(error) = store.record_security_events(events).await
+    {
+        tracing::error!(%error, "security events could not be written down");
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone means stop, too.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+async fn told(served: impl Future<Output = Result<(), RpcError>>, what: &'static str) {
+    if let Err(error) = served.await {
+        tracing::error!(%error, what, "a server ended");
+    }
+}
