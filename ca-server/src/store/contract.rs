@@ -11,7 +11,7 @@ pub(crate) mod release;
 pub(crate) mod renewal;
 mod world;
 
-pub(crate) use world::{Place, World};
+pub(crate) use world::{Place, World, cutoff, device, draft};
 
 /// Makes tests of functions that take the place's type.
 macro_rules! tests {

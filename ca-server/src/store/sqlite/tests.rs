@@ -2,13 +2,17 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use tempfile::TempDir;
 
-use super::SqliteStore;
-use crate::store::{
-    ReadStore, Store, StoreError,
-    contract::{Place, World},
+use super::{SqliteStore, writer::Urgency};
+use crate::{
+    identity::RevocationReason::KeyCompromise,
+    inventory::device::Status,
+    store::{
+        ReadStore, Store, StoreError,
+        contract::{Place, World, cutoff, device, draft},
+    },
 };
 
 /// A temporary folder.
@@ -114,4 +118,85 @@ async fn two_processes_may_write() {
     let sequences: Vec<_> = world.audit().await.into_iter().map(|kept| kept.record.sequence).collect();
     assert_eq!(sequences, (1..=23).collect::<Vec<_>>());
     assert_eq!(other.last_audit().await.unwrap().unwrap().0, 23);
+}
+
+#[tokio::test]
+async fn nothing_is_seen_or_answered_before_it_is_committed() {
+    let world = World::<Folder>::new().await;
+    let mut other = Connection::open(world.place.database()).unwrap();
+    let held = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let (store, enrollment) = (world.store.clone(), world.enrollment("a", 1));
+    let enrolling = tokio::spawn(async move { store.record_enrollment(enrollment).await });
+    for _ in 0..100 {
+        assert_eq!(world.store.holder(&device("a")).await.unwrap(), None);
+        tokio::task::yield_now().await;
+    }
+    assert!(!enrolling.is_finished());
+    held.commit().unwrap();
+    enrolling.await.unwrap().unwrap();
+    assert!(world.store.holder(&device("a")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_full_database_still_records_revocations() {
+    let world = World::<Folder>::new().await;
+    world.enroll("a", 1).await;
+    let bound = |db: &Connection| {
+        let pages: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        Ok(db.pragma_update(None, "max_page_count", pages)?)
+    };
+    world.store.writer.write(Urgency::Ordinary, bound).await.unwrap();
+    let mut made = 0;
+    let refused = loop {
+        match world.store.record_enrollment(world.enrollment(&format!("d{made}"), 1)).await {
+            Ok(()) => made += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, StoreError::Full), "{refused:?}");
+    for n in 0..made {
+        assert_eq!(world.cut_off(&format!("d{n}"), Status::Revoked, KeyCompromise, 2).await.certificates, 1);
+    }
+    let many: Vec<_> = (0..200).map(|n| draft(n, "key.exported")).collect();
+    for draft in many {
+        // Fills what is left, where revoking so few did not.
+        let _ = world.store.record_audit(draft).await;
+    }
+    assert_eq!(world.cut_off("a", Status::Revoked, KeyCompromise, 2).await.certificates, 1);
+}
+
+#[tokio::test]
+async fn without_a_reserve_only_revocations_are_recorded() {
+    let world = World::<Folder>::new().await;
+    world.enroll("a", 1).await;
+    let reserve = world.place.0.path().join("reserve");
+    assert!(fs::metadata(&reserve).unwrap().len() > 0);
+    let World { place, store, .. } = world;
+    drop(store);
+    fs::remove_file(&reserve).unwrap();
+    // Nothing can be set aside where a folder is in the way.
+    fs::create_dir(&reserve).unwrap();
+    let store = place.open();
+    let refused = store.record_audit(draft(2, "key.exported")).await;
+    assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+    assert!(matches!(store.check_writable().await, Err(StoreError::Full)));
+    let receipt = store.record_cutoff(cutoff("a", Status::Revoked, KeyCompromise, 2)).await.unwrap();
+    assert_eq!(receipt.certificates, 1);
+    fs::remove_dir(&reserve).unwrap();
+    store.check_writable().await.unwrap();
+    store.record_audit(draft(2, "key.exported")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_panics_is_undone_and_stops_nobody() {
+    let world = World::<Folder>::new().await;
+    let records = world.audit().await;
+    let panics = |db: &Connection| -> Result<(), StoreError> {
+        super::audit::append(db, &draft(1, "key.exported"))?;
+        panic!("on purpose")
+    };
+    let undone = world.store.writer.write(Urgency::Ordinary, panics).await;
+    assert!(matches!(undone, Err(StoreError::Database(_))), "{undone:?}");
+    assert_eq!(world.audit().await, records);
+    world.enroll("a", 1).await;
 }
