@@ -121,9 +121,10 @@ pub(super) fn insert(
     certificate: &NewCertificate,
     token: Option<i64>,
 ) -> Result<(), StoreError> {
-    let sql = "-- key_of_another()\nSELECT EXISTS (SELECT 1 FROM certificates \
-               WHERE substr(key_hash, 1, 8) = substr(?1, 1, 8) AND key_hash = ?1 AND holder <> ?2)";
-    if is_banned(db, &certificate.key)? || the(db, sql, params![certificate.key, holder], column)? {
+    let sql = "-- key_is_refused()\nSELECT EXISTS (SELECT 1 FROM banned_keys WHERE key_hash = ?1) OR \
+               EXISTS (SELECT 1 FROM certificates \
+                       WHERE substr(key_hash, 1, 8) = substr(?1, 1, 8) AND key_hash = ?1 AND holder <> ?2)";
+    if the(db, sql, params![certificate.key, holder], column)? {
         return Err(StoreError::Conflict);
     }
     let issuer = issuers::key(db, certificate.issuer)?;
@@ -192,8 +193,14 @@ pub(super) fn ban_keys(db: &Connection, holder: i64, at: Timestamp) -> Result<us
     change(db, sql, params![holder, at])
 }
 
-/// Puts a lineage in force: its head is marked as one that was, and dates its holder.
-pub(super) fn set_lineage(db: &Connection, holder: i64, lineage: &Lineage) -> Result<(), StoreError> {
+/// Puts a lineage in force: its head is marked as one that was, and dates its holder. `seen` is when the holder was
+/// heard of, if that is why.
+pub(super) fn set_lineage(
+    db: &Connection,
+    holder: i64,
+    lineage: &Lineage,
+    seen: Option<Timestamp>,
+) -> Result<(), StoreError> {
     let mut expires_at = None;
     if let Some(head) = lineage.head {
         let sql = "-- head()\nSELECT key, not_after, was_head FROM certificates WHERE serial = ?1 AND holder = ?2";
@@ -205,7 +212,7 @@ pub(super) fn set_lineage(db: &Connection, holder: i64, lineage: &Lineage) -> Re
         expires_at = Some(not_after);
     }
     let sql = "-- set_lineage()\nUPDATE holders SET head = ?2, pending = ?3, generation = ?4, replacements = ?5, \
-               expires_at = ?6 WHERE key = ?1";
+               expires_at = ?6, last_seen_at = ifnull(?7, last_seen_at), version = version + 1 WHERE key = ?1";
     let Lineage { head, pending, generation, replacements } = lineage;
-    change_one(db, sql, params![holder, head, pending, int(*generation), replacements, expires_at])
+    change_one(db, sql, params![holder, head, pending, int(*generation), replacements, expires_at, seen])
 }

@@ -87,7 +87,7 @@ pub(super) fn record_release(db: &Connection, record: &Release) -> Result<Cutoff
         set_revoked(db, &which, next)?;
         done.serials.push(which.serial);
     }
-    certificates::set_lineage(db, holder, &record.lineage)?;
+    certificates::set_lineage(db, holder, &record.lineage, None)?;
     holders::set_status(db, holder, Status::Active, "")?;
     audit::append(db, &done.told(&record.audit))?;
     done.receipt(db, holder, Status::Active, record.at)

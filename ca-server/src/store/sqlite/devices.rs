@@ -47,7 +47,9 @@ fn select(db: &Connection, query: &DeviceQuery, limit: usize) -> Result<(String,
         filter.and("holders.fleet = ?", [fleets::key(db, fleet)?.into()]);
     }
     if let Some(status) = query.status {
-        filter.and("holders.status = ?", [status.as_str().to_owned().into()]);
+        // With a fleet it is the fleet's index that is walked.
+        let condition = if query.fleet.is_some() { "+holders.status = ?" } else { "holders.status = ?" };
+        filter.and(condition, [status.as_str().to_owned().into()]);
     }
     if let Some(at) = query.lapsed_at {
         filter.and("holders.status = 'active' AND ifnull(holders.expires_at, -1) < ?", [at.millis().into()]);

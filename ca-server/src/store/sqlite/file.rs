@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
 use crate::store::StoreError;
 
@@ -121,7 +121,7 @@ pub(super) fn connect_to_write(path: &Path) -> Result<Connection, StoreError> {
     let explain = |error| explain(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(explain)?;
-    db.busy_timeout(BUSY).map_err(explain)?;
+    keep_plans(&db).map_err(explain)?;
     let set = |name: &str, value: &dyn rusqlite::ToSql| db.pragma_update(None, name, value).map_err(explain);
     set("page_size", &4096)?;
     let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(explain)?;
@@ -138,7 +138,6 @@ pub(super) fn connect_to_write(path: &Path) -> Result<Connection, StoreError> {
     set("cache_size", &-WRITER_CACHE_KIB)?;
     set("wal_autocheckpoint", &AUTOCHECKPOINT_PAGES)?;
     set("journal_size_limit", &(64 << 20))?;
-    db.set_prepared_statement_cache_capacity(128);
     Ok(db)
 }
 
@@ -147,11 +146,19 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     let explain = |error| explain(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(explain)?;
-    db.busy_timeout(BUSY).map_err(explain)?;
+    keep_plans(&db).map_err(explain)?;
     db.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(explain)?;
     db.pragma_update(None, "trusted_schema", false).map_err(explain)?;
-    db.set_prepared_statement_cache_capacity(128);
     Ok(db)
+}
+
+/// What every connection has: patience, and statements that stay prepared. Without the stability guarantee each new
+/// value of a parameter has the planner look again, which costs ten times the query.
+fn keep_plans(db: &Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(BUSY)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    db.set_prepared_statement_cache_capacity(128);
+    Ok(())
 }
 
 fn unusable(path: &Path, text: &str) -> StoreError {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     audit, fleets,
-    query::{Columns, all, change, column, count, first, the},
+    query::{Columns, all, change_one, column, count, first, the},
 };
 use crate::{
     audit::Draft,
@@ -162,18 +162,18 @@ fn read_standing(row: &mut Columns) -> rusqlite::Result<Standing> {
 pub(super) fn set_status(db: &Connection, holder: i64, status: Status, reason: &str) -> Result<(), StoreError> {
     let sql =
         "-- set_status()\nUPDATE holders SET status = ?2, status_reason = ?3, version = version + 1 WHERE key = ?1";
-    super::query::change_one(db, sql, params![holder, status, reason])
+    change_one(db, sql, params![holder, status, reason])
 }
 
-/// How a holder proved itself, and which fleet token it came by.
-pub(super) fn set_attested(
+/// A holder that proved itself: how, and by which fleet token.
+pub(super) fn activate(
     db: &Connection,
     holder: i64,
     attested: &Attested,
     came_by: Option<i64>,
 ) -> Result<(), StoreError> {
-    let sql = "-- set_attested()\nUPDATE holders SET attested_method = ?2, attested_tier = ?3, \
-               attested_identity = ?4, came_by = ifnull(?5, came_by) WHERE key = ?1";
+    let sql = "-- activate()\nUPDATE holders SET status = 'active', status_reason = '', attested_method = ?2, \
+               attested_tier = ?3, attested_identity = ?4, came_by = ifnull(?5, came_by) WHERE key = ?1";
     let Attested { method, tier, identity } = attested;
-    change(db, sql, params![holder, method, tier, identity, came_by]).map(drop)
+    change_one(db, sql, params![holder, method, tier, identity, came_by])
 }

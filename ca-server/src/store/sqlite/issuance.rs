@@ -1,10 +1,9 @@
 //! New certificates: the CA's first ones, enrollments, renewals, and what is confirmed.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
-use super::{audit, certificates, holders, issuers, query::change_one, tokens};
+use super::{audit, certificates, holders, issuers, tokens};
 use crate::{
-    identity::Timestamp,
     inventory::device::Status,
     store::{Confirmation, Enrollment, EnrollmentHolder, Initialization, Renewal, StoreError},
 };
@@ -39,10 +38,8 @@ pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<
     if let Some(serial) = record.superseded {
         certificates::supersede(db, holder, serial, record.at)?;
     }
-    certificates::set_lineage(db, holder, &record.lineage)?;
-    holders::set_attested(db, holder, &record.attested, tokens::reference(db, record.came_by.as_ref())?)?;
-    holders::set_status(db, holder, Status::Active, "")?;
-    seen(db, holder, record.at)?;
+    certificates::set_lineage(db, holder, &record.lineage, Some(record.at))?;
+    holders::activate(db, holder, &record.attested, tokens::reference(db, record.came_by.as_ref())?)?;
     audit::append(db, &record.audit)
 }
 
@@ -54,25 +51,13 @@ pub(super) fn record_renewal(db: &Connection, record: &Renewal) -> Result<(), St
     if let Some(serial) = record.superseded {
         certificates::supersede(db, holder, serial, record.at)?;
     }
-    certificates::set_lineage(db, holder, &record.lineage)?;
-    bump(db, holder)?;
-    seen(db, holder, record.at)?;
+    certificates::set_lineage(db, holder, &record.lineage, Some(record.at))?;
     audit::append(db, &record.audit)
 }
 
 /// A pending certificate in force.
 pub(super) fn record_confirmation(db: &Connection, record: &Confirmation) -> Result<(), StoreError> {
     let holder = holders::unchanged(db, record.holder, &[Status::Active])?;
-    certificates::set_lineage(db, holder, &record.lineage)?;
-    bump(db, holder)?;
-    seen(db, holder, record.at)?;
+    certificates::set_lineage(db, holder, &record.lineage, Some(record.at))?;
     audit::append(db, &record.audit)
-}
-
-fn bump(db: &Connection, holder: i64) -> Result<(), StoreError> {
-    change_one(db, "-- bump()\nUPDATE holders SET version = version + 1 WHERE key = ?1", params![holder])
-}
-
-fn seen(db: &Connection, holder: i64, at: Timestamp) -> Result<(), StoreError> {
-    change_one(db, "-- seen()\nUPDATE holders SET last_seen_at = ?2 WHERE key = ?1", params![holder, at])
 }
