@@ -20,6 +20,7 @@ mod operator_folder;
 pub mod output;
 mod paging;
 mod peer;
+mod quickstart;
 mod receipt;
 mod recover;
 mod root;
@@ -48,6 +49,7 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Quickstart(quickstart::Quickstart),
     Init(init::Init),
     /// Serve a CA that `init` made
     Serve(serve::Serve),
@@ -79,6 +81,7 @@ impl Cli {
 impl Command {
     async fn run(self, session: &Session) -> Result<(), CommandError> {
         match self {
+            Command::Quickstart(args) => quickstart::run(args, session).await,
             Command::Init(args) => init::run(args, session).await,
             Command::Serve(args) => serve::run(args, session).await,
             Command::ShowConfig(args) => serve::show_config(&args, session),

@@ -136,7 +136,16 @@ pub struct Server {
 impl Server {
     /// Opens the folder and starts to serve. Everything that can be refused is refused here.
     pub async fn start(folder: &Folder, config: &Config, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
-        let listeners = Listeners::bind(config).await?;
+        Self::start_on(Listeners::bind(config).await?, folder, config, clock).await
+    }
+
+    /// The same, on ports that are taken already.
+    pub async fn start_on(
+        listeners: Listeners,
+        folder: &Folder,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ServerError> {
         let Opened { store, issuers } = open(folder).await?;
         let domain = store.domain().await?;
         let telemetry = Arc::new(Telemetry::default());
@@ -205,7 +214,8 @@ impl Server {
     }
 }
 
-struct Listeners {
+/// The four ports, taken.
+pub struct Listeners {
     devices: TcpListener,
     operators: TcpListener,
     http: TcpListener,
@@ -213,7 +223,8 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(config: &Config) -> Result<Self, ServerError> {
+    /// Takes the ports that the settings name.
+    pub async fn bind(config: &Config) -> Result<Self, ServerError> {
         let bind = async |address, what, option| {
             TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, what, option, source })
         };
@@ -225,7 +236,19 @@ impl Listeners {
         })
     }
 
-    fn addresses(&self) -> Addresses {
+    /// Takes the usual ports on loopback, or, where another server has them, whichever are free.
+    pub async fn usual_or_free() -> Result<Self, ServerError> {
+        let usual = Config::parse("").map_err(|_| ServerError::Certificate(Refusal::Internal("defaults")))?;
+        if let Ok(listeners) = Self::bind(&usual).await {
+            return Ok(listeners);
+        }
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let any = Config { listen: free, operator_listen: free, http_listen: free, metrics_listen: free, ..usual };
+        Self::bind(&any).await
+    }
+
+    /// Where they are.
+    pub fn addresses(&self) -> Addresses {
         // A listener that is bound knows its address.
         let of = |listener: &TcpListener| listener.local_addr().unwrap_or(([0, 0, 0, 0], 0).into());
         Addresses {
