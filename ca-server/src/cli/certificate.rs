@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     CommandError, Session,
     output::{Details, Format, Instant, Row, or_dash, present, when},
-    words::reason_word,
+    words::{parse_serial, reason_word},
 };
 use crate::{
     identity::{SerialNumber, Timestamp},
@@ -26,6 +26,7 @@ enum Command {
     /// Show a certificate by its serial number
     Show {
         /// Serial number: 32 hexadecimal digits, with or without colons
+        #[arg(value_parser = parse_serial)]
         serial: SerialNumber,
         /// Print the certificate itself, in PEM
         #[arg(long)]

@@ -1,6 +1,9 @@
 //! The way to a running server: which one, with whose credential.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use enroll_client::{
@@ -29,7 +32,14 @@ const WARNING: Duration = Duration::from_secs(5 * 86_400);
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// The server's operators' port: https://HOST:PORT (port 7444 if none is named)
-    #[arg(long, value_name = "URL", env = "FLEETCA_SERVER", global = true, help_heading = "Options of every command")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FLEETCA_SERVER",
+        hide_env_values = true,
+        global = true,
+        help_heading = "Options of every command"
+    )]
     server: Option<String>,
 
     /// The operator's credential folder
@@ -42,8 +52,16 @@ pub struct Options {
     )]
     credential: Option<PathBuf>,
 
-    /// A table for people, or JSON for programs
-    #[arg(long, value_enum, default_value_t, global = true, help_heading = "Options of every command")]
+    /// table for people, json for programs
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        global = true,
+        help_heading = "Options of every command"
+    )]
     output: Format,
 }
 
@@ -86,7 +104,8 @@ impl Session {
             let reason = format!("the credential of a {}, not of an operator", credential.state().kind);
             return Err(CommandError::Content { path: dir.clone(), reason });
         }
-        if let Some(warning) = expiry_warning(&credential, dir, self.output.now()) {
+        let not_after = Timestamp::from_secs(i64::try_from(credential.leaf().not_after().unix()).unwrap_or(i64::MAX));
+        if let Some(warning) = expiry_warning(credential.id().as_str(), not_after, dir, self.output.now()) {
             eprintln!("{warning}");
         }
         let roots = credential.control_roots().clone();
@@ -103,8 +122,7 @@ fn operator_url(text: &str) -> Result<ServerUrl, CommandError> {
     text.parse().map_err(|_| CommandError::Usage("--server takes a URL of the form https://HOST:PORT".into()))
 }
 
-fn expiry_warning(credential: &Credential, dir: &std::path::Path, now: Timestamp) -> Option<String> {
-    let not_after = Timestamp::from_secs(i64::try_from(credential.leaf().not_after().unix()).unwrap_or(i64::MAX));
+fn expiry_warning(name: &str, not_after: Timestamp, dir: &Path, now: Timestamp) -> Option<String> {
     let left = not_after.since(now);
     if left > WARNING {
         return None;
@@ -114,11 +132,7 @@ fn expiry_warning(credential: &Credential, dir: &std::path::Path, now: Timestamp
     } else {
         format!("ends in {} (at {not_after})", duration::display(left))
     };
-    Some(format!(
-        "warning: the certificate of operator {} {end}; run: enroll-client renew --dir {}",
-        credential.id(),
-        dir.display()
-    ))
+    Some(format!("warning: the certificate of operator {name} {end}; run: enroll-client renew --dir {}", dir.display()))
 }
 
 #[cfg(test)]
@@ -143,5 +157,18 @@ mod tests {
         for text in ["", "ca.example", "http://ca.example:7444", "https://ca.example/x"] {
             assert!(matches!(operator_url(text), Err(CommandError::Usage(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn a_certificate_near_its_end_is_warned_of() {
+        let warning = |days: u64| {
+            let (end, dir) = (Timestamp::from_secs(1_800_000_000), Path::new("ana"));
+            expiry_warning("ana", end, dir, end - Duration::from_secs(days * 86_400))
+        };
+        assert_eq!(warning(6), None);
+        let expected = "warning: the certificate of operator ana ends in 4d (at 2027-01-15T08:00:00Z); run: \
+                        enroll-client renew --dir ana";
+        assert_eq!(warning(4).as_deref(), Some(expected));
+        assert!(warning(0).is_some_and(|warning| warning.contains("ended at")));
     }
 }

@@ -14,7 +14,7 @@ use view::View;
 use super::{
     CommandError, Session, duration, paging,
     receipt::Receipt,
-    words::{Sort, Status, parse_reason, reason_wire},
+    words::{Sort, Status, parse_reason, parse_serial, reason_wire},
 };
 use crate::identity::{RevocationReason, SerialNumber};
 
@@ -60,7 +60,7 @@ enum Command {
         /// Its ID
         id: String,
         /// After a fork: the honest holder's certificate, which stays; all others are revoked
-        #[arg(long, value_name = "SERIAL")]
+        #[arg(long, value_name = "SERIAL", value_parser = parse_serial)]
         keep: Option<SerialNumber>,
     },
     /// Cut a device off for good: its ID is never used again

@@ -175,6 +175,7 @@ fn after_refusal(refusal: &Refusal) -> Option<String> {
         Some("ROLE_REQUIRED") => Some("ask an operator with that role"),
         Some("NOT_FOUND") => Some("the command's `list` shows what there is"),
         Some("ALREADY_EXISTS" | "ID_TAKEN") => Some("choose another name, or use what there is"),
+        Some("DEVICE_REVOKED" | "DEVICE_DECOMMISSIONED") => Some("`audit list --subject` tells when, and by whom"),
         Some("CRL_NOT_PUBLISHED") => Some("run the same command again: repeating it changes nothing more"),
         _ => None,
     };

@@ -75,10 +75,10 @@ impl Output {
         }
     }
 
-    /// One thing, with its own words for people.
+    /// One thing, with its own words for people, which end with a newline whether they say so or not.
     pub fn told<T: Serialize>(&self, item: &T, words: impl FnOnce(Timestamp) -> String) -> Result<(), CommandError> {
         match self.format {
-            Format::Table => self.write(&words(self.now)),
+            Format::Table => self.write(&format!("{}\n", words(self.now).trim_end_matches('\n'))),
             Format::Json => self.json(item),
         }
     }
@@ -115,10 +115,11 @@ impl Instant {
 
     /// For people: `2026-11-22T02:18:52Z (in 5h)`.
     pub fn relative_to(self, now: Timestamp) -> String {
-        let distance = if self.0 > now {
-            format!("in {}", duration::display(self.0.since(now)))
-        } else {
-            format!("{} ago", duration::display(now.since(self.0)))
+        let (ahead, behind) = (self.0.since(now), now.since(self.0));
+        let distance = match (ahead.as_secs(), behind.as_secs()) {
+            (0, 0) => "now".to_owned(),
+            (0, _) => format!("{} ago", duration::display(behind)),
+            (_, _) => format!("in {}", duration::display(ahead)),
         };
         format!("{} ({distance})", self.0)
     }
@@ -214,6 +215,7 @@ mod tests {
     fn instants_to_come_say_how_long_it_takes() {
         let instant = Instant::from_millis(1_800_000_000_123);
         assert_eq!(instant.relative_to(Timestamp::from_secs(1_799_999_940)), "2027-01-15T08:00:00Z (in 1m)");
+        assert_eq!(instant.relative_to(Timestamp::from_secs(1_800_000_001)), "2027-01-15T08:00:00Z (now)");
         assert_eq!(instant.exact(), "2027-01-15T08:00:00.123Z");
     }
 

@@ -2,7 +2,7 @@
 
 use fleetca_proto::v1;
 
-use crate::identity::RevocationReason;
+use crate::identity::{RevocationReason, SerialNumber};
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident of $wire:ty { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
@@ -147,6 +147,11 @@ pub fn parse_reason(text: &str) -> Result<RevocationReason, String> {
         Ok(reason) => Ok(reason),
         Err(unknown) => Err(unknown.to_string()),
     }
+}
+
+/// Reads a serial number, as this CA or OpenSSL writes it.
+pub fn parse_serial(text: &str) -> Result<SerialNumber, &'static str> {
+    text.parse().map_err(|_| "a serial number is 32 hexadecimal digits, with or without colons")
 }
 
 #[cfg(test)]
