@@ -7,7 +7,10 @@ mod run;
 mod status;
 mod sync_crls;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -90,7 +93,8 @@ impl Command {
 fn log(command: &Command) {
     let level = if matches!(command, Command::Run(_)) { "enroll_client=info" } else { "enroll_client=warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+    let ansi = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
 }
 
 fn report(error: &CliError) -> ExitCode {
@@ -101,7 +105,9 @@ fn report(error: &CliError) -> ExitCode {
         CliError::Flow(error) => match error.action() {
             Action::Retry { .. } => (3, "try again later: the same command goes on where this one ended"),
             Action::Reattest => (4, "this credential is of no use any more: enroll again, with a new token"),
-            Action::Stop => (1, "trying again will not help: ask an operator of this CA"),
+            Action::Stop => {
+                (1, "trying the same again will not help; if the message above does not, ask an operator of this CA")
+            }
         },
         CliError::Sync(error) => match error.action() {
             Action::Retry { .. } => (3, "try again later; the file kept is the newest that was verified"),

@@ -218,7 +218,7 @@ pub struct Synced {
 pub struct Held {
     /// Whose it is.
     pub issuer: IssuerId,
-    /// Its number, hexadecimal without leading zeros.
+    /// Its number, decimal; hexadecimal after `0x` where it is longer than any number of this CA.
     pub number: String,
     /// How many certificates it revokes.
     pub entries: usize,

@@ -56,7 +56,7 @@ impl SyncCrls {
         for crl in synced.crls {
             let kind = if crl.is_root { "root " } else { "" };
             eprintln!(
-                "  {kind}issuer {}: number 0x{}, {} revoked, made {}, next by {}",
+                "  {kind}issuer {}: number {}, {} revoked, made {}, next by {}",
                 crl.issuer, crl.number, crl.entries, crl.this_update, crl.next_update
             );
         }

@@ -2,7 +2,7 @@
 //!
 //! The bytes that are verified are the bytes that are written: nothing is encoded again.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, fmt};
 
 use der::{
     Decode, Reader, SliceReader, Tag, TagNumber,
@@ -73,9 +73,9 @@ pub enum CrlError {
     /// An older CRL than the one kept.
     #[error("number {found} is lower than {kept}, which is kept here")]
     Lower {
-        /// Its number, hexadecimal.
+        /// Its number.
         found: String,
-        /// The number kept, hexadecimal.
+        /// The number kept.
         kept: String,
     },
     /// The same number as the one kept, with other bytes.
@@ -111,8 +111,19 @@ impl CrlNumber {
         Self(text.trim_start_matches('0').to_owned())
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    /// Hexadecimal, without leading zeros.
+    pub(super) fn as_hex(&self) -> &str {
         if self.0.is_empty() { "0" } else { &self.0 }
+    }
+}
+
+/// Decimal, as operators' tools print it; hexadecimal where it is longer than any number of this CA.
+impl fmt::Display for CrlNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u128::from_str_radix(self.as_hex(), 16) {
+            Ok(number) => write!(f, "{number}"),
+            Err(_) => write!(f, "0x{}", self.0),
+        }
     }
 }
 

@@ -66,14 +66,14 @@ impl Verdict {
         self.pem.push_str(&pem("X509 CRL", crl.der()));
         self.held.push(Held {
             issuer: id.clone(),
-            number: crl.number.as_str().to_owned(),
+            number: crl.number.to_string(),
             entries: crl.count()?,
             this_update: crl.this_update,
             next_update: crl.next_update,
             is_root: issuer.is_root,
         });
         let kept = Kept {
-            number: crl.number.as_str().to_owned(),
+            number: crl.number.as_hex().to_owned(),
             sha256: hex(&sha256(crl.der())),
             this_update: crl.this_update,
             issuer_serial: issuer.certificate.serial(),
@@ -147,11 +147,10 @@ fn check_number(crl: &Crl<'_>, kept: Option<&Kept>) -> Result<(), CrlError> {
     let Some(kept) = kept else { return Ok(()) };
     let before = CrlNumber::from_hex(&kept.number);
     if crl.number < before {
-        let found = crl.number.as_str().to_owned();
-        return Err(CrlError::Lower { found, kept: before.as_str().to_owned() });
+        return Err(CrlError::Lower { found: crl.number.to_string(), kept: before.to_string() });
     }
     if crl.number == before && kept.sha256 != hex(&sha256(crl.der())) {
-        return Err(CrlError::Forked(before.as_str().to_owned()));
+        return Err(CrlError::Forked(before.to_string()));
     }
     Ok(())
 }
@@ -280,9 +279,9 @@ mod tests {
         let seven = house.device_ca.crl(0x100, &[1]);
         let kept = remember(&house, vec![seven.clone(), root.clone()]);
         let lower = judge(&house, vec![house.device_ca.crl(0xff, &[1]), root.clone()], &kept);
-        assert_eq!(refusal(lower), CrlError::Lower { found: "ff".into(), kept: "100".into() });
+        assert_eq!(refusal(lower), CrlError::Lower { found: "255".into(), kept: "256".into() });
         let forked = judge(&house, vec![house.device_ca.crl(0x100, &[]), root.clone()], &kept);
-        assert_eq!(refusal(forked), CrlError::Forked("100".into()));
+        assert_eq!(refusal(forked), CrlError::Forked("256".into()));
         assert!(judge(&house, vec![seven, root.clone()], &kept).is_ok());
         assert!(judge(&house, vec![house.device_ca.crl(0x101, &[]), root], &kept).is_ok());
     }
@@ -330,7 +329,9 @@ mod tests {
         assert!(number("0ff") < number("100"));
         assert!(number("00") < number("01"));
         assert_eq!(number("0000"), number("00"));
-        assert_eq!(number("00").as_str(), "0");
+        assert_eq!(number("00").as_hex(), "0");
+        assert_eq!(number("0100").to_string(), "256");
+        assert_eq!(number(&"f".repeat(40)).to_string(), format!("0x{}", "f".repeat(40)));
     }
 
     proptest::proptest! {
