@@ -47,6 +47,8 @@ pub(crate) struct New<'a> {
     pub(crate) key: &'a FileKey,
     pub(crate) server: &'a ServerUrl,
     pub(crate) kind: Kind,
+    /// The request, as its key was made for it.
+    pub(crate) purpose: &'a str,
     /// Programs that use the credential need not be told of it.
     pub(crate) announced: bool,
 }
@@ -63,6 +65,7 @@ impl New<'_> {
         Ok(State {
             confirm_required: issued.confirm_required,
             announced: self.announced,
+            obtained_by: self.purpose.to_owned(),
             previous: folder.current_name()?,
             ..State::new(holder, issued.bundle.sequence, issued.window, random()?)
         })

@@ -1,7 +1,7 @@
 //! Enrollment: the first certificate, by the evidence of an attester. Start, Challenge, Proof, Issued.
 //!
-//! The key is on disk before anything is asked, and kept for the same request: after a lost reply the same command
-//! gets the same certificate.
+//! The key is on disk before anything is asked, and kept for the same request: after a lost reply, or when all is done
+//! and nobody was told, the same command gets the same certificate.
 
 use std::time::Duration;
 
@@ -85,7 +85,8 @@ pub async fn enroll(
     // Step 3: the key, durable before it is asked with.
     let asked_id = enrollment.id.as_ref().map_or("*", Id::as_str);
     let label = enrollment.attester.label();
-    let next = folder.next_key(&format!("enroll {} {asked_id} in {trust_domain} by {label}", enrollment.kind))?;
+    let purpose = format!("enroll {} {asked_id} in {trust_domain} by {label}", enrollment.kind);
+    let next = folder.next_key(&purpose)?;
     observer.reached(Step::NextKeyDurable);
 
     // Step 4: ask and prove.
@@ -105,8 +106,14 @@ pub async fn enroll(
     let issued = Issued::verify(&answer, &expected, WallTime::now())?;
 
     // Step 6: on disk, current and in force.
-    let new =
-        New { issued: &issued, key: &next.key, server: &enrollment.server, kind: enrollment.kind, announced: true };
+    let new = New {
+        issued: &issued,
+        key: &next.key,
+        server: &enrollment.server,
+        kind: enrollment.kind,
+        purpose: &purpose,
+        announced: true,
+    };
     adopt(folder, &new, observer).await
 }
 

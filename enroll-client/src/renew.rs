@@ -36,7 +36,8 @@ pub async fn renew(folder: &LockedFolder, observer: Observer<'_>) -> Result<Cred
 
     // Step 2: the key, durable before it is asked with; for this certificate the same one every time.
     let credential = folder.load()?;
-    let next = folder.next_key(&format!("renew {}", hex(&credential.leaf().fingerprint())))?;
+    let purpose = format!("renew {}", hex(&credential.leaf().fingerprint()));
+    let next = folder.next_key(&purpose)?;
     observer.reached(Step::NextKeyDurable);
 
     // Step 3: ask.
@@ -58,7 +59,14 @@ pub async fn renew(folder: &LockedFolder, observer: Observer<'_>) -> Result<Cred
     let issued = Issued::verify(&answer, &expected, WallTime::now())?;
 
     // Step 5: on disk, current and in force.
-    let new = New { issued: &issued, key: &next.key, server: &state.server, kind: state.kind, announced: false };
+    let new = New {
+        issued: &issued,
+        key: &next.key,
+        server: &state.server,
+        kind: state.kind,
+        purpose: &purpose,
+        announced: false,
+    };
     adoption::adopt(folder, &new, observer).await
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use enroll_client::{
     certificate::Certificate,
-    credential::{Contents, LockedFolder, State},
+    credential::{Contents, Holder, LockedFolder, State},
     flow::Observer,
     identity::Kind,
     keys::FileKey,
@@ -42,20 +42,13 @@ pub fn install(material: &Material<'_>) -> Result<(), CommandError> {
     let window = Window::of_validity(chain[0].not_before(), chain[0].not_after());
     let mut random = [0; 8];
     SystemRandom::new().fill(&mut random).map_err(|_| CommandError::Local("no randomness".into()))?;
-    let state = State {
+    let holder = Holder {
         server: material.server.parse().map_err(local)?,
         trust_domain: material.trust_domain.parse().map_err(local)?,
         kind: Kind::Operator,
         id: material.id.parse().map_err(local)?,
-        trust_sequence: 1,
-        renewal_window: window,
-        renew_at: window.draw(u64::from_be_bytes(random)),
-        confirm_required: false,
-        announced: true,
-        forked: false,
-        previous: None,
-        last_error: None,
     };
+    let state = State::new(holder, 1, window, u64::from_be_bytes(random));
     let contents = Contents {
         key: material.key,
         chain: &chain,

@@ -78,9 +78,12 @@ impl LockedFolder {
         Credential::load(&self.dir)
     }
 
-    /// The key for a request that `purpose` describes: the one kept, if it was made for the very same request, else a
-    /// new one. It is on disk before this returns.
+    /// The key for a request that `purpose` describes: the one kept, if it was made for the very same request; the
+    /// current credential's, if that request was answered with it; else a new one. It is on disk before this returns.
     pub fn next_key(&self, purpose: &str) -> Result<NextKey, CredentialError> {
+        if let Some(current) = self.load().ok().filter(|current| current.state().obtained_by == purpose) {
+            return Ok(NextKey { key: FileKey::from_pem(current.key().to_pem().as_bytes())?, is_retry: true });
+        }
         let next = self.dir.join("next");
         let kept = durable::read_if_there(&next.join("purpose")).map_err(io_error(&next))?;
         if kept.as_deref() == Some(purpose.as_bytes()) {

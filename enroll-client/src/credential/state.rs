@@ -34,6 +34,9 @@ pub struct State {
     /// only once the server says that this is still to be done.
     #[serde(default)]
     pub forked: bool,
+    /// The request that it answers, as [`LockedFolder::next_key`](super::LockedFolder::next_key) knows it.
+    #[serde(default)]
+    pub obtained_by: String,
     /// The generation before this one, kept to fall back on.
     pub previous: Option<String>,
     /// The newest failure of the agent, until something works again.
@@ -69,6 +72,7 @@ impl State {
             confirm_required: false,
             announced: true,
             forked: false,
+            obtained_by: String::new(),
             previous: None,
             last_error: None,
         }
