@@ -118,7 +118,7 @@ impl Authority {
         if let Some(holder) = &holder {
             refuse_cut_off(holder)?;
         }
-        if let Some(decision) = answered_before(subject, token, &key_use)? {
+        if let Some(decision) = answered_before(subject, token, &key_use, now)? {
             return Ok(decision);
         }
         check_token(token, now)?;
@@ -234,12 +234,22 @@ fn subject(request: &EnrollmentRequest, token: &TokenRow) -> Result<Subject, Ref
 }
 
 /// A key that is in use: by this very enrollment, whose answer was lost, or it is refused.
-fn answered_before(subject: &Subject, token: &TokenRow, key_use: &KeyUse) -> Result<Option<Decision>, Refusal> {
+fn answered_before(
+    subject: &Subject,
+    token: &TokenRow,
+    key_use: &KeyUse,
+    now: Timestamp,
+) -> Result<Option<Decision>, Refusal> {
     if key_use.banned {
         return Err(Refusal::KeyCompromised);
     }
     let same = |row: &&crate::store::CertificateRow| row.token.as_ref() == Some(&token.id) && row.holder == *subject;
     match key_use.certificates.iter().find(same) {
+        // Too late: what was answered is worth nothing any more.
+        Some(row) if row.not_after < now => {
+            check_token(token, now)?;
+            Err(Refusal::KeyReused)
+        }
         Some(row) => {
             Ok(Some(Decision::Again { serial: row.serial, confirm_required: row.position == Position::Pending }))
         }

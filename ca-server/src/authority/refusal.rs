@@ -89,6 +89,9 @@ pub enum Refusal {
     /// The certificate presented was revoked, its holder was not.
     #[error("the certificate presented was revoked")]
     CertificateRevoked,
+    /// The certificate presented has been renewed since.
+    #[error("the certificate presented was replaced by a newer one; present that")]
+    CertificateSuperseded,
     /// The certificate presented is not one of ours.
     #[error("the certificate presented is not known here")]
     CertificateUnknown,

@@ -36,7 +36,7 @@ impl Authority {
     }
 
     /// The same, for every call but renewal: the holder is active, the certificate in force or pending, valid now and
-    /// not revoked.
+    /// not revoked. A copy of a key that has been renewed since is worth nothing here.
     pub async fn authenticate(&self, presented: &PeerCertificate) -> Result<Peer, Refused> {
         let peer = self.identify(presented).await?;
         let about = Refused::about(&peer.holder.subject);
@@ -47,7 +47,10 @@ impl Authority {
         if !presented.is_valid_at(self.now()) {
             return Err(about(Refusal::CertificateExpired));
         }
-        Ok(peer)
+        match peer.certificate.position {
+            Position::Head | Position::Pending => Ok(peer),
+            Position::Former | Position::Superseded => Err(about(Refusal::CertificateSuperseded)),
+        }
     }
 
     /// The next certificate for whoever presents this one, with the key of a CSR (DER).

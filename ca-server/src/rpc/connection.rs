@@ -1,6 +1,7 @@
 //! The accept loop: TCP, TLS, and what the services learn of a connection. Everything is bounded before it is begun.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
@@ -13,6 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Sleep,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,6 +25,9 @@ use crate::{config::Limits, identity::TrustDomain, pki::PeerCertificate};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection without a client certificate may last: longer than any enrollment, so that strangers who do
+/// nothing don't keep others out.
+const STRANGER: Duration = Duration::from_secs(60);
 /// How long the loop rests when the system has no more sockets to give.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
@@ -30,6 +35,8 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     caller: Caller,
+    /// When a stranger's time is over.
+    end: Option<Pin<Box<Sleep>>>,
     _places: [Option<OwnedSemaphorePermit>; 2],
 }
 
@@ -85,8 +92,9 @@ async fn secure(
         Some(_) => None,
         None => Some(strangers.clone().try_acquire_owned().ok()?),
     };
+    let end = stranger.as_ref().map(|_| Box::pin(tokio::time::sleep(STRANGER)));
     let caller = Caller::new(certificate);
-    Some(Connection { stream, caller, _places: [Some(place), stranger] })
+    Some(Connection { stream, caller, end, _places: [Some(place), stranger] })
 }
 
 impl Connected for Connection {
@@ -99,6 +107,11 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

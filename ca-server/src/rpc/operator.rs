@@ -79,7 +79,7 @@ calls! {
     revoke_token(v1::RevokeTokenRequest) -> v1::Token: Revoker = tokens::revoke;
 
     list_crls(v1::ListCrlsRequest) -> v1::ListCrlsResponse: Viewer = crls::list;
-    publish_crl(v1::PublishCrlRequest) -> v1::ListCrlsResponse: Revoker = crls::publish;
+    publish_crl(v1::PublishCrlRequest) -> v1::ListCrlsResponse: Admin = crls::publish;
     list_issuers(v1::ListIssuersRequest) -> v1::ListIssuersResponse: Viewer = crls::issuers;
 
     create_gateway(v1::CreateGatewayRequest) -> v1::Token: Admin = peers::create_gateway;

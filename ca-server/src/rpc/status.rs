@@ -73,6 +73,9 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::CertificateRevoked => {
             Row(Unauthenticated, "CERTIFICATE_REVOKED", Reattest, Some("certificate.revoked"))
         }
+        Refusal::CertificateSuperseded => {
+            Row(Unauthenticated, "CERTIFICATE_SUPERSEDED", Reattest, Some("certificate.superseded"))
+        }
         Refusal::CertificateUnknown => {
             Row(Unauthenticated, "CERTIFICATE_UNKNOWN", Reattest, Some("certificate.unknown"))
         }
