@@ -156,9 +156,13 @@ fn pause_after(folder: &LockedFolder, failure: &FlowError, failures: u32) -> Opt
     match failure.agent_action() {
         Action::Retry { after } => {
             let backoff = Backoff::for_validity(folder.load().map_or(LONGEST_POLL, |credential| validity(&credential)));
-            let delay = random().map(|random| after.unwrap_or_default() + backoff.delay(failures, random));
+            let random = match random() {
+                Ok(random) => random,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let delay = after.unwrap_or_default() + backoff.delay(failures, random);
             warn!(%failure, ?delay, "failed, and is tried again");
-            Some(delay.map_err(FlowError::from))
+            Some(Ok(delay))
         }
         Action::Reattest | Action::Stop => {
             error!(%failure, "gives up");
