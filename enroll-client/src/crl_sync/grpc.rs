@@ -12,10 +12,19 @@ use crate::{connect::Connection, credential::Credential, refusal::Refusal, trust
 const MOST_CRLS: u32 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Fetches with the credential in `dir`.
+/// Fetches with the credential in `dir`; once more if the agent has renewed it meanwhile.
 pub(super) async fn fetch(dir: &Path, form: &Form) -> Result<Fetched, SyncError> {
     let credential = Credential::load(dir)?;
-    let connection = Connection::with_credential(&credential).await?;
+    let fetched = fetch_with(&credential, form).await;
+    if !matches!(fetched, Err(SyncError::Refused(_))) {
+        return fetched;
+    }
+    let now = Credential::load(dir)?;
+    if now.leaf().der() == credential.leaf().der() { fetched } else { fetch_with(&now, form).await }
+}
+
+async fn fetch_with(credential: &Credential, form: &Form) -> Result<Fetched, SyncError> {
+    let connection = Connection::with_credential(credential).await?;
     let signed = connection.enrollment().get_trust_bundle(GetTrustBundleRequest {}).await.map_err(Refusal::from)?;
     let state = credential.state();
     let bundle = TrustBundle::verify(
