@@ -8,11 +8,7 @@ use crate::{
     attestation::{self, AttestationError, Claims},
     audit::Draft,
     identity::{DeviceId, Kind, Subject, Timestamp, TokenId},
-    inventory::{
-        device::Status,
-        fleet::Method,
-        lineage::{Lineage, Position},
-    },
+    inventory::{device::Status, fleet::Method, lineage::Lineage},
     pki::{Csr, PublicKey},
     store::{Attested, Enrollment, EnrollmentHolder, Holder, KeyUse, NewHolder, StoreError, TokenRow, TokenState},
 };
@@ -250,9 +246,7 @@ fn answered_before(
             check_token(token, now)?;
             Err(Refusal::KeyReused)
         }
-        Some(row) => {
-            Ok(Some(Decision::Again { serial: row.serial, confirm_required: row.position == Position::Pending }))
-        }
+        Some(row) => Ok(Some(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() })),
         None if key_use.certificates.is_empty() => Ok(None),
         None => Err(Refusal::KeyReused),
     }

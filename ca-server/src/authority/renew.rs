@@ -81,7 +81,7 @@ impl Authority {
             }
             Decision::Again => {
                 let row = answer.ok_or(Refusal::Internal("nothing was answered"))?;
-                self.grant_again(row.serial, row.position == Position::Pending).await
+                self.grant_again(row.serial, row.position.is_unconfirmed()).await
             }
             refused => Err(self.refuse(&peer, refused, now).await?),
         }

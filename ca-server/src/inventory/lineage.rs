@@ -5,6 +5,9 @@
 //! comes with a certificate that is no longer the head: two holders of one identity. [`decide`] is the whole table, in
 //! the order of `docs/renewal.md`; it decides and changes nothing. [`Lineage::apply`] carries a decision out.
 
+#[cfg(test)]
+mod model;
+
 use super::{device::Status, fleet::OnFork};
 use crate::identity::SerialNumber;
 
@@ -12,7 +15,7 @@ use crate::identity::SerialNumber;
 pub const MAX_REPLACEMENTS: u8 = 2;
 
 /// Which certificates of a device count.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Lineage {
     /// The certificate in force.
     pub head: Option<SerialNumber>,
@@ -46,6 +49,12 @@ impl Position {
             Position::Former => "former",
             Position::Superseded => "superseded",
         }
+    }
+
+    /// Whether a device that is given such a certificate again has to confirm it. One that was superseded before the
+    /// device ever had it, too: that is how the device, and the CA, learn of it at once.
+    pub const fn is_unconfirmed(self) -> bool {
+        matches!(self, Position::Pending | Position::Superseded)
     }
 }
 
