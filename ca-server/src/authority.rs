@@ -230,3 +230,6 @@ fn refuse_cut_off(holder: &Holder) -> Result<(), Refusal> {
         Status::Registered | Status::Pending | Status::Active => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

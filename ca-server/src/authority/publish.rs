@@ -179,7 +179,7 @@ impl Publisher {
 
     /// Waits until every change named is on a CRL that is served, and gives these CRLs' numbers.
     pub async fn in_force(&self, watermarks: &[(IssuerId, u64)]) -> Result<Vec<(IssuerId, u64)>, Refusal> {
-        let mut publications = self.publications.subscribe();
+        let mut publications = self.watch();
         self.wake_if(!watermarks.is_empty());
         let served = |(issuer, watermark): &(IssuerId, u64)| {
             self.current(issuer).filter(|crl| crl.watermark >= *watermark).map(|crl| (*issuer, crl.number))
@@ -194,6 +194,11 @@ impl Publisher {
             }
         };
         tokio::time::timeout(PATIENCE, all).await.ok().flatten().ok_or(Refusal::Unpublished)
+    }
+
+    /// Tells of every publication, whether it had anything to publish or not.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.publications.subscribe()
     }
 
     /// The CRL that is served for an issuer.
