@@ -47,6 +47,7 @@ pub struct Options {
         long,
         value_name = "DIR",
         env = "FLEETCA_CREDENTIAL",
+        hide_env_values = true,
         global = true,
         help_heading = "Options of every command"
     )]
