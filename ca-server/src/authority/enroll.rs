@@ -109,6 +109,7 @@ impl Authority {
         proven: &Proven,
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
+        // In the order of `docs/issuance.md`: the first that applies is the answer.
         let holder = self.store.holder(subject).await?;
         let key_use = self.store.key_use(&proven.key.fingerprint()).await?;
         if let Some(holder) = &holder {
@@ -152,6 +153,7 @@ impl Authority {
                 (EnrollmentHolder::Known(holder.version), holder.handle, holder.fleet, holder.lineage)
             }
         };
+        // Step 6: the certificate, which nobody sees yet.
         let terms = self.terms(subject.kind, fleet.as_ref()).await?;
         let mut certificate = self.sign_leaf(subject, &handle, &terms, &proven.key, now)?;
         certificate.token = Some(token.id.clone());
@@ -165,6 +167,7 @@ impl Authority {
             .fact("attested_identity", proven.claims.identity.as_str())
             .fact("key", certificate.key.to_string())
             .fact("confirm_required", again);
+        // Step 7: the record. From here on the same request gets the same certificate.
         let record = Enrollment {
             holder,
             lineage,
@@ -183,6 +186,7 @@ impl Authority {
         self.store.record_enrollment(record).await?;
         self.telemetry.issued(subject.kind.as_str(), "enrollment");
         self.publisher.wake_if(known.pending.is_some());
+        // Step 8: the answer.
         self.grant(&certificate, again).await
     }
 }

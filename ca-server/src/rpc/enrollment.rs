@@ -76,6 +76,7 @@ async fn attempt(
         return Err(Refusal::Protocol("the first message must be Start").into());
     };
     let request = EnrollmentRequest::read(start, authority.domain().trust_domain.as_str())?;
+    // Step 2: nobody has seen this nonce before, and nobody will again.
     let challenge = v1::Challenge { nonce: authority.random::<32>()?.to_vec() }.encode_to_vec();
     let step = response(enroll_response::Step::Challenge(challenge.clone()));
     responses.send(Ok(step)).await.map_err(|_| Refusal::Protocol("the client went away"))?;
