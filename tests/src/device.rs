@@ -109,8 +109,6 @@ impl Device {
 
     /// The serial number of its certificate: 32 lower-case hexadecimal digits.
     pub fn serial(&self) -> String {
-        let certificate = self.certificate();
-        let serial = certificate.tbs_certificate().serial_number().as_bytes();
-        serial.iter().map(|octet| format!("{octet:02x}")).collect()
+        pem::serial(&self.chain()[0])
     }
 }

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use fleetca_proto::v1::{ConfirmRequest, ConfirmResponse, Issued, RenewRequest, renewal_client::RenewalClient};
+use fleetca_proto::v1::{
+    ConfirmRequest, ConfirmResponse, Issued, RenewRequest, operator_client::OperatorClient,
+    renewal_client::RenewalClient, revocation_client::RevocationClient,
+};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::net::TcpStream;
@@ -14,7 +17,7 @@ use tonic::{
 };
 use tower::service_fn;
 
-use crate::{device::Device, server::Server, stranger::SubjectKey, tls};
+use crate::{device::Device, pem, server::Server, stranger::SubjectKey, tls};
 
 /// A certificate and its key.
 #[derive(Debug)]
@@ -41,6 +44,11 @@ impl Holder {
         &self.chain[0]
     }
 
+    /// The serial number of its certificate: 32 lower-case hexadecimal digits.
+    pub fn serial(&self) -> String {
+        pem::serial(self.certificate())
+    }
+
     /// A new connection to one of the server's ports, which presents the certificate. The handshake comes with the
     /// first call.
     pub fn connect(&self, server: &Server, port: u16) -> Channel {
@@ -61,6 +69,16 @@ impl Holder {
     /// Service `Renewal`, over a new connection.
     pub fn renewal(&self, server: &Server) -> RenewalClient<Channel> {
         RenewalClient::new(self.connect(server, server.addresses().devices.port()))
+    }
+
+    /// Service `Revocation`, over a new connection.
+    pub fn revocation(&self, server: &Server) -> RevocationClient<Channel> {
+        RevocationClient::new(self.connect(server, server.addresses().devices.port()))
+    }
+
+    /// Service `Operator`, over a new connection.
+    pub fn operator(&self, server: &Server) -> OperatorClient<Channel> {
+        OperatorClient::new(self.connect(server, server.addresses().operators.port()))
     }
 
     /// Asks for a certificate for `key`.

@@ -4,6 +4,7 @@
 //! sleeps for a fixed time (see [`wait`]), nothing uses a fixed port, nothing leaves the loopback interface, and every
 //! process that is started ends with the value that owns it (see [`process`]).
 
+pub mod admin;
 pub mod binaries;
 pub mod crl;
 pub mod device;

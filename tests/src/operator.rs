@@ -53,6 +53,14 @@ impl Operator {
         finished.stderr
     }
 
+    /// Runs a command that must be refused by the server, and gives the reason.
+    pub fn reason(&self, arguments: &[&str]) -> String {
+        let text = self.refused(arguments);
+        let report: Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"));
+        report["error"]["reason"].as_str().unwrap_or_else(|| panic!("no reason: {text}")).to_owned()
+    }
+
     /// Creates a fleet whose devices enroll by join tokens.
     pub fn create_fleet(&self, name: &str) {
         self.run(&["fleet", "create", name, "--attest", "token"]);

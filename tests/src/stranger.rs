@@ -146,6 +146,11 @@ pub async fn enroll(connection: &Connection, id: &str, token: &JoinToken, key: &
     exchange.issued().await
 }
 
+/// The reason of a call that must be refused.
+pub fn reason<T: std::fmt::Debug>(answer: Result<T, Status>) -> String {
+    Refusal::of(&answer.expect_err("a refusal")).reason
+}
+
 /// What a refusal says for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
