@@ -62,7 +62,8 @@ impl Device {
         self.try_enroll_as("device", server, id, token)
     }
 
-    fn try_enroll_as(&self, kind: &str, server: &Server, id: &str, token: &Path) -> Finished {
+    /// As [`Device::try_enroll`], for a gateway or an operator.
+    pub fn try_enroll_as(&self, kind: &str, server: &Server, id: &str, token: &Path) -> Finished {
         let mut command = self.command("enroll");
         command.args(["--server", &server.url(), "--kind", kind, "--device-id", id]);
         command.arg("--root").arg(server.control_root()).arg("--attest").arg(format!("token:{}", token.display()));
