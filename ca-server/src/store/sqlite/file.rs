@@ -152,6 +152,18 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
+/// Moves the whole log into the database and cuts it short, unless readers stand in the way for long.
+pub(super) fn fold_log(db: &Connection) {
+    let fold = || {
+        db.busy_timeout(BUSY / 20)?;
+        db.query_row("-- fold_log()\nPRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        db.busy_timeout(BUSY)
+    };
+    if let Err(error) = fold() {
+        tracing::warn!(%error, "the write-ahead log could not be moved into the database");
+    }
+}
+
 /// What every connection has: patience, and statements that stay prepared. Without the stability guarantee each new
 /// value of a parameter has the planner look again, which costs ten times the query.
 fn keep_plans(db: &Connection) -> rusqlite::Result<()> {

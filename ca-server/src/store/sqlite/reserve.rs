@@ -10,7 +10,7 @@ use std::{
 use rusqlite::Connection;
 
 /// Some thousand revocations.
-const BYTES: usize = if cfg!(test) { 64 << 10 } else { 32 << 20 };
+const BYTES: usize = if cfg!(test) { 2 << 20 } else { 32 << 20 };
 
 /// How long a failed attempt to set the space aside again is not repeated.
 const PATIENCE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(5) };
@@ -19,7 +19,7 @@ const PATIENCE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::fro
 pub(super) struct Reserve {
     path: PathBuf,
     kept: bool,
-    tried: Option<Instant>,
+    failed_at: Option<Instant>,
 }
 
 impl Reserve {
@@ -27,10 +27,8 @@ impl Reserve {
     pub fn beside(database: &Path) -> Self {
         let path = database.with_file_name("reserve");
         let kept = fs::metadata(&path).is_ok_and(|found| found.len() == BYTES as u64);
-        let mut reserve = Self { path, kept, tried: None };
-        if !reserve.kept && !reserve.restore() {
-            tracing::error!(path = %reserve.path.display(), "no room for the reserve: only revocations are recorded");
-        }
+        let mut reserve = Self { path, kept, failed_at: None };
+        reserve.restore();
         reserve
     }
 
@@ -39,27 +37,32 @@ impl Reserve {
         self.kept
     }
 
-    /// Sets it aside again, if there is room; says whether it is. Not tried again at once.
-    pub fn restore(&mut self) -> bool {
-        if self.tried.is_some_and(|at| at.elapsed() < PATIENCE) {
-            return false;
+    /// Sets it aside again, if there is room. Where there was none, it isn't tried again at once.
+    pub fn restore(&mut self) {
+        if self.kept || self.failed_at.is_some_and(|at| at.elapsed() < PATIENCE) {
+            return;
         }
-        self.kept = self.write().inspect_err(|_| drop(fs::remove_file(&self.path))).is_ok();
-        self.tried = Some(Instant::now());
-        self.kept
+        match self.write() {
+            Ok(()) => (self.kept, self.failed_at) = (true, None),
+            Err(error) => {
+                let _ = fs::remove_file(&self.path);
+                self.failed_at = Some(Instant::now());
+                let path = self.path.display();
+                tracing::error!(%path, %error, "the disk is full: only revocations are recorded until there is room");
+            }
+        }
     }
 
     /// Gives the space to whoever writes next. A bound on the database's own size ends too.
     pub fn spend(&mut self, db: &Connection) {
-        let removed = fs::remove_file(&self.path);
-        let unbounded = db.pragma_update(None, "max_page_count", i64::from(u32::MAX - 1));
-        if let (Err(error), _) | (_, Err(rusqlite::Error::SqliteFailure(_, Some(error)))) =
-            (removed.map_err(|error| error.to_string()), unbounded)
+        if self.kept
+            && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::error!(error, "can't give up the reserve");
+            tracing::error!(%error, "the reserve can't be given up");
         }
         self.kept = false;
-        self.tried = Some(Instant::now());
+        // Where it does not end, the next commit says so.
+        let _ = db.pragma_update(None, "max_page_count", i64::from(u32::MAX - 1));
     }
 
     fn write(&self) -> io::Result<()> {

@@ -142,27 +142,51 @@ impl Loop {
 
     /// Commits a batch and answers everybody in it.
     fn serve(&mut self, batch: Vec<Box<dyn Job>>) {
-        let (mut batch, refused) = match self.reserve.is_kept() || self.reserve.restore() {
-            true => (batch, Vec::new()),
-            // What little space there is belongs to revocations.
-            false => batch.into_iter().partition(|job| job.urgency() == Urgency::Urgent),
-        };
-        refused.into_iter().for_each(|job: Box<dyn Job>| job.answer(Err(StoreError::Full)));
-        if batch.is_empty() {
+        self.reserve.restore();
+        if !self.reserve.is_kept() {
+            // So that the log never takes all of the little space there is.
+            file::fold_log(&self.db);
+        }
+        let batch = self.admit(batch);
+        let starved = self.attempt(batch);
+        if starved.is_empty() {
             return;
+        }
+        // The log holds many versions of each page: moved into the database, within the reserve, it leaves more room.
+        self.reserve.spend(&self.db);
+        file::fold_log(&self.db);
+        self.reserve.restore();
+        let batch = self.admit(starved);
+        let starved = self.attempt(batch);
+        if starved.iter().any(|job| job.urgency() == Urgency::Urgent) {
+            self.reserve.spend(&self.db);
+        }
+        let batch = self.admit(starved);
+        self.attempt(batch).into_iter().for_each(|job| job.answer(Err(StoreError::Full)));
+    }
+
+    /// Refuses what is not urgent while there is no reserve: what little space there is belongs to revocations.
+    fn admit(&self, batch: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+        if self.reserve.is_kept() {
+            return batch;
+        }
+        let (urgent, ordinary): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| job.urgency() == Urgency::Urgent);
+        ordinary.into_iter().for_each(|job| job.answer(Err(StoreError::Full)));
+        urgent
+    }
+
+    /// Commits a batch and answers everybody in it, but for those who failed for want of space.
+    fn attempt(&mut self, mut batch: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+        if batch.is_empty() {
+            return batch;
         }
         let committed = self.commit(&mut batch);
-        let full = matches!(committed, Err(StoreError::Full));
-        let (mut again, done): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|job| job.urgency() == Urgency::Urgent && (full || job.was_full()));
-        done.into_iter().for_each(|job| job.answer(repeat(&committed)));
-        if again.is_empty() {
-            return;
+        if matches!(committed, Err(StoreError::Full)) {
+            return batch;
         }
-        tracing::error!("the disk is full: the space kept for revocations is in use, free some");
-        self.reserve.spend(&self.db);
-        let committed = self.commit(&mut again);
-        again.into_iter().for_each(|job| job.answer(repeat(&committed)));
+        let (starved, done): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| job.was_full());
+        done.into_iter().for_each(|job| job.answer(repeat(&committed)));
+        starved
     }
 
     /// One transaction with a savepoint for each job, on disk when this returns.
@@ -194,7 +218,6 @@ fn ended() -> StoreError {
 fn repeat(committed: &Result<(), StoreError>) -> Result<(), StoreError> {
     match committed {
         Ok(()) => Ok(()),
-        Err(StoreError::Full) => Err(StoreError::Full),
         Err(StoreError::Unusable(text)) => Err(StoreError::Unusable(text.clone())),
         Err(error) => Err(StoreError::Database(error.to_string())),
     }
