@@ -164,6 +164,12 @@ pub(super) fn fold_log(db: &Connection) {
     }
 }
 
+/// Ends a bound on the number of pages, should this connection have one.
+pub(super) fn lift_bound(db: &Connection) {
+    // Where it does not end, the next commit says so.
+    let _ = db.pragma_update(None, "max_page_count", i64::from(u32::MAX - 1));
+}
+
 /// What every connection has: patience, and statements that stay prepared. Without the stability guarantee each new
 /// value of a parameter has the planner look again, which costs ten times the query.
 fn keep_plans(db: &Connection) -> rusqlite::Result<()> {

@@ -7,8 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::Connection;
-
 /// Some thousand revocations.
 const BYTES: usize = if cfg!(test) { 2 << 20 } else { 32 << 20 };
 
@@ -53,16 +51,14 @@ impl Reserve {
         }
     }
 
-    /// Gives the space to whoever writes next. A bound on the database's own size ends too.
-    pub fn spend(&mut self, db: &Connection) {
+    /// Gives the space to whoever writes next.
+    pub fn spend(&mut self) {
         if self.kept
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::error!(%error, "the reserve can't be given up");
         }
         self.kept = false;
-        // Where it does not end, the next commit says so.
-        let _ = db.pragma_update(None, "max_page_count", i64::from(u32::MAX - 1));
     }
 
     fn write(&self) -> io::Result<()> {

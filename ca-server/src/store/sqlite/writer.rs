@@ -153,13 +153,14 @@ impl Loop {
             return;
         }
         // The log holds many versions of each page: moved into the database, within the reserve, it leaves more room.
-        self.reserve.spend(&self.db);
+        self.reserve.spend();
         file::fold_log(&self.db);
         self.reserve.restore();
         let batch = self.admit(starved);
         let starved = self.attempt(batch);
         if starved.iter().any(|job| job.urgency() == Urgency::Urgent) {
-            self.reserve.spend(&self.db);
+            self.reserve.spend();
+            file::lift_bound(&self.db);
         }
         let batch = self.admit(starved);
         self.attempt(batch).into_iter().for_each(|job| job.answer(Err(StoreError::Full)));
