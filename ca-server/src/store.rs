@@ -259,7 +259,7 @@ pub struct Cutoff {
     pub subject: Subject,
     /// `Held`, `Revoked` or `Decommissioned`.
     pub status: Status,
-    /// Goes into the CRL entries; `KeyCompromise` also bans every key of the holder's unexpired certificates.
+    /// Goes into the CRL entries; `KeyCompromise` also bans every key that the holder ever had a certificate for.
     pub reason: crate::identity::RevocationReason,
     /// For people: why.
     pub status_reason: String,

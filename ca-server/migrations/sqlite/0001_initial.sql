@@ -18,7 +18,7 @@ CREATE TABLE trust_bundles (
 
 CREATE TABLE issuers (
     key INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE CHECK (length(id) = 16),
+    id TEXT NOT NULL UNIQUE CHECK (length(id) = 16 AND id NOT GLOB '*[^0-9a-f]*'),
     hierarchy TEXT NOT NULL CHECK (hierarchy IN ('control-root', 'control', 'device-root', 'device')),
     certificate BLOB NOT NULL,
     created_at INTEGER NOT NULL,
@@ -36,7 +36,7 @@ CREATE TABLE fleets (
 
 CREATE TABLE tokens (
     key INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE CHECK (length(id) = 16),
+    id TEXT NOT NULL UNIQUE CHECK (length(id) = 16 AND id NOT GLOB '*[^0-9a-f]*'),
     public_key BLOB NOT NULL CHECK (length(public_key) = 32),
     kind TEXT NOT NULL CHECK (kind IN ('device', 'gateway', 'operator')),
     fleet INTEGER REFERENCES fleets (key),
@@ -109,7 +109,7 @@ CREATE TABLE certificates (
     presented BLOB CHECK (length(presented) = 16),
     token INTEGER REFERENCES tokens (key),
     revoked_at INTEGER,
-    reason INTEGER,
+    reason INTEGER CHECK (reason IN (0, 1, 2, 3, 4, 5, 6, 9)),
     -- The number of its last change among its issuer's.
     change INTEGER,
     der BLOB NOT NULL,
@@ -133,7 +133,7 @@ CREATE TABLE changes (
     serial BLOB NOT NULL CHECK (length(serial) = 16),
     not_after INTEGER NOT NULL,
     revoked_at INTEGER,
-    reason INTEGER,
+    reason INTEGER CHECK (reason IN (0, 1, 2, 3, 4, 5, 6, 9)),
     PRIMARY KEY (issuer, sequence),
     CHECK ((revoked_at IS NULL) = (reason IS NULL))
 ) STRICT, WITHOUT ROWID;

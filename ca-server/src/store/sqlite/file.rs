@@ -1,7 +1,7 @@
 //! The database's file: made, recognised, brought to the present schema, and connected to.
 
 use std::{
-    fs::{self, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     time::Duration,
@@ -34,8 +34,11 @@ const AUTOCHECKPOINT_PAGES: i64 = 100_000;
 
 /// Makes the file, readable by its owner only, where there is none; and brings it to the present schema.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    // The folder too: a crash must not lose the file's name.
     made.and_then(|_| fs::set_permissions(path, Permissions::from_mode(0o600)))
+        .and_then(|()| File::open(folder)?.sync_all())
         .map_err(|error| unusable(path, &format!("can't be opened for writing: {error}")))?;
     prepare(path)
 }
