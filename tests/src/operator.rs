@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use serde_json::Value;
@@ -68,7 +69,9 @@ impl Operator {
 
     /// Creates a join token for one device, and gives the file that it is in.
     pub fn device_token(&self, fleet: &str, device: &str, folder: &Path) -> PathBuf {
-        self.token(&["--fleet", fleet, "--device-id", device], &folder.join(format!("{device}.token")))
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let file = format!("{device}-{}.token", MADE.fetch_add(1, Ordering::Relaxed));
+        self.token(&["--fleet", fleet, "--device-id", device], &folder.join(file))
     }
 
     /// `token create` with these options, into a file.

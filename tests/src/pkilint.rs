@@ -55,20 +55,24 @@ fn read(output: &Finished) -> Option<Vec<String>> {
     Some(findings)
 }
 
-/// pkilint holds every URI without a dotted host to be malformed: SPIFFE IDs, and hosts such as `localhost`.
+/// pkilint holds every name without a dot to be malformed: the hosts of URIs and DNS names such as `localhost`; and SPIFFE
+/// IDs in any case.
 fn is_false_positive(finding: &Value) -> bool {
-    if finding["code"] != "pkix.invalid_uri_syntax" {
-        return false;
-    }
     let message = finding["message"].as_str().unwrap_or_default();
     let Some((_, rest)) = message.split_once('"') else { return false };
-    let uri = rest.trim_end_matches('"');
-    if uri.starts_with("spiffe://") {
-        return true;
+    let name = rest.trim_end_matches('"');
+    match finding["code"].as_str() {
+        Some("pkix.invalid_domain_name_syntax") => is_single_label(name),
+        Some("pkix.invalid_uri_syntax") => {
+            name.starts_with("spiffe://")
+                || name
+                    .strip_prefix("http://")
+                    .is_some_and(|rest| is_single_label(rest.split([':', '/']).next().unwrap_or("")))
+        }
+        _ => false,
     }
-    let Some(authority) = uri.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or_default()) else {
-        return false;
-    };
-    let host = authority.split(':').next().unwrap_or_default();
-    !host.is_empty() && !host.contains('.') && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+fn is_single_label(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

@@ -1,0 +1,75 @@
+//! Real gateways, fed by `enroll-client sync-crls`: a good device gets in, a revoked one does not once the gateway has
+//! loaded the new list, and one that was revoked earlier still does not.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use fleetca_tests::{
+    binaries,
+    device::Device,
+    gateway::{Admission, Gateway, mosquitto::Mosquitto, nginx::Nginx},
+    process::run,
+    server::Server,
+    wait::{SOON, until_true},
+};
+
+/// Where a gateway has its CRLs from.
+enum Source {
+    /// Plain HTTP, and the device root.
+    Http,
+    /// gRPC, with the gateway's own certificate.
+    Grpc(Device),
+}
+
+/// Fetches what a gateway loads, as a cron job would.
+fn sync_crls(server: &Server, source: &Source, on_change: Option<&str>) -> PathBuf {
+    let bundle = server.scratch().join("crls.pem");
+    let mut command = Command::new(binaries::enroll_client());
+    command.arg("sync-crls").arg("--out").arg(&bundle);
+    match source {
+        Source::Http => command.args(["--http-url", &server.http_url(""), "--trust"]).arg(server.device_root()),
+        Source::Grpc(gateway) => command.arg("--dir").arg(gateway.folder()),
+    };
+    if let Some(hook) = on_change {
+        command.args(["--on-change", hook]);
+    }
+    run(&mut command).succeeded();
+    bundle
+}
+
+fn a_revoked_device_is_kept_out<G: Gateway>(
+    source: impl FnOnce(&Server) -> Source,
+    start: impl FnOnce(&Path, &Path) -> Option<G>,
+) {
+    let server = Server::start();
+    let admin = server.admin();
+    admin.create_fleet("sensors");
+    let source = source(&server);
+    let [good, revoked, revoked_earlier] =
+        ["good", "revoked", "revoked-earlier"].map(|id| Device::enroll(&server, "sensors", id).presented());
+    admin.run(&["device", "revoke", "revoked-earlier", "--reason", "keyCompromise"]);
+
+    let bundle = sync_crls(&server, &source, None);
+    let Some(gateway) = start(&server.device_root(), &bundle) else { return };
+    assert_eq!(gateway.admit(&good), Admission::Admitted);
+    assert_eq!(gateway.admit(&revoked), Admission::Admitted);
+    assert!(!gateway.admit(&revoked_earlier).is_admitted());
+
+    admin.run(&["device", "revoke", "revoked", "--reason", "keyCompromise"]);
+    sync_crls(&server, &source, Some(&format!("kill -HUP {}", gateway.pid())));
+    until_true(SOON, "the gateway has loaded the new list", || !gateway.admit(&revoked).is_admitted());
+    assert!(!gateway.admit(&revoked_earlier).is_admitted());
+    assert_eq!(gateway.admit(&good), Admission::Admitted);
+}
+
+#[test]
+fn nginx_keeps_revoked_devices_out() {
+    a_revoked_device_is_kept_out(|_| Source::Http, Nginx::start);
+}
+
+#[test]
+fn mosquitto_keeps_revoked_devices_out() {
+    a_revoked_device_is_kept_out(|server| Source::Grpc(Device::enroll_gateway(server, "eu-7")), Mosquitto::start);
+}
