@@ -29,8 +29,15 @@ pub struct Server {
     // Before the folder: the process ends first.
     process: Option<Running>,
     addresses: Addresses,
-    options: Vec<String>,
+    settings: Settings,
     folder: TempDir,
+}
+
+/// How `serve` is run.
+#[derive(Debug)]
+struct Settings {
+    options: Vec<String>,
+    log: Option<String>,
 }
 
 /// Where a server listens.
@@ -54,11 +61,20 @@ impl Server {
 
     /// As [`Server::start`], with more options for `serve`, on this and on every later start.
     pub fn start_with(options: &[&str]) -> Server {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        Server::start_as(Settings { options, log: None })
+    }
+
+    /// As [`Server::start`], with this in `FLEETCA_LOG`.
+    pub fn start_logging(filter: &str) -> Server {
+        Server::start_as(Settings { options: Vec::new(), log: Some(filter.to_owned()) })
+    }
+
+    fn start_as(settings: Settings) -> Server {
         let folder = TempDir::new().expect("a temporary folder");
         init(&folder.path().join("ca"));
-        let options = options.iter().map(|&option| option.to_owned()).collect();
-        let (process, addresses) = serve(folder.path(), &options, [ANY_PORT; 4].map(str::to_owned));
-        Server { process: Some(process), addresses, options, folder }
+        let (process, addresses) = serve(folder.path(), &settings, [ANY_PORT; 4].map(str::to_owned));
+        Server { process: Some(process), addresses, settings, folder }
     }
 
     /// The CA's folder.
@@ -134,7 +150,7 @@ impl Server {
         assert!(self.process.is_none(), "the server still runs");
         let Addresses { devices, operators, http, metrics } = self.addresses;
         let ports = [devices, operators, http, metrics].map(|address| address.to_string());
-        let (process, addresses) = serve(self.folder.path(), &self.options, ports);
+        let (process, addresses) = serve(self.folder.path(), &self.settings, ports);
         self.process = Some(process);
         self.addresses = addresses;
     }
@@ -148,12 +164,15 @@ pub fn init(dir: &Path) {
     run(&mut command).succeeded();
 }
 
-fn serve(folder: &Path, options: &Vec<String>, ports: [String; 4]) -> (Running, Addresses) {
+fn serve(folder: &Path, settings: &Settings, ports: [String; 4]) -> (Running, Addresses) {
     let [devices, operators, http, metrics] = ports;
     let mut command = Command::new(binaries::ca_server());
     command.arg("serve").arg("--dir").arg(folder.join("ca"));
     command.args(["--listen", &devices, "--operator-listen", &operators]);
-    command.args(["--http-listen", &http, "--metrics-listen", &metrics]).args(options);
+    command.args(["--http-listen", &http, "--metrics-listen", &metrics]).args(&settings.options);
+    if let Some(filter) = &settings.log {
+        command.env("FLEETCA_LOG", filter);
+    }
     let mut process = Running::start("ca-server", command, folder);
     let addresses = process.until("it says that it is ready", |process| read_ready_line(&process.stdout()));
     (process, addresses)

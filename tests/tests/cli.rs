@@ -1,0 +1,86 @@
+//! Both programs at the command line: their exit codes, and that no secret is ever told.
+
+use std::{fs, path::Path};
+
+use fleetca_tests::{
+    device::Device,
+    operator::Operator,
+    process::{Finished, run},
+    server::Server,
+};
+use serde_json::Value;
+
+/// Nobody listens there: the port is for multiplexing services over TCP, which nobody does.
+const NOBODY: &str = "https://127.0.0.1:1";
+
+#[test]
+fn exit_codes_of_ca_server_tell_refused_from_usage_and_from_out_of_reach() {
+    let server = Server::start();
+    let admin = server.admin();
+    let code = |arguments: &[&str]| admin.try_run(arguments).code;
+    assert_eq!(code(&["fleet", "create", "sensors"]), 0);
+    assert_eq!(code(&["device", "show", "nobody"]), 1);
+    assert_eq!(code(&["fleet", "create"]), 2);
+    assert_eq!(code(&["frobnicate"]), 2);
+    let far = Operator::new(NOBODY.to_owned(), admin.credential().to_path_buf());
+    assert_eq!(far.try_run(&["fleet", "list"]).code, 3);
+}
+
+#[test]
+fn an_error_is_json_for_programs_with_the_reason_of_the_wire() {
+    let server = Server::start();
+    let refused = server.admin().refused(&["device", "show", "nobody"]);
+    let error: Value = serde_json::from_str(refused.trim()).expect("an error in JSON");
+    assert_eq!(error["error"]["exit_code"], 1);
+    assert_eq!(error["error"]["reason"], "NOT_FOUND");
+    assert!(error["error"]["message"].is_string());
+}
+
+#[test]
+fn exit_codes_of_enroll_client_tell_an_agent_what_to_do() {
+    let server = Server::start();
+    server.admin().create_fleet("sensors");
+    let renew = |device: &Device| run(device.command("renew").arg("--force")).code;
+    let device = Device::enroll(&server, "sensors", "pump-7");
+    assert_eq!(renew(&device), 0);
+    server.admin().run(&["device", "hold", "pump-7"]);
+    assert_eq!(renew(&device), 3, "held: try again later");
+    server.admin().run(&["device", "revoke", "pump-7", "--reason", "keyCompromise"]);
+    assert_eq!(renew(&device), 1, "revoked: for good");
+    assert_eq!(run(&mut device.command("frobnicate")).code, 2);
+    assert_eq!(renew(&Device::new(server.scratch().join("nobody"))), 4, "no credential: enroll first");
+
+    let far = Device::new(server.scratch().join("far"));
+    let token = server.admin().device_token("sensors", "far", server.scratch());
+    let enroll = |url: &str, root: &Path| {
+        let mut command = far.command("enroll");
+        command.args(["--server", url, "--device-id", "far"]).arg("--root").arg(root);
+        run(command.arg("--attest").arg(format!("token:{}", token.display()))).code
+    };
+    assert_eq!(enroll(NOBODY, &server.control_root()), 3);
+    assert_eq!(enroll(&server.url(), &server.device_root()), 1, "a server under another root is refused for good");
+    assert_eq!(enroll(&server.url(), &server.control_root()), 0);
+}
+
+#[test]
+fn no_log_tells_a_secret() {
+    let mut server = Server::start_logging("trace");
+    server.admin().create_fleet("sensors");
+    let token = server.admin().device_token("sensors", "pump-7", server.scratch());
+    let device = Device::new(server.scratch().join("pump-7"));
+    let mut command = device.command("enroll");
+    command.args(["--server", &server.url(), "--device-id", "pump-7", "--root"]).arg(server.control_root());
+    command.arg("--attest").arg(format!("token:{}", token.display())).env("RUST_LOG", "trace");
+    let Finished { code, stdout, stderr } = run(&mut command);
+    assert_eq!(code, 0, "{stderr}");
+
+    let token = fs::read_to_string(token).expect("the token");
+    let secret = token.split('.').nth(1).expect("the seed");
+    let key = fs::read_to_string(device.presented().key).expect("the key");
+    let key = key.lines().nth(1).expect("its first line");
+    let told = [stdout, stderr, server.process().stdout(), server.process().stderr()].concat();
+    assert!(told.contains("TRACE"), "nothing was traced");
+    for secret in [secret, key] {
+        assert!(!told.contains(secret), "a secret was told");
+    }
+}
