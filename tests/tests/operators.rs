@@ -1,7 +1,11 @@
 //! Operators: three roles, each call with the least role that `operator.proto` names for it, and nobody else let in.
 
+use std::process::Command;
+
 use fleetca_proto::v1::{ListDevicesRequest, ListFleetsRequest, operator_client::OperatorClient};
-use fleetca_tests::{device::Device, holder::Holder, operator::Operator, server::Server, stranger::Refusal};
+use fleetca_tests::{
+    binaries, device::Device, holder::Holder, operator::Operator, process::run, server::Server, stranger::Refusal,
+};
 use serde_json::Value;
 use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 use tonic_prost::ProstCodec;
@@ -148,4 +152,19 @@ async fn pages_of_one_make_the_whole_list() {
         page_token = page.next_page_token;
     }
     assert_eq!(found, ids);
+}
+
+#[test]
+fn who_has_lost_every_credential_gets_back_in_on_the_servers_own_folder() {
+    let server = Server::start();
+    let out = server.scratch().join("recovered");
+    let mut command = Command::new(binaries::ca_server());
+    command.args(["operator", "recover", "--name", "root-admin", "--dir"]).arg(server.dir()).arg("--out").arg(&out);
+    run(&mut command).succeeded();
+    let back = Operator::new(server.operator_url(), out);
+    back.create_fleet("sensors");
+    back.run(&["operator", "revoke", "admin"]);
+    server.admin().refused(&["fleet", "list"]);
+    let records = back.run(&["audit", "list", "--subject", "operator/root-admin"]);
+    assert_eq!(records[0]["actor"], "local", "{records}");
 }
