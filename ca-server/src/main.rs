@@ -1,6 +1,9 @@
 //! The binary `ca-server`: reads the command line and runs it. Logs go to stderr; `FLEETCA_LOG` says how much.
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, stderr},
+    process::ExitCode,
+};
 
 use ca_server::cli::Cli;
 use clap::Parser;
@@ -9,6 +12,6 @@ use tracing_subscriber::EnvFilter;
 #[tokio::main]
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("FLEETCA_LOG").unwrap_or_else(|_| EnvFilter::new("warn,ca_server=info"));
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal()).with_env_filter(filter).init();
     Cli::parse().run().await
 }
