@@ -274,8 +274,8 @@ pub struct Cutoff {
 pub struct Release {
     /// As it was read. It must be held.
     pub holder: HolderVersion,
-    /// After a fork: the one certificate that stays. All others are revoked as superseded. `None`: every
-    /// certificate that was on hold is in force again.
+    /// After a fork: the one certificate that stays. All other unexpired ones are revoked as `privilegeWithdrawn`, those
+    /// superseded before, too. `None`: every certificate that was on hold is in force again.
     pub keep: Option<SerialNumber>,
     /// The lineage after it.
     pub lineage: Lineage,

@@ -4,13 +4,13 @@
 //! A kill at any moment leaves a working credential: before the swap the old one is current, and the next run asks
 //! again with the same key and gets the same answer; after it the new one is, and the next run confirms it first.
 
-use fleetca_proto::v1::RenewRequest;
+use fleetca_proto::v1;
 
 use crate::{
     adoption::{self, New},
     certificate::hex,
     connect::Connection,
-    credential::{Credential, LockedFolder},
+    credential::{Credential, LockedFolder, NextKey},
     flow::{FlowError, Observer, Step},
     issued::{Expected, Issued},
     refusal::Refusal,
@@ -34,16 +34,18 @@ pub async fn renew(folder: &LockedFolder, observer: Observer<'_>) -> Result<Cred
         return Ok(folder.load()?);
     }
 
-    // Step 2: the key, durable before it is asked with; for this certificate the same one every time.
+    // Steps 2 and 3: a key that is durable, and the question.
     let credential = folder.load()?;
     let purpose = format!("renew {}", hex(&credential.leaf().fingerprint()));
-    let next = folder.next_key(&purpose)?;
-    observer.reached(Step::NextKeyDurable);
-
-    // Step 3: ask.
     let connection = Connection::with_credential(&credential).await?;
-    let request = RenewRequest { csr: next.key.csr()? };
-    let answer = connection.renewal().renew(request).await.map_err(Refusal::from)?.into_inner();
+    let (next, answer) = match ask(folder, &purpose, &connection, observer).await {
+        // What was issued for this key has been taken away since, by a release: a fresh key is a fresh question.
+        Err(FlowError::Refused(refusal)) if refusal.reason.as_deref() == Some("KEY_REUSED") => {
+            folder.drop_next_key()?;
+            ask(folder, &purpose, &connection, observer).await?
+        }
+        answered => answered?,
+    };
     observer.reached(Step::Answered);
 
     // Step 4: take nothing but a certificate of our own.
@@ -68,6 +70,20 @@ pub async fn renew(folder: &LockedFolder, observer: Observer<'_>) -> Result<Cred
         announced: false,
     };
     adoption::adopt(folder, &new, observer).await
+}
+
+/// Asks for the next certificate, with a key that is durable before: for this purpose the same one every time.
+async fn ask(
+    folder: &LockedFolder,
+    purpose: &str,
+    connection: &Connection,
+    observer: Observer<'_>,
+) -> Result<(NextKey, v1::Issued), FlowError> {
+    let next = folder.next_key(purpose)?;
+    observer.reached(Step::NextKeyDurable);
+    let request = v1::RenewRequest { csr: next.key.csr()? };
+    let answer = connection.renewal().renew(request).await.map_err(Refusal::from)?.into_inner();
+    Ok((next, answer))
 }
 
 /// Confirms the current credential if an earlier run left that outstanding. `true` where it did.

@@ -355,7 +355,7 @@ async fn after_a_fork_an_operator_says_which_certificate_stays() {
     assert_eq!(released["status"], "active");
     let list = served(&server, &released);
     assert_eq!(list.serials(), [thief.serial()]);
-    assert_eq!(list.reason(&thief.serial()), Some(CrlReason::Superseded));
+    assert_eq!(list.reason(&thief.serial()), Some(CrlReason::PrivilegeWithdrawn));
 
     assert_eq!(reason(thief.renew(&server, &SubjectKey::generate()).await), "CERTIFICATE_REVOKED");
     assert_eq!(reason(thief.confirm(&server).await), "CERTIFICATE_REVOKED");

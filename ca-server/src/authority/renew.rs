@@ -10,7 +10,7 @@ use crate::{
         lineage::{Decision, Facts, Lineage, Position, Request, decide},
     },
     pki::{Csr, PeerCertificate, PublicKey},
-    store::{Confirmation, Cutoff, KeyUse, Peer, Renewal},
+    store::{CertificateRow, Confirmation, Cutoff, KeyUse, Peer, Renewal},
 };
 
 /// The status reason of a device that was put on hold because two held its identity.
@@ -72,7 +72,9 @@ impl Authority {
         let now = self.now();
         let peer = self.store.peer(presented.serial).await?.ok_or(Refusal::CertificateUnknown)?;
         let key_use = self.store.key_use(&key.fingerprint()).await?;
-        let answer = key_use.certificates.iter().find(|row| row.presented == Some(presented.serial));
+        // What a release has taken away is not given again: the caller is to make a new key.
+        let answers = |row: &&CertificateRow| row.presented == Some(presented.serial) && !is_withdrawn(row);
+        let answer = key_use.certificates.iter().find(answers);
         let request = Request::Renew { answered: answer.is_some() };
         match self.decide_lineage(&peer, presented, request, now).await? {
             Decision::Issue { promote, .. } => {
@@ -139,7 +141,7 @@ impl Authority {
             status: peer.holder.status,
             on_fork: policy.on_fork,
             presented: Some(peer.certificate.position),
-            revoked: peer.certificate.revoked.is_some(),
+            revoked: is_withdrawn(&peer.certificate),
             expired: presented.not_after < now.floor_secs(),
             request,
             has_pending: peer.holder.lineage.pending.is_some(),
@@ -229,6 +231,12 @@ fn refuse_used_key(key_use: &KeyUse) -> Result<(), Refusal> {
         return Err(Refusal::KeyCompromised);
     }
     if key_use.certificates.is_empty() { Ok(()) } else { Err(Refusal::KeyReused) }
+}
+
+/// Whether an operator has taken this certificate from its holder. One that was replaced while it was pending is revoked,
+/// too; but who comes with that is a second holder.
+fn is_withdrawn(row: &CertificateRow) -> bool {
+    row.revoked.is_some_and(|revoked| revoked.reason != RevocationReason::Superseded)
 }
 
 fn refuse_inactive(status: Status) -> Result<(), Refusal> {

@@ -79,7 +79,8 @@ pub struct Facts {
     pub on_fork: OnFork,
     /// What the certificate presented is; `None`: not in the store.
     pub presented: Option<Position>,
-    /// It was revoked alone, by an operator's release or a new attestation, and its device was not.
+    /// It was taken from its holder by an operator's release, and its device was not. That a pending certificate was
+    /// replaced is no such revocation: it is what [`Position::Superseded`] says.
     pub revoked: bool,
     /// It is past its notAfter.
     pub expired: bool,
@@ -122,7 +123,7 @@ pub enum Decision {
     },
     /// Refused: prove yourself again. Never a hold: an old flash image must not stop a live device.
     Expired,
-    /// Refused: this certificate alone was revoked.
+    /// Refused: this certificate alone was revoked. Never a hold: an operator has decided already.
     CertificateRevoked,
     /// Refused: not a certificate of ours.
     Unknown,
@@ -142,8 +143,7 @@ pub fn decide(facts: Facts) -> Decision {
     if facts.expired {
         return Decision::Expired;
     }
-    // A superseded certificate is revoked by being superseded: whoever comes with it is the second holder.
-    if facts.revoked && presented != Position::Superseded {
+    if facts.revoked {
         return Decision::CertificateRevoked;
     }
     let hold = facts.on_fork == OnFork::Hold;
@@ -244,7 +244,7 @@ mod tests {
             (f.status != Status::Active, Decision::NotActive(f.status)),
             (f.request == Request::Renew { answered: true }, Decision::Again),
             (f.expired, Decision::Expired),
-            (f.revoked && f.presented != Some(Superseded), Decision::CertificateRevoked),
+            (f.revoked, Decision::CertificateRevoked),
             (f.presented == Some(Superseded), Decision::Fork { hold }),
             (f.presented == Some(Former) && renew, Decision::Fork { hold }),
             (f.presented == Some(Former), Decision::Done { late: true }),

@@ -80,7 +80,7 @@ impl Ca {
             status: self.status,
             on_fork: OnFork::Hold,
             presented: Some(position),
-            revoked: position == Position::Superseded,
+            revoked: false,
             expired: false,
             request: key.map_or(Request::Confirm, |_| Request::Renew { answered: answered.is_some() }),
             has_pending: self.lineage.pending.is_some(),

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::{
     identity::{
-        RevocationReason::{CertificateHold, Superseded, Unspecified},
+        RevocationReason::{CertificateHold, PrivilegeWithdrawn, Superseded, Unspecified},
         SerialNumber,
     },
     inventory::{
@@ -49,7 +49,7 @@ pub(crate) async fn after_a_fork_one_certificate_stays<P: Place>() {
     let receipt = world.store.record_release(release(&held, Some(former), 300)).await.unwrap();
     assert_eq!((receipt.status, receipt.certificates), (Active, 2));
     assert_eq!(world.revoked(former).await, None);
-    assert_eq!(world.revoked(head).await, Some(Superseded));
+    assert_eq!(world.revoked(head).await, Some(PrivilegeWithdrawn));
     let holder = world.holder("a").await;
     assert_eq!((holder.lineage.head, holder.expires_at), (Some(former), Some(at(1 + DAY))));
     let position = |row: Option<Peer>| row.unwrap().certificate.position;

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     audit::Draft,
     identity::{
-        RevocationReason::{self, CertificateHold, KeyCompromise, Superseded},
+        RevocationReason::{self, CertificateHold, KeyCompromise, PrivilegeWithdrawn, Superseded},
         SerialNumber, Timestamp, TokenId,
     },
     inventory::device::Status,
@@ -77,11 +77,12 @@ pub(super) fn record_release(db: &Connection, record: &Release) -> Result<Cutoff
     let mut done = Done::default();
     for which in found {
         let held = which.revoked.is_some_and(|now| now.reason == CertificateHold);
-        let superseded = Revoked { at: which.revoked.map_or(record.at, |now| now.at), reason: Superseded };
+        let open = which.revoked.is_none_or(|now| matches!(now.reason, CertificateHold | Superseded));
+        let withdrawn = Revoked { at: which.revoked.map_or(record.at, |now| now.at), reason: PrivilegeWithdrawn };
         let next = match record.keep {
             None if held => None,
             Some(keep) if which.serial == keep && which.revoked.is_some() => None,
-            Some(keep) if which.serial != keep && (held || which.revoked.is_none()) => Some(superseded),
+            Some(keep) if which.serial != keep && open => Some(withdrawn),
             _ => continue,
         };
         set_revoked(db, &which, next)?;
