@@ -120,7 +120,7 @@ impl Authority {
     /// The policy that a certificate for this subject follows: its fleet's, or the fixed one of its kind.
     async fn terms(&self, kind: Kind, fleet: Option<&FleetName>) -> Result<Terms, Refusal> {
         let policy = match fleet {
-            Some(name) => self.store.fleet(name).await?.ok_or(Refusal::NotFound("fleet"))?.policy,
+            Some(name) => self.policy(name).await?,
             None => Policy::default(),
         };
         let validity = match kind {

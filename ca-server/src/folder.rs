@@ -39,6 +39,11 @@ impl Folder {
         self.0.join("keys").join(format!("{issuer}.pem"))
     }
 
+    /// Held by the one server that runs on this folder.
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("serve.lock")
+    }
+
     /// The server's TLS key and chain.
     pub fn server(&self) -> PathBuf {
         self.0.join("server.pem")

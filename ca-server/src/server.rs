@@ -2,6 +2,7 @@
 
 mod credential;
 
+use std::fs::{File, TryLockError};
 use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
@@ -54,6 +55,12 @@ pub enum ServerError {
         option: &'static str,
         /// Why.
         source: io::Error,
+    },
+    /// Another server has the folder.
+    #[error("another server is running on {}; end that one first", path.display())]
+    Locked {
+        /// Which folder.
+        path: PathBuf,
     },
     /// A file that can't be written.
     #[error("cannot write {}: {source}", path.display())]
@@ -123,6 +130,18 @@ pub async fn open(folder: &Folder) -> Result<Opened, ServerError> {
     Ok(Opened { store, issuers })
 }
 
+/// One server at a time: two that publish would be in each other's way.
+fn lock(folder: &Folder) -> Result<File, ServerError> {
+    let path = folder.lock();
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.map_err(|source| ServerError::Write { path: path.clone(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServerError::Locked { path: folder.path().to_owned() }),
+        Err(TryLockError::Error(source)) => Err(ServerError::Write { path, source }),
+    }
+}
+
 /// A server that runs.
 pub struct Server {
     /// Where it listens.
@@ -131,6 +150,7 @@ pub struct Server {
     tasks: JoinSet<()>,
     authority: Arc<Authority>,
     background: Vec<JoinHandle<()>>,
+    _lock: File,
 }
 
 impl Server {
@@ -146,6 +166,7 @@ impl Server {
         config: &Config,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServerError> {
+        let lock = lock(folder)?;
         let Opened { store, issuers } = open(folder).await?;
         let domain = store.domain().await?;
         let telemetry = Arc::new(Telemetry::default());
@@ -190,12 +211,22 @@ impl Server {
             tokio::spawn(keep_books(store, issuers, telemetry, clock)),
             tokio::spawn(own.keep_renewed(identity)),
         ];
-        Ok(Self { addresses, stop, tasks, authority, background })
+        Ok(Self { addresses, stop, tasks, authority, background, _lock: lock })
     }
 
     /// The CA that is served.
     pub fn authority(&self) -> &Arc<Authority> {
         &self.authority
+    }
+
+    /// Waits until a part of the server ends by itself, which none should: then the whole must not go on as if it were
+    /// well.
+    pub async fn failed(&mut self) -> &'static str {
+        let (tasks, background) = (&mut self.tasks, &mut self.background);
+        tokio::select! {
+            _ = tasks.join_next() => "a port",
+            _ = futures::future::select_all(background.iter_mut()) => "the publisher, the sealer or the renewal",
+        }
     }
 
     /// Stops: no new connection, what is under way may end, then everything does. What was committed is sealed.

@@ -52,6 +52,8 @@ pub trait ReadStore: Send + Sync {
     /// Every issuer, roots included, oldest first.
     async fn issuers(&self) -> Result<Vec<IssuerRow>, StoreError>;
 
+    /// A fleet's policy: cheap, unlike a fleet with its devices counted.
+    async fn policy(&self, name: &FleetName) -> Result<Option<Policy>, StoreError>;
     /// A fleet by its name.
     async fn fleet(&self, name: &FleetName) -> Result<Option<FleetRow>, StoreError>;
     /// Fleets by name, after the one named.

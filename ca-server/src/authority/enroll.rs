@@ -160,7 +160,7 @@ impl Authority {
         let again = known.head.is_some();
         let lineage =
             if again { known.issued(false, certificate.serial) } else { Lineage::begun_by(certificate.serial) };
-        let audit = Draft::done(now, &subject.to_string(), "certificate.issued", subject.to_string())
+        let mut audit = Draft::done(now, &subject.to_string(), "certificate.issued", subject.to_string())
             .serial(certificate.serial)
             .fact("by", "enrollment")
             .fact("method", proven.claims.method.as_str())
@@ -168,6 +168,9 @@ impl Authority {
             .fact("key", certificate.key.to_string())
             .fact("confirm_required", again);
         // Step 7: the record. From here on the same request gets the same certificate.
+        if let Some(serial) = known.pending {
+            audit = audit.fact("superseded", serial.to_string());
+        }
         let record = Enrollment {
             holder,
             lineage,

@@ -31,7 +31,7 @@ impl Authority {
         change: impl Fn(&mut Policy),
         actor: &str,
     ) -> Result<FleetRow, Refusal> {
-        let was = self.fleet(name).await?.policy;
+        let was = self.policy(name).await?;
         let mut policy = was.clone();
         change(&mut policy);
         policy.validate()?;
@@ -44,6 +44,11 @@ impl Authority {
         self.fleet(name).await
     }
 
+    /// A fleet's policy.
+    pub async fn policy(&self, name: &FleetName) -> Result<Policy, Refusal> {
+        self.store.policy(name).await?.ok_or(Refusal::NotFound("fleet"))
+    }
+
     /// A fleet by its name.
     pub async fn fleet(&self, name: &FleetName) -> Result<FleetRow, Refusal> {
         self.store.fleet(name).await?.ok_or(Refusal::NotFound("fleet"))
@@ -51,7 +56,7 @@ impl Authority {
 
     /// Registers a device of a fleet ahead of its enrollment.
     pub async fn register_device(&self, id: &DeviceId, fleet: &FleetName, actor: &str) -> Result<Holder, Refusal> {
-        self.fleet(fleet).await?;
+        self.policy(fleet).await?;
         let now = self.now();
         let subject = Subject::new(Kind::Device, id.clone());
         let holder = NewHolder {

@@ -7,10 +7,8 @@ mod entries;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -43,6 +41,8 @@ const LIST_LIFETIME: Duration = Duration::from_secs(3600);
 const POLL: Duration = Duration::from_secs(5);
 /// How long a caller waits for its revocation to be published.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How far ahead of ours the clock may be on which a root's CRL was signed.
+const SKEW: Duration = Duration::from_secs(300);
 /// How many changes are read at once.
 const BATCH: u32 = 10_000;
 /// How many device lists are kept; all go when the issuer publishes.
@@ -75,6 +75,17 @@ pub enum PublishError {
         /// The last change before it.
         after: u64,
     },
+    /// A CRL that every gateway would refuse today: with it in the bundle they would refuse everybody.
+    #[error("the CRL is good from {this_update} to {next_update}, and not now: check the clock of whoever signed it")]
+    NotNow {
+        /// thisUpdate.
+        this_update: Timestamp,
+        /// nextUpdate.
+        next_update: Timestamp,
+    },
+    /// A publication was cut off.
+    #[error("the publication was cut off")]
+    CutOff,
     /// Not an issuer that is known here.
     #[error("no such issuer")]
     UnknownIssuer,
@@ -126,7 +137,6 @@ pub struct Publisher {
     lists: Mutex<HashMap<(IssuerId, String), Arc<Published>>>,
     wake: Notify,
     publications: watch::Sender<u64>,
-    clock_accepted: AtomicBool,
     failure: ArcSwap<Option<String>>,
 }
 
@@ -150,11 +160,10 @@ impl Publisher {
             lists: Mutex::default(),
             wake: Notify::new(),
             publications: watch::Sender::new(0),
-            clock_accepted: AtomicBool::new(false),
             failure: ArcSwap::default(),
         });
         publisher.load().await?;
-        publisher.publish_due(false).await?;
+        publisher.publish_due(None).await?;
         Ok(publisher)
     }
 
@@ -163,7 +172,7 @@ impl Publisher {
         loop {
             // A time-out is no fault: the cadence and other processes' changes are looked at then.
             let _ = tokio::time::timeout(POLL, self.wake.notified()).await;
-            if let Err(error) = self.publish_due(false).await {
+            if let Err(error) = self.publish_due(None).await {
                 tracing::error!(%error, "publishing a CRL failed: the last one goes on being served");
             }
             tokio::time::sleep(TOGETHER).await;
@@ -274,15 +283,18 @@ impl Publisher {
     }
 
     /// Publishes every issuing CA's CRL now. `accept_clock`: the clock has been checked, removals may go on.
-    pub async fn publish_now(&self, accept_clock: bool) -> Result<(), PublishError> {
-        self.clock_accepted.store(accept_clock, Ordering::SeqCst);
-        let outcome = self.publish_due(true).await;
-        self.clock_accepted.store(false, Ordering::SeqCst);
-        outcome
+    pub async fn publish_now(self: &Arc<Self>, accept_clock: bool) -> Result<(), PublishError> {
+        let publisher = self.clone();
+        to_its_end(async move { publisher.publish_due(Some(accept_clock)).await }).await
     }
 
     /// Takes in a root's CRL that was signed offline.
-    pub async fn take_root_crl(&self, der: &[u8], audit: Draft) -> Result<(), PublishError> {
+    pub async fn take_root_crl(self: &Arc<Self>, der: Vec<u8>, audit: Draft) -> Result<(), PublishError> {
+        let publisher = self.clone();
+        to_its_end(async move { publisher.take_root(&der, audit).await }).await
+    }
+
+    async fn take_root(&self, der: &[u8], audit: Draft) -> Result<(), PublishError> {
         let crl = ParsedCrl::parse(der)?;
         let (id, role, certificate) = self
             .issuers
@@ -290,6 +302,10 @@ impl Publisher {
             .find(|(_, role, certificate)| role.is_root() && certificate.key_identifier() == crl.authority_key())
             .ok_or(PublishError::UnknownIssuer)?;
         crl.verify(certificate)?;
+        let now = self.clock.now();
+        if crl.this_update() > now + SKEW || crl.next_update() <= now {
+            return Err(PublishError::NotNow { this_update: crl.this_update(), next_update: crl.next_update() });
+        }
         let mut engines = self.engines.lock().await;
         let engine = engines.entry(*id).or_default();
         if let Some(last) = &engine.last
@@ -353,13 +369,14 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes every issuing CA's CRL that is due. The first failure is told, after all have been tried.
-    async fn publish_due(&self, force: bool) -> Result<(), PublishError> {
+    /// Publishes every issuing CA's CRL that is due, or each one where somebody asked for it and said whether the clock
+    /// is accepted. The first failure is told, after all have been tried.
+    async fn publish_due(&self, asked: Option<bool>) -> Result<(), PublishError> {
         let mut engines = self.engines.lock().await;
         let mut outcome = Ok(());
         for online in self.issuers.online() {
             let engine = engines.entry(online.issuer.id()).or_default();
-            if let Err(error) = self.publish(online, engine, force).await {
+            if let Err(error) = self.publish(online, engine, asked).await {
                 self.telemetry.publication_failed();
                 outcome = outcome.and(Err(error));
             }
@@ -370,18 +387,22 @@ impl Publisher {
         outcome
     }
 
-    async fn publish(&self, online: &OnlineIssuer, engine: &mut Engine, force: bool) -> Result<(), PublishError> {
+    async fn publish(
+        &self,
+        online: &OnlineIssuer,
+        engine: &mut Engine,
+        asked: Option<bool>,
+    ) -> Result<(), PublishError> {
         let id = online.issuer.id();
         self.catch_up(id, engine, None).await?;
         let now = self.clock.now();
         let (last, previous) = (engine.head.as_ref(), engine.head.as_ref().map(|head| head.number));
         let due = last
             .is_none_or(|head| engine.entries.watermark() > head.watermark || now.since(head.this_update) >= CADENCE);
-        if !due && !force && engine.last.is_some() {
+        if !due && asked.is_none() && engine.last.is_some() {
             return Ok(());
         }
-        let accepted = self.clock_accepted.load(Ordering::SeqCst);
-        let (horizon, stopped) = next_horizon(last.map(|head| head.horizon), now, accepted);
+        let (horizon, stopped) = next_horizon(last.map(|head| head.horizon), now, asked == Some(true));
         self.telemetry.removals_stopped(stopped);
         if stopped {
             tracing::warn!(issuer = %id, "the clock leapt: expired entries stay on the CRL until `crl publish --accept-clock`");
@@ -405,7 +426,14 @@ impl Publisher {
         let der = prepared.assemble(&head.signature);
         head.sha256 = sha256(&der);
         let crl = self.check(online, engine, &der)?;
-        self.store.put_crl(head.clone(), previous, None).await?;
+        if let Err(error) = self.store.put_crl(head.clone(), previous, None).await {
+            if matches!(error, StoreError::Conflict) {
+                // Somebody else has published: go on from there, at the next turn.
+                engine.head = self.store.crl_head(id).await?;
+                engine.last = None;
+            }
+            return Err(error.into());
+        }
         self.serve(online.issuer.role(), &head, engine.entries.len(), der);
         engine.head = Some(head);
         engine.last = Some(crl);
@@ -467,6 +495,13 @@ impl Publisher {
         self.served.store(Arc::new(served));
         self.lists.lock().unwrap_or_else(PoisonError::into_inner).retain(|(issuer, _), _| *issuer != head.issuer);
     }
+}
+
+/// Runs a publication to its end even where the caller goes away: what is recorded must be what is served.
+async fn to_its_end(
+    publication: impl Future<Output = Result<(), PublishError>> + Send + 'static,
+) -> Result<(), PublishError> {
+    tokio::spawn(publication).await.unwrap_or(Err(PublishError::CutOff))
 }
 
 fn template<'a>(issuer: &'a crate::pki::IssuerCertificate, head: &CrlHead) -> CrlTemplate<'a> {

@@ -16,6 +16,10 @@ use crate::{
 /// The status reason of a device that was put on hold because two held its identity.
 pub const FORK: &str = "lineage fork";
 
+/// How many unexpired certificates a holder may have. An honest one has two to four; whoever renews in a loop would
+/// fill the disk, and the CRL once it is revoked.
+const MAX_LIVE: usize = 64;
+
 /// What [`Authority::confirm`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confirmed {
@@ -44,7 +48,8 @@ impl Authority {
         if peer.certificate.revoked.is_some() {
             return Err(about(Refusal::CertificateRevoked));
         }
-        if !presented.is_valid_at(self.now()) {
+        // A notBefore ahead of our clock is of our own making: the store knows the certificate.
+        if presented.not_after < self.now().floor_secs() {
             return Err(about(Refusal::CertificateExpired));
         }
         match peer.certificate.position {
@@ -151,6 +156,9 @@ impl Authority {
 
     async fn issue_next(&self, peer: &Peer, key: &PublicKey, promote: bool, now: Timestamp) -> Result<Grant, Refusal> {
         let holder = &peer.holder;
+        if self.store.live_certificates(&holder.subject, now).await?.len() >= MAX_LIVE {
+            return Err(Refusal::Overloaded);
+        }
         let subject = holder.subject.to_string();
         let terms = self.terms(holder.subject.kind, holder.fleet.as_ref()).await?;
         let mut certificate = self.sign_leaf(&holder.subject, &holder.handle, &terms, key, now)?;
@@ -161,6 +169,9 @@ impl Authority {
             .fact("by", "renewal")
             .fact("presented", peer.certificate.serial.to_string())
             .fact("key", certificate.key.to_string());
+        if promote {
+            audit = audit.fact("confirmed", peer.certificate.serial.to_string());
+        }
         if let Some(serial) = superseded {
             audit = audit.fact("superseded", serial.to_string());
         }

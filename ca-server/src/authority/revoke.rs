@@ -86,12 +86,14 @@ impl Authority {
         for _ in 0..MAX_ATTEMPTS {
             let now = self.now();
             let holder = self.store.holder(subject).await?.ok_or(Refusal::NotFound(subject.kind.as_str()))?;
+            // Where all have expired there is nothing to choose: the device comes back by attesting again.
+            let forked = holder.status_reason == FORK && !self.store.live_certificates(subject, now).await?.is_empty();
             match (holder.status, keep) {
                 (Status::Active, None) => return self.in_force_already(subject).await,
                 (Status::Active, Some(serial)) if holder.lineage.head == Some(serial) => {
                     return self.in_force_already(subject).await;
                 }
-                (Status::Held, None) if holder.status_reason == FORK => {
+                (Status::Held, None) if forked => {
                     return Err(Refusal::State(
                         "held because two hold this identity: find out which one is genuine (`device show`) and say \
                          --keep SERIAL, or revoke the device"

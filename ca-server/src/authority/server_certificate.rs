@@ -64,12 +64,15 @@ pub(super) fn local_enrollment(
     now: Timestamp,
     source: &SystemRandom,
 ) -> Result<Enrollment, Refusal> {
-    let audit = Draft::done(now, actor, "certificate.issued", subject.to_string())
+    let mut audit = Draft::done(now, actor, "certificate.issued", subject.to_string())
         .serial(certificate.serial)
         .fact("by", "local")
         .fact("key", certificate.key.to_string());
     let generation = known.as_ref().map_or(0, |holder| holder.lineage.generation);
     let superseded = known.as_ref().and_then(|holder| holder.lineage.pending);
+    if let Some(serial) = superseded {
+        audit = audit.fact("superseded", serial.to_string());
+    }
     let holder = match known {
         Some(holder) => EnrollmentHolder::Known(holder.version),
         None => EnrollmentHolder::New(NewHolder {

@@ -276,3 +276,85 @@ async fn the_second_holder_of_an_identity_puts_it_on_hold_until_an_operator_deci
     let revoked: Vec<_> = world.crl().entries().iter().map(|entry| entry.serial).collect();
     assert_eq!(revoked, [thief.0.serial]);
 }
+
+#[tokio::test]
+async fn a_revocation_reaches_the_crl_even_while_the_clock_has_leapt() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    world.at(DAY * 2);
+    let receipt =
+        world.authority.revoke(&subject("pump-1"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
+    assert_eq!((receipt.certificates, receipt.crls.len()), (1, 1));
+    world.at(HOUR);
+    assert_eq!(world.publish(false).await, 1);
+}
+
+#[tokio::test]
+async fn a_fork_whose_certificates_have_all_expired_is_released_without_a_choice() {
+    let world = World::new().await;
+    let honest = world.enroll("pump-1").await;
+    let thief = world.renew(&honest).await.unwrap();
+    world.authority.confirm(&thief.0).await.unwrap();
+    assert!(matches!(world.renew(&honest).await, Err(Refusal::Fork { .. })));
+    world.at(DAY * 3);
+    let receipt = world.authority.release(&subject("pump-1"), None, "operator/ana").await.unwrap();
+    assert_eq!(receipt.status, Status::Active);
+}
+
+#[tokio::test]
+async fn a_certificate_that_a_release_took_away_never_holds_the_device_again() {
+    let world = World::new().await;
+    let honest = world.enroll("pump-1").await;
+    let (_, stale) = request();
+    let lost = world.device(&world.authority.renew(&honest.0, &stale).await.unwrap());
+    let thief = world.renew(&honest).await.unwrap();
+    world.authority.confirm(&thief.0).await.unwrap();
+    assert!(matches!(world.renew(&honest).await, Err(Refusal::Fork { .. })));
+    world.authority.release(&subject("pump-1"), Some(honest.0.serial), "operator/ana").await.unwrap();
+    for taken in [&lost, &thief] {
+        assert!(matches!(world.renew(taken).await, Err(Refusal::CertificateRevoked)));
+        let confirmed = world.authority.confirm(&taken.0).await.map_err(|refused| refused.why);
+        assert!(matches!(confirmed, Err(Refusal::CertificateRevoked)));
+    }
+    let again = world.authority.renew(&honest.0, &stale).await.map_err(|refused| refused.why);
+    assert!(matches!(again, Err(Refusal::KeyReused)), "what was taken away is not given again");
+    assert!(world.renew(&honest).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_root_crl_that_no_gateway_would_take_today_is_not_taken_in() {
+    let world = World::new().await;
+    let issuers = world.authority.issuers();
+    let (id, _, root) = issuers.certificates().find(|(_, role, _)| *role == crate::pki::CaRole::DeviceRoot).unwrap();
+    let signer = &world.signers[&Hierarchy::DeviceRoot];
+    let before = ParsedCrl::parse(&world.authority.publisher.current(id).unwrap().der).unwrap();
+    let take = async |at| {
+        let (der, _) = root_crl(root, signer.as_ref(), Some(&before), at).unwrap();
+        let audit = crate::audit::Draft::done(START, "operator/ana", "crl.root_taken_in", "crl".into());
+        world.authority.publisher.take_root_crl(der, audit).await
+    };
+    assert!(matches!(take(START + DAY * 700).await, Err(PublishError::NotNow { .. })));
+    take(START + HOUR / 60).await.unwrap();
+    world.at(DAY * 500);
+    assert!(matches!(take(START + DAY * 2).await, Err(PublishError::NotNow { .. })));
+}
+
+#[tokio::test]
+async fn a_device_that_renews_in_a_loop_is_stopped() {
+    let world = World::new().await;
+    let mut device = world.enroll("pump-1").await;
+    let mut refused = None;
+    for _ in 0..100 {
+        match world.renew(&device).await {
+            Ok(next) => {
+                world.authority.confirm(&next.0).await.unwrap();
+                device = next;
+            }
+            Err(why) => {
+                refused = Some(why);
+                break;
+            }
+        }
+    }
+    assert!(matches!(refused, Some(Refusal::Overloaded)));
+}

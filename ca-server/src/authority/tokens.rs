@@ -104,7 +104,7 @@ impl Authority {
             }
         }
         if let Some(fleet) = &token.fleet {
-            self.fleet(fleet).await?;
+            self.policy(fleet).await?;
         }
         let register = self.holder_to_register(&token).await?;
         let mut audit = Draft::done(now, actor, "token.created", format!("token/{}", token.id))

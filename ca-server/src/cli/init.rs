@@ -88,9 +88,17 @@ pub async fn run(args: Init, session: &Session) -> Result<(), CommandError> {
 }
 
 /// Makes the CA.
-pub async fn make(args: Init) -> Result<Made, CommandError> {
+pub async fn make(mut args: Init) -> Result<Made, CommandError> {
+    // One spelling for one folder: whether the root keys lie inside is told by it.
+    args.dir = std::path::absolute(&args.dir)?;
     let dir = Folder::new(&args.dir);
-    let root_dir = args.root_dir.clone().unwrap_or_else(|| dir.default_root_dir());
+    let root_dir = match &args.root_dir {
+        Some(path) => std::path::absolute(path)?,
+        None => dir.default_root_dir(),
+    };
+    if root_dir == args.dir {
+        return Err(CommandError::Usage("--root-dir must be another folder than --dir".into()));
+    }
     for path in [&args.dir, &root_dir] {
         if !folder::is_vacant(path).map_err(CommandError::file(path))? {
             let reason = "there is something already; `init` changes nothing that exists: choose another folder";

@@ -63,14 +63,18 @@ pub async fn run(args: Serve, session: &Session) -> Result<(), CommandError> {
     warn_of_root_keys(&folder);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = Server::start(&folder, &config, Arc::new(SystemClock)).await.map_err(local)?;
+    let mut server = Server::start(&folder, &config, Arc::new(SystemClock)).await.map_err(local)?;
     session.output().write(&format!("{}\n", ready(&server.addresses)))?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        part = server.failed() => Some(part),
+    };
     server.stop().await;
-    Ok(())
+    match failed {
+        None => Ok(()),
+        Some(part) => Err(CommandError::Local(format!("{part} ended unexpectedly: see the log, and start again"))),
+    }
 }
 
 /// Prints the settings in force.

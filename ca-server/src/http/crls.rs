@@ -171,7 +171,7 @@ pub(super) async fn fleet_bundle(
     headers: HeaderMap,
 ) -> Response {
     let Ok(name) = fleet.parse::<FleetName>() else { return not_found() };
-    match state.store.fleet(&name).await {
+    match state.store.policy(&name).await {
         Ok(Some(_)) => bundle(state, method, headers).await,
         Ok(None) => not_found(),
         Err(error) => {

@@ -15,6 +15,9 @@ use crate::{
     telemetry::Telemetry,
 };
 
+/// An issuing CA publishes every half hour: what is older than this says that nobody publishes.
+const OVERDUE: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// What the private handlers need.
 pub(super) struct Keepers {
     pub(super) store: Arc<dyn ReadStore>,
@@ -64,6 +67,9 @@ impl Keepers {
                 None => reasons.push(format!("issuer {id}: no CRL is published")),
                 Some(crl) if crl.next_update <= now => {
                     reasons.push(format!("issuer {id}: its CRL was due for replacement at {}", crl.next_update));
+                }
+                Some(crl) if !role.is_root() && now.since(crl.this_update) > OVERDUE => {
+                    reasons.push(format!("issuer {id}: nothing was published since {}", crl.this_update));
                 }
                 Some(_) => {}
             }

@@ -3,7 +3,8 @@
 //! A device has one *head* certificate and at most one *pending* one. Each renewal presents the head and makes a new
 //! pending certificate; `Confirm`, over a connection that presents it, makes it the head. Whoever copied an older key
 //! comes with a certificate that is no longer the head: two holders of one identity. [`decide`] is the whole table, in
-//! the order of `docs/renewal.md`; it decides and changes nothing. [`Lineage::apply`] carries a decision out.
+//! the order of `docs/renewal.md`; it decides and changes nothing; the methods of [`Lineage`] carry
+//! a decision out.
 
 #[cfg(test)]
 mod model;

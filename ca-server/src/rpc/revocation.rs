@@ -38,7 +38,7 @@ impl Service {
             Some(Form::Bundle(bundle)) => {
                 if !bundle.fleet.is_empty() {
                     let fleet: FleetName = bundle.fleet.parse().map_err(Refusal::name("fleet"))?;
-                    self.authority.fleet(&fleet).await?;
+                    self.authority.policy(&fleet).await?;
                 }
                 Ok(publisher.bundle().ok_or(Refusal::Unpublished)?)
             }

@@ -26,14 +26,14 @@ pub async fn publish(
     actor: &str,
 ) -> Result<v1::ListCrlsResponse, Refusal> {
     if request.root_crl.is_empty() {
+        authority.publisher.publish_now(request.accept_clock).await?;
         if request.accept_clock {
             let audit = Draft::done(authority.now(), actor, "clock.accepted", "crl".into());
             authority.store.record_audit(audit).await?;
         }
-        authority.publisher.publish_now(request.accept_clock).await?;
     } else {
         let audit = Draft::done(authority.now(), actor, "crl.root_taken_in", "crl".into());
-        authority.publisher.take_root_crl(&request.root_crl, audit).await?;
+        authority.publisher.take_root_crl(request.root_crl, audit).await?;
     }
     list(authority, v1::ListCrlsRequest {}, actor).await
 }

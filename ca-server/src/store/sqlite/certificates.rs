@@ -145,10 +145,12 @@ pub(super) struct Revocable {
     pub revoked: Option<Revoked>,
 }
 
-/// The unexpired ones of a holder, oldest first.
+/// Those of a holder that belong on a CRL when they are revoked, oldest first: all that have not expired. Whether one
+/// has is said by its issuer's CRL where that is behind the clock: a clock that leapt must not keep a revocation off.
 pub(super) fn revocable(db: &Connection, holder: i64, at: Timestamp) -> Result<Vec<Revocable>, StoreError> {
     let sql = "-- revocable()\nSELECT key, serial, issuer, not_after, revoked_at, reason FROM certificates \
-               WHERE holder = ?1 AND not_after >= ?2 ORDER BY key";
+               WHERE holder = ?1 AND not_after >= min(?2, ifnull((SELECT horizon FROM crl_heads \
+               WHERE crl_heads.issuer = certificates.issuer), ?2)) ORDER BY key";
     let read = |row: &mut Columns| {
         let (key, serial, issuer, not_after) = (row.take()?, row.take()?, row.take()?, row.take()?);
         Ok(Revocable { key, serial, issuer, not_after, revoked: read_revoked(row)? })
@@ -178,11 +180,12 @@ pub(super) fn supersede(db: &Connection, holder: i64, serial: SerialNumber, at: 
     }
 }
 
-/// Every issuer of a holder's unexpired certificates, with the last of their changes.
+/// Every issuer of a holder's certificates that belong on a CRL, with the last of their changes.
 pub(super) fn watermarks(db: &Connection, holder: i64, at: Timestamp) -> Result<Vec<(IssuerId, u64)>, StoreError> {
     let sql = "-- watermarks()\nSELECT issuers.id, ifnull(max(certificates.change), 0) FROM certificates \
                JOIN issuers ON issuers.key = certificates.issuer \
-               WHERE certificates.holder = ?1 AND certificates.not_after >= ?2 GROUP BY issuers.key ORDER BY issuers.key";
+               WHERE certificates.holder = ?1 AND certificates.not_after >= min(?2, ifnull((SELECT horizon FROM crl_heads \
+               WHERE crl_heads.issuer = certificates.issuer), ?2)) GROUP BY issuers.key ORDER BY issuers.key";
     all(db, sql, params![holder, at], |row| Ok((row.take()?, row.count()?)))
 }
 

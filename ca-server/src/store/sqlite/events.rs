@@ -7,6 +7,8 @@ use crate::store::{EventQuery, SecurityEventRow, StoreError};
 
 /// How many rows are kept.
 const KEPT: u64 = 10_000;
+/// How many of one kind: a flood of one does not push the others out.
+const KEPT_OF_KIND: u64 = 2_000;
 
 /// Milliseconds.
 const HOUR: i64 = 3_600_000;
@@ -18,10 +20,18 @@ pub(super) fn record(db: &Connection, events: &[SecurityEventRow]) -> Result<(),
                ON CONFLICT (kind, subject, hour) DO UPDATE SET count = count + excluded.count, \
                first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at), \
                detail = excluded.detail";
+    let of_kind = "-- drop_oldest_of_kind()\nDELETE FROM security_events WHERE kind = ?1 AND position <= (\
+                   SELECT position FROM security_events WHERE kind = ?1 ORDER BY position DESC LIMIT 1 OFFSET ?2)";
     for event in events {
         let hour = event.first_at.millis().div_euclid(HOUR);
         let SecurityEventRow { kind, subject, first_at, last_at, count, detail, .. } = event;
         change_one(db, sql, params![kind, subject, hour, first_at, last_at, int(*count), detail])?;
+    }
+    let mut kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    for kind in kinds {
+        change(db, of_kind, params![kind, int(KEPT_OF_KIND)])?;
     }
     let sql = "-- drop_oldest_events()\nDELETE FROM security_events WHERE position <= (\
                SELECT position FROM security_events ORDER BY position DESC LIMIT 1 OFFSET ?1)";

@@ -20,6 +20,11 @@ pub(super) fn by_name(db: &Connection, name: &FleetName) -> Result<Option<FleetR
     first(db, sql, params![name], read)
 }
 
+/// The policy alone: what every enrollment and renewal asks for.
+pub(super) fn policy(db: &Connection, name: &FleetName) -> Result<Option<Policy>, StoreError> {
+    first(db, "-- policy()\nSELECT policy FROM fleets WHERE name = ?1", params![name], column)
+}
+
 /// By name, after the one named.
 pub(super) fn list(db: &Connection, after: &str, limit: u32) -> Result<Vec<FleetRow>, StoreError> {
     let sql = "-- fleets()\nSELECT name, policy, created_at, \
@@ -57,8 +62,7 @@ pub(super) fn record_policy(
     policy: &Policy,
     draft: &Draft,
 ) -> Result<(), StoreError> {
-    let sql = "-- policy()\nSELECT policy FROM fleets WHERE name = ?1";
-    let found: Policy = first(db, sql, params![name], column)?.ok_or(StoreError::NotFound("fleet"))?;
+    let found = self::policy(db, name)?.ok_or(StoreError::NotFound("fleet"))?;
     if found != *was {
         return Err(StoreError::Conflict);
     }

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     audit::{Kept, Seal},
     identity::{FleetName, IssuerId, KeyFingerprint, Kind, SerialNumber, Subject, Timestamp, TokenId},
+    inventory::fleet::Policy,
     store::{
         AuditQuery, CertificateRow, Change, Counts, CrlHead, DevicePage, DeviceQuery, Domain, EventQuery, FleetRow,
         Holder, IssuerRow, KeyUse, Peer, ReadStore, SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
@@ -31,7 +32,12 @@ impl ReadStore for SqliteStore {
     }
 
     async fn fleet(&self, name: &FleetName) -> Result<Option<FleetRow>> {
-        self.look(|db| fleets::by_name(db, name))
+        let name = name.clone();
+        self.scan(move |db| fleets::by_name(db, &name)).await
+    }
+
+    async fn policy(&self, name: &FleetName) -> Result<Option<Policy>> {
+        self.look(|db| fleets::policy(db, name))
     }
 
     async fn fleets(&self, after: &str, limit: u32) -> Result<Vec<FleetRow>> {

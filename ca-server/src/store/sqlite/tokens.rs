@@ -148,6 +148,8 @@ pub(super) fn suspend(db: &Connection, holder: i64, subject: &Subject) -> Result
     let sql = "-- suspend_tokens()\nUPDATE tokens SET state = 'suspended' \
                WHERE state = 'live' AND uses_left > 0 AND key IN (\
                    SELECT key FROM tokens WHERE subject_id = ?2 AND kind = ?3 \
-                   UNION SELECT came_by FROM holders WHERE key = ?1 AND came_by IS NOT NULL) RETURNING id";
-    all(db, sql, params![holder, subject.id, subject.kind], column)
+                   UNION SELECT came_by FROM holders WHERE key = ?1 AND came_by IS NOT NULL \
+                   UNION SELECT key FROM tokens WHERE created_by = ?4) RETURNING id";
+    // Subjects print as their makers are written down: an operator who is cut off leaves no token behind.
+    all(db, sql, params![holder, subject.id, subject.kind, subject.to_string()], column)
 }
