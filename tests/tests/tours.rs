@@ -65,7 +65,11 @@ fn the_tours_do_what_they_say() {
 fn every_command_of_the_readme_is_run_or_named_here() {
     let blocks = shell_blocks(&readme()).concat();
     for line in readme().lines().filter(|line| line.starts_with("    ")) {
-        let outside = ["cargo run --release -- quickstart", "tests/run", "cargo build --release -p ca-server -p enroll-client && "];
+        let outside = [
+            "cargo run --release -- quickstart",
+            "tests/run",
+            "cargo build --release -p ca-server -p enroll-client && ",
+        ];
         let known = outside.iter().any(|command| line.trim().starts_with(command)) || blocks.contains(line);
         assert!(known, "not run by any test: {line}");
     }
