@@ -61,6 +61,7 @@ impl Holder {
             async move {
                 let name = ServerName::try_from("localhost").expect("localhost is a name");
                 let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+                stream.set_nodelay(true)?;
                 Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
             }
         }))
