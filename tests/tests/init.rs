@@ -11,7 +11,7 @@ use std::{
 use fleetca_tests::{
     binaries, openssl,
     process::{Finished, run},
-    server::{PUBLIC_URL, TRUST_DOMAIN, init},
+    server::{PUBLIC_URL, Server, TRUST_DOMAIN, init},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -213,6 +213,18 @@ fn show_config_prints_what_is_in_force_as_a_file_would_say_it() {
     let other = folder.path().join("other.toml");
     fs::write(&other, &shown).expect("a file");
     assert_eq!(ca_server("show-config", &dir, &["--config", path(&other)]).succeeded(), shown);
+}
+
+#[test]
+fn a_folder_has_one_server_at_a_time() {
+    let server = Server::start();
+    let ports = ["--listen", "--operator-listen", "--http-listen", "--metrics-listen"];
+    let free: Vec<&str> = ports.into_iter().flat_map(|option| [option, "127.0.0.1:0"]).collect();
+    let refused = ca_server("serve", &server.dir(), &free);
+    assert_eq!((refused.code, &*refused.stdout), (1, ""), "{refused:?}");
+    let error = refused.stderr.lines().last().expect("an error");
+    assert_eq!(error, format!("error: another server is running on {}; end that one first", path(&server.dir())));
+    server.admin().create_fleet("sensors");
 }
 
 #[test]
