@@ -1,5 +1,6 @@
 //! Why a use case did not do what was asked. `rpc/status` turns each into what a peer may know.
 
+use super::PublishError;
 use crate::{
     attestation::AttestationError,
     identity::{NameError, Subject},
@@ -130,7 +131,7 @@ pub enum Refusal {
     Unpublished,
     /// A CRL can't be published or taken in.
     #[error("{0}")]
-    Publish(#[from] super::PublishError),
+    Publish(#[source] PublishError),
     /// The store can't be used.
     #[error("the store is not available")]
     Store(#[source] StoreError),
@@ -158,6 +159,17 @@ impl From<StoreError> for Refusal {
             StoreError::Exists(what) => Refusal::Exists(what),
             StoreError::Conflict => Refusal::Contended,
             StoreError::Full | StoreError::Unusable(_) | StoreError::Database(_) => Refusal::Store(error),
+        }
+    }
+}
+
+/// What is wrong with a CRL is its own; the store and the signer fail here as they do elsewhere, and may work again.
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Store(error) => error.into(),
+            PublishError::Signer(error) => error.into(),
+            refused => Refusal::Publish(refused),
         }
     }
 }
@@ -207,5 +219,19 @@ impl Refused {
     pub fn about(subject: &Subject) -> impl Fn(Refusal) -> Self + use<> {
         let subject = subject.clone();
         move |why| Self { why, subject: Some(subject.clone()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_under_a_publication_may_be_tried_again() {
+        let busy = PublishError::Store(StoreError::Conflict);
+        assert!(matches!(Refusal::from(busy), Refusal::Contended));
+        let full = PublishError::Store(StoreError::Full);
+        assert!(matches!(Refusal::from(full), Refusal::Store(StoreError::Full)));
+        assert!(matches!(Refusal::from(PublishError::UnknownIssuer), Refusal::Publish(PublishError::UnknownIssuer)));
     }
 }
