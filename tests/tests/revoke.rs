@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, thread};
 
-use fleetca_proto::v1::{CreateTokenRequest, RevocationReason, RevokeDeviceRequest};
+use fleetca_proto::v1::{CreateTokenRequest, RevocationReason, RevokeDeviceRequest, enroll_request::Step};
 use fleetca_tests::{
     admin::{Admin, read_token},
     crl::Crl,
@@ -10,8 +10,9 @@ use fleetca_tests::{
     holder::Holder,
     process::run,
     server::Server,
-    stranger::{self, Refusal, SubjectKey, reason},
+    stranger::{self, Exchange, Refusal, SubjectKey, reason},
 };
+use prost::Message;
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 use tonic::Code;
@@ -329,6 +330,50 @@ async fn a_revocation_wins_every_race_with_renewals() {
     }
     assert!(certificates.len() >= DEVICES * 2);
     assert_eq!(list.serials().len(), certificates.len(), "nothing else is on it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_wins_every_race_with_enrollments() {
+    const DEVICES: usize = 16;
+    let server = server();
+    let (admin, strangers) = (Admin::of(&server), stranger::connect(&server).await);
+    let mut races = JoinSet::new();
+    for index in 0..DEVICES {
+        let id = format!("pump-{index}");
+        let token = admin.token("sensors", &id).await;
+        let (mut client, strangers) = (admin.client(), strangers.clone());
+        races.spawn(async move {
+            let key = SubjectKey::generate();
+            let request = RevokeDeviceRequest { id: id.clone(), reason: RevocationReason::PrivilegeWithdrawn.into() };
+            let start = stranger::start(&id, &token, &key).encode_to_vec();
+            let mut exchange = Exchange::start(&strangers, &start).await.expect("a stream");
+            let challenge = exchange.challenge().await.expect("a challenge");
+            let enroll = async {
+                exchange.send(Step::Proof(stranger::proof(&token, &key, &start, &challenge)));
+                exchange.issued().await
+            };
+            let (enrolled, revoked) = tokio::join!(enroll, client.revoke_device(request));
+            revoked.expect("it is revoked");
+            match enrolled {
+                Ok(issued) => Some(Holder::of(&issued, &key).serial()),
+                Err(refused) => {
+                    assert_eq!(Refusal::of(&refused).reason, "DEVICE_REVOKED", "{id}");
+                    None
+                }
+            }
+        });
+    }
+    let certificates: Vec<String> = races.join_all().await.into_iter().flatten().collect();
+    let issuers = server.admin().run(&["issuer", "list"]);
+    let issuing = issuers.as_array().expect("a list").iter().find(|issuer| issuer["hierarchy"] == "device");
+    let list = Crl::fetch(&server, issuing.expect("an issuing CA")["id"].as_str().expect("an ID"));
+    let (mut listed, mut expected) = (list.serials(), certificates);
+    listed.sort();
+    expected.sort();
+    assert_eq!(listed, expected, "all that were issued, and nothing else");
+    for device in server.admin().run(&["device", "list"]).as_array().expect("a list") {
+        assert_eq!(device["status"], "revoked");
+    }
 }
 
 #[tokio::test]
