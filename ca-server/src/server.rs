@@ -123,7 +123,7 @@ pub async fn open(folder: &Folder) -> Result<Opened, ServerError> {
     let domain = store.domain().await?;
     let rows = store.issuers().await?;
     let mut keys = IssuerKeys::new();
-    for row in rows.iter().filter(|row| !row.hierarchy.is_root()) {
+    for row in rows.iter().filter(|row| !row.role.is_root()) {
         keys.insert(row.id, Arc::new(SoftwareSigner::load(&folder.issuer_key(row.id), None)?));
     }
     let issuers = Arc::new(Issuers::new(&domain, &rows, keys)?);

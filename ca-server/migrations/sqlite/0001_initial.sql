@@ -19,7 +19,7 @@ CREATE TABLE trust_bundles (
 CREATE TABLE issuers (
     key INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE CHECK (length(id) = 16 AND id NOT GLOB '*[^0-9a-f]*'),
-    hierarchy TEXT NOT NULL CHECK (hierarchy IN ('control-root', 'control', 'device-root', 'device')),
+    role TEXT NOT NULL CHECK (role IN ('control-root', 'control', 'device-root', 'device')),
     certificate BLOB NOT NULL,
     created_at INTEGER NOT NULL,
     -- The last number of this issuer's changes, so that the next one is taken in the change's own transaction.

@@ -17,11 +17,11 @@ use crate::{
     audit::Draft,
     identity::{DeviceId, HostName, SerialNumber, Timestamp},
     pki::{
-        CA_VALIDITY, CaRequest, CrlTemplate, Issuer, IssuerCertificate, Locations, ParsedCrl, PublicKey, ROOT_VALIDITY,
-        prepare_root,
+        CA_VALIDITY, CaRequest, CaRole, CrlTemplate, Issuer, IssuerCertificate, Locations, ParsedCrl, PublicKey,
+        ROOT_VALIDITY, prepare_root,
     },
     signer::Signer,
-    store::{CrlHead, Domain, Hierarchy, Initialization, IssuerRow, TrustBundleRow},
+    store::{CrlHead, Domain, Initialization, IssuerRow, TrustBundleRow},
 };
 
 /// How long a root's CRL is good: 13 months, renewed once a year.
@@ -47,7 +47,7 @@ pub struct Plan {
     /// Environment and public URL.
     pub domain: Domain,
     /// Keys: a fresh one for each place.
-    pub signers: HashMap<Hierarchy, Arc<dyn Signer>>,
+    pub signers: HashMap<CaRole, Arc<dyn Signer>>,
     /// The server's ID, names and key.
     pub server: (DeviceId, Vec<HostName>, PublicKey),
     /// The first operator's name and key.
@@ -63,7 +63,7 @@ pub struct Initialized {
     /// For the store.
     pub record: Initialization,
     /// Certificates by place (DER).
-    pub certificates: HashMap<Hierarchy, Vec<u8>>,
+    pub certificates: HashMap<CaRole, Vec<u8>>,
     /// The server's leaf (DER).
     pub server: Vec<u8>,
     /// The first operator's leaf (DER).
@@ -73,7 +73,7 @@ pub struct Initialized {
 /// Makes a new CA.
 pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
     let mut certificates = HashMap::new();
-    for (root, child) in [(Hierarchy::ControlRoot, Hierarchy::Control), (Hierarchy::DeviceRoot, Hierarchy::Device)] {
+    for (root, child) in [(CaRole::ControlRoot, CaRole::ControlCa), (CaRole::DeviceRoot, CaRole::DeviceIssuing)] {
         let (root_der, child_der) = make_pair(&plan, root, child)?;
         certificates.insert(root, root_der);
         certificates.insert(child, child_der);
@@ -81,17 +81,17 @@ pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
     let mut rows = Vec::new();
     let mut crls = Vec::new();
     let mut keys = IssuerKeys::new();
-    for hierarchy in Hierarchy::ALL {
-        let certificate = parse(&certificates[&hierarchy])?;
-        let signer = &plan.signers[&hierarchy];
-        if hierarchy.is_root() {
+    for role in CaRole::ALL {
+        let certificate = parse(&certificates[&role])?;
+        let signer = &plan.signers[&role];
+        if role.is_root() {
             crls.push(root_crl(&certificate, signer.as_ref(), None, plan.now)?.1);
         } else {
             keys.insert(certificate.id(), signer.clone());
         }
         rows.push(IssuerRow {
             id: certificate.id(),
-            hierarchy,
+            role,
             certificate: certificate.der().to_vec(),
             created_at: plan.now,
         });
@@ -112,13 +112,13 @@ pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
 }
 
 /// A root and the CA below it.
-fn make_pair(plan: &Plan, root: Hierarchy, child: Hierarchy) -> Result<(Vec<u8>, Vec<u8>), InitializeError> {
+fn make_pair(plan: &Plan, root: CaRole, child: CaRole) -> Result<(Vec<u8>, Vec<u8>), InitializeError> {
     let domain = &plan.domain;
     let locations =
         Locations::new(&domain.public_url).map_err(|error| InitializeError::Unreadable(error.to_string()))?;
-    let request = |hierarchy: Hierarchy, key, validity: Duration| -> Result<CaRequest<'_>, Refusal> {
+    let request = |role: CaRole, key, validity: Duration| -> Result<CaRequest<'_>, Refusal> {
         Ok(CaRequest {
-            role: hierarchy.role(),
+            role,
             key,
             serial: SerialNumber::new(plan.now, random(&SystemRandom::new())?),
             not_before: plan.now - plan.backdate,
@@ -130,8 +130,7 @@ fn make_pair(plan: &Plan, root: Hierarchy, child: Hierarchy) -> Result<(Vec<u8>,
         .map_err(Refusal::from)?;
     let signature = root_signer.sign(prepared.tbs()).map_err(Refusal::from)?;
     let root_der = prepared.assemble(&signature).der;
-    let issuer =
-        Issuer::new(root.role(), parse(&root_der)?, domain.trust_domain.clone(), locations).map_err(Refusal::from)?;
+    let issuer = Issuer::new(root, parse(&root_der)?, domain.trust_domain.clone(), locations).map_err(Refusal::from)?;
     let prepared = issuer
         .prepare_authority(&request(child, plan.signers[&child].public_key(), CA_VALIDITY)?)
         .map_err(Refusal::from)?;
@@ -177,18 +176,18 @@ pub fn root_crl(
 
 fn sign_trust_bundle(
     plan: &Plan,
-    certificates: &HashMap<Hierarchy, Vec<u8>>,
+    certificates: &HashMap<CaRole, Vec<u8>>,
     sequence: u64,
 ) -> Result<TrustBundleRow, InitializeError> {
     let bundle = v1::TrustBundle {
         trust_domain: plan.domain.trust_domain.to_string(),
         sequence,
-        control_roots: vec![certificates[&Hierarchy::ControlRoot].clone()],
-        device_roots: vec![certificates[&Hierarchy::DeviceRoot].clone()],
-        device_issuers: vec![certificates[&Hierarchy::Device].clone()],
+        control_roots: vec![certificates[&CaRole::ControlRoot].clone()],
+        device_roots: vec![certificates[&CaRole::DeviceRoot].clone()],
+        device_issuers: vec![certificates[&CaRole::DeviceIssuing].clone()],
     }
     .encode_to_vec();
-    let root = &plan.signers[&Hierarchy::ControlRoot];
+    let root = &plan.signers[&CaRole::ControlRoot];
     let signature = root.sign(&transcript::trust_bundle(&bundle)).map_err(Refusal::from)?;
     let signer = root.public_key().fingerprint().as_bytes().to_vec();
     let signed =

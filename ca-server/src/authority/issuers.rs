@@ -77,7 +77,7 @@ impl Issuers {
         for row in rows {
             let broken = |why: String| IssuersError::Certificate { id: row.id, why };
             let certificate = IssuerCertificate::parse(&row.certificate).map_err(|error| broken(error.to_string()))?;
-            let role = row.hierarchy.role();
+            let role = row.role;
             certificates.insert(row.id, (role, certificate.clone()));
             if role.is_root() {
                 continue;

@@ -16,9 +16,9 @@ use crate::{
     clock::ManualClock,
     identity::{IssuerId, RevocationReason},
     inventory::device::Status,
-    pki::{Locations, ParsedCrl, PeerCertificate},
+    pki::{CaRole, Locations, ParsedCrl, PeerCertificate},
     signer::{Signer, SoftwareSigner},
-    store::{Hierarchy, sqlite::SqliteStore},
+    store::sqlite::SqliteStore,
 };
 
 const START: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -28,7 +28,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 struct World {
     dir: tempfile::TempDir,
     clock: Arc<ManualClock>,
-    signers: HashMap<Hierarchy, Arc<dyn Signer>>,
+    signers: HashMap<CaRole, Arc<dyn Signer>>,
     authority: Authority,
 }
 
@@ -46,13 +46,13 @@ fn subject(id: &str) -> Subject {
 async fn open(
     dir: &tempfile::TempDir,
     clock: &Arc<ManualClock>,
-    signers: &HashMap<Hierarchy, Arc<dyn Signer>>,
+    signers: &HashMap<CaRole, Arc<dyn Signer>>,
 ) -> Authority {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("ca.db")).unwrap());
     let domain = store.domain().await.unwrap();
     let rows = store.issuers().await.unwrap();
-    let online = rows.iter().filter(|row| !row.hierarchy.is_root());
-    let keys: IssuerKeys = online.map(|row| (row.id, signers[&row.hierarchy].clone())).collect();
+    let online = rows.iter().filter(|row| !row.role.is_root());
+    let keys: IssuerKeys = online.map(|row| (row.id, signers[&row.role].clone())).collect();
     let issuers = Arc::new(Issuers::new(&domain, &rows, keys).unwrap());
     let locations = Locations::new(&domain.public_url).unwrap();
     let telemetry = Arc::new(Telemetry::default());
@@ -66,7 +66,7 @@ impl World {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(START));
-        let signers: HashMap<_, _> = Hierarchy::ALL.into_iter().map(|place| (place, signer())).collect();
+        let signers: HashMap<_, _> = CaRole::ALL.into_iter().map(|place| (place, signer())).collect();
         let domain =
             Domain { trust_domain: "fleet.example".parse().unwrap(), public_url: "http://ca.fleet.example".into() };
         let plan = Plan {
@@ -325,8 +325,8 @@ async fn a_certificate_that_a_release_took_away_never_holds_the_device_again() {
 async fn a_root_crl_that_no_gateway_would_take_today_is_not_taken_in() {
     let world = World::new().await;
     let issuers = world.authority.issuers();
-    let (id, _, root) = issuers.certificates().find(|(_, role, _)| *role == crate::pki::CaRole::DeviceRoot).unwrap();
-    let signer = &world.signers[&Hierarchy::DeviceRoot];
+    let (id, _, root) = issuers.certificates().find(|(_, role, _)| *role == CaRole::DeviceRoot).unwrap();
+    let signer = &world.signers[&CaRole::DeviceRoot];
     let before = ParsedCrl::parse(&world.authority.publisher.current(id).unwrap().der).unwrap();
     let take = async |at| {
         let (der, _) = root_crl(root, signer.as_ref(), Some(&before), at).unwrap();

@@ -19,10 +19,10 @@ use crate::{
     config::Config,
     folder::{self, Folder},
     identity::{DeviceId, HostName, IssuerId, TrustDomain},
-    pki::{IssuerCertificate, Locations, PemLabel, PublicKey, to_pem},
+    pki::{CaRole, IssuerCertificate, Locations, PemLabel, PublicKey, to_pem},
     server::{ServerKey, save_credential, server_id},
     signer::{Passphrase, Signer, SoftwareSigner},
-    store::{Domain, Hierarchy, Store, sqlite::SqliteStore},
+    store::{Domain, Store, sqlite::SqliteStore},
 };
 
 /// Make a new CA in a folder of its own
@@ -141,9 +141,9 @@ async fn write(
     passphrase: Option<&Passphrase>,
 ) -> Result<String, CommandError> {
     let folder = Folder::new(draft);
-    let signers: HashMap<Hierarchy, Arc<SoftwareSigner>> = Hierarchy::ALL
+    let signers: HashMap<CaRole, Arc<SoftwareSigner>> = CaRole::ALL
         .into_iter()
-        .map(|hierarchy| Ok((hierarchy, Arc::new(SoftwareSigner::generate().map_err(local)?))))
+        .map(|role| Ok((role, Arc::new(SoftwareSigner::generate().map_err(local)?))))
         .collect::<Result<_, CommandError>>()?;
     let config = Config::parse(&Config::sample(&args.names)).map_err(|error| CommandError::Usage(error.to_string()))?;
     let server_key = ServerKey::generate().map_err(local)?;
@@ -161,23 +161,23 @@ async fn write(
     for path in [draft, &draft.join("keys"), root_draft] {
         folder::create_private(path).map_err(CommandError::file(path))?;
     }
-    for hierarchy in Hierarchy::ALL {
-        let id = issuer_id(&made, hierarchy)?;
-        if hierarchy.is_root() {
-            let path = root_draft.join(format!("{}.key.pem", hierarchy.as_str()));
-            signers[&hierarchy].save(&path, passphrase).map_err(local)?;
-            public_file(&root_draft.join(format!("{}.pem", hierarchy.as_str())), &certificate_pem(&made, hierarchy))?;
+    for role in CaRole::ALL {
+        let id = issuer_id(&made, role)?;
+        if role.is_root() {
+            let path = root_draft.join(format!("{}.key.pem", role.as_str()));
+            signers[&role].save(&path, passphrase).map_err(local)?;
+            public_file(&root_draft.join(format!("{}.pem", role.as_str())), &certificate_pem(&made, role))?;
             let crl = made.record.crls.iter().find(|head| head.issuer == id).and_then(|head| head.der.as_deref());
-            public_file(&root_draft.join(format!("{}.crl", hierarchy.as_str())), crl.unwrap_or_default())?;
+            public_file(&root_draft.join(format!("{}.crl", role.as_str())), crl.unwrap_or_default())?;
         } else {
-            signers[&hierarchy].save(&folder.issuer_key(id), None).map_err(local)?;
+            signers[&role].save(&folder.issuer_key(id), None).map_err(local)?;
         }
     }
-    public_file(&folder.control_root(), &certificate_pem(&made, Hierarchy::ControlRoot))?;
-    public_file(&folder.device_root(), &certificate_pem(&made, Hierarchy::DeviceRoot))?;
+    public_file(&folder.control_root(), &certificate_pem(&made, CaRole::ControlRoot))?;
+    public_file(&folder.device_root(), &certificate_pem(&made, CaRole::DeviceRoot))?;
     public_file(&folder.config(), Config::sample(&args.names).as_bytes())?;
-    let control = &made.certificates[&Hierarchy::Control];
-    let control_root = &made.certificates[&Hierarchy::ControlRoot];
+    let control = &made.certificates[&CaRole::ControlCa];
+    let control_root = &made.certificates[&CaRole::ControlRoot];
     let server_file = folder.server();
     save_credential(&server_file, &server_key, &[&made.server, control, control_root])
         .map_err(CommandError::file(server_file))?;
@@ -186,7 +186,7 @@ async fn write(
         key: &operator_key,
         chain: &[&made.operator, control],
         control_root,
-        device_root: &made.certificates[&Hierarchy::DeviceRoot],
+        device_root: &made.certificates[&CaRole::DeviceRoot],
         server: &format!("https://{}:{}", host(&args.names[0]), config.listen.port()),
         trust_domain: domain.trust_domain.as_str(),
         id: args.operator.as_str(),
@@ -197,12 +197,12 @@ async fn write(
     Ok(fingerprint)
 }
 
-fn issuer_id(made: &Initialized, hierarchy: Hierarchy) -> Result<IssuerId, CommandError> {
-    Ok(IssuerCertificate::parse(&made.certificates[&hierarchy]).map_err(local)?.id())
+fn issuer_id(made: &Initialized, role: CaRole) -> Result<IssuerId, CommandError> {
+    Ok(IssuerCertificate::parse(&made.certificates[&role]).map_err(local)?.id())
 }
 
-fn certificate_pem(made: &Initialized, hierarchy: Hierarchy) -> Vec<u8> {
-    to_pem(PemLabel::Certificate, &made.certificates[&hierarchy]).into_bytes()
+fn certificate_pem(made: &Initialized, role: CaRole) -> Vec<u8> {
+    to_pem(PemLabel::Certificate, &made.certificates[&role]).into_bytes()
 }
 
 fn fingerprint(der: &[u8]) -> String {

@@ -10,9 +10,8 @@ use crate::{
     authority::root_crl,
     clock::{Clock, SystemClock},
     folder,
-    pki::{IssuerCertificate, ParsedCrl, PemLabel, from_pem},
+    pki::{CaRole, IssuerCertificate, ParsedCrl, PemLabel, from_pem},
     signer::{Passphrase, SoftwareSigner},
-    store::Hierarchy,
 };
 
 /// Offline ceremonies with the root keys
@@ -49,7 +48,7 @@ struct Signed {
 pub fn run(args: Root, session: &Session) -> Result<(), CommandError> {
     let Command::SignCrl { root_dir, root_passphrase_file } = args.command;
     let passphrase = root_passphrase_file.as_deref().map(Passphrase::read).transpose().map_err(local)?;
-    let signed = [Hierarchy::ControlRoot, Hierarchy::DeviceRoot]
+    let signed = [CaRole::ControlRoot, CaRole::DeviceRoot]
         .into_iter()
         .map(|root| sign(&root_dir, root, passphrase.as_ref()))
         .collect::<Result<Vec<_>, _>>()?;
@@ -61,7 +60,7 @@ pub fn run(args: Root, session: &Session) -> Result<(), CommandError> {
     })
 }
 
-fn sign(root_dir: &Path, root: Hierarchy, passphrase: Option<&Passphrase>) -> Result<Signed, CommandError> {
+fn sign(root_dir: &Path, root: CaRole, passphrase: Option<&Passphrase>) -> Result<Signed, CommandError> {
     let file = |ending: &str| root_dir.join(format!("{}{ending}", root.as_str()));
     let content = |path: &Path, reason: String| CommandError::Content { path: path.to_owned(), reason };
     let path = file(".pem");

@@ -20,9 +20,9 @@ use crate::{
     clock::ManualClock,
     identity::{FleetName, RevocationReason, SerialNumber, Subject, Timestamp},
     inventory::{device::Status, fleet::Policy, lineage::Lineage},
-    pki::{CrlScope, Holder, LeafRequest, Locations, ParsedCrl, PemLabel, from_pem},
+    pki::{CaRole, CrlScope, Holder, LeafRequest, Locations, ParsedCrl, PemLabel, from_pem},
     signer::{Signer, SoftwareSigner},
-    store::{Attested, Cutoff, Domain, Enrollment, EnrollmentHolder, Hierarchy, NewHolder, Store, sqlite::SqliteStore},
+    store::{Attested, Cutoff, Domain, Enrollment, EnrollmentHolder, NewHolder, Store, sqlite::SqliteStore},
 };
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_000_000);
@@ -56,7 +56,7 @@ impl World {
             trust_domain: "fleet.example".parse().unwrap(),
             public_url: "http://ca.fleet.example:7080".into(),
         };
-        let signers: HashMap<_, _> = Hierarchy::ALL.into_iter().map(|place| (place, signer())).collect();
+        let signers: HashMap<_, _> = CaRole::ALL.into_iter().map(|place| (place, signer())).collect();
         let plan = Plan {
             domain: domain.clone(),
             signers: signers.clone(),
@@ -67,7 +67,7 @@ impl World {
         };
         store.record_initialization(initialize(plan).unwrap().record).await.unwrap();
         let rows = store.issuers().await.unwrap();
-        let keys: IssuerKeys = rows.iter().map(|row| (row.id, signers[&row.hierarchy].clone())).collect();
+        let keys: IssuerKeys = rows.iter().map(|row| (row.id, signers[&row.role].clone())).collect();
         let issuers = Arc::new(Issuers::new(&domain, &rows, keys).unwrap());
         let clock = Arc::new(ManualClock::new(NOW));
         let locations = Locations::new(&domain.public_url).unwrap();

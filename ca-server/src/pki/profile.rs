@@ -34,6 +34,19 @@ pub enum CaRole {
 }
 
 impl CaRole {
+    /// Every one: each root before what it signs.
+    pub const ALL: [Self; 4] = [Self::ControlRoot, Self::ControlCa, Self::DeviceRoot, Self::DeviceIssuing];
+
+    /// Its word in the store, in lists and in file names.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CaRole::ControlRoot => "control-root",
+            CaRole::ControlCa => "control",
+            CaRole::DeviceRoot => "device-root",
+            CaRole::DeviceIssuing => "device",
+        }
+    }
+
     /// Whether it signs itself.
     pub const fn is_root(self) -> bool {
         matches!(self, CaRole::ControlRoot | CaRole::DeviceRoot)

@@ -32,56 +32,13 @@ pub struct TrustBundleRow {
     pub signed: Vec<u8>,
 }
 
-/// Which place an issuer has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hierarchy {
-    /// Root of the server's, operators' and gateways' certificates.
-    ControlRoot,
-    /// Issues them.
-    Control,
-    /// Root of the devices' certificates.
-    DeviceRoot,
-    /// Issues them.
-    Device,
-}
-
-impl Hierarchy {
-    /// Every one.
-    pub const ALL: [Self; 4] = [Self::ControlRoot, Self::Control, Self::DeviceRoot, Self::Device];
-
-    /// Its word in the store and in lists.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Hierarchy::ControlRoot => "control-root",
-            Hierarchy::Control => "control",
-            Hierarchy::DeviceRoot => "device-root",
-            Hierarchy::Device => "device",
-        }
-    }
-
-    /// Whether its key is kept offline.
-    pub const fn is_root(self) -> bool {
-        matches!(self, Hierarchy::ControlRoot | Hierarchy::DeviceRoot)
-    }
-
-    /// The profile that its certificate follows.
-    pub const fn role(self) -> CaRole {
-        match self {
-            Hierarchy::ControlRoot => CaRole::ControlRoot,
-            Hierarchy::Control => CaRole::ControlCa,
-            Hierarchy::DeviceRoot => CaRole::DeviceRoot,
-            Hierarchy::Device => CaRole::DeviceIssuing,
-        }
-    }
-}
-
 /// An issuer: a root or an issuing CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerRow {
     /// Names it in URLs.
     pub id: IssuerId,
     /// Its place.
-    pub hierarchy: Hierarchy,
+    pub role: CaRole,
     /// Its certificate (DER).
     pub certificate: Vec<u8>,
     /// Since when it is known.

@@ -5,7 +5,7 @@ use fleetca_proto::v1;
 use crate::{
     audit::Draft,
     authority::{Authority, Refusal},
-    pki::{CaRole, Locations},
+    pki::Locations,
     rpc::convert,
 };
 
@@ -14,9 +14,8 @@ pub async fn list(authority: &Authority, _: v1::ListCrlsRequest, _: &str) -> Res
         Locations::new(&authority.domain().public_url).map_err(|_| Refusal::Internal("public URL unreadable"))?;
     let name = |id| authority.issuers().certificate(id).map(|issuer| issuer.subject_text().to_owned());
     let crls = authority.publisher.all();
-    let rows = crls
-        .iter()
-        .map(|crl| convert::crl(crl, name(&crl.issuer).unwrap_or_default(), hierarchy(crl.role), &locations));
+    let rows =
+        crls.iter().map(|crl| convert::crl(crl, name(&crl.issuer).unwrap_or_default(), crl.role.as_str(), &locations));
     Ok(v1::ListCrlsResponse { crls: rows.collect() })
 }
 
@@ -46,17 +45,8 @@ pub async fn issuers(
     let mut issuers: Vec<_> = authority
         .issuers()
         .certificates()
-        .map(|(id, role, certificate)| convert::issuer(*id, hierarchy(role), certificate))
+        .map(|(id, role, certificate)| convert::issuer(*id, role.as_str(), certificate))
         .collect();
     issuers.sort_by(|left, right| (&left.hierarchy, &left.id).cmp(&(&right.hierarchy, &right.id)));
     Ok(v1::ListIssuersResponse { issuers })
-}
-
-fn hierarchy(role: CaRole) -> &'static str {
-    match role {
-        CaRole::ControlRoot => "control-root",
-        CaRole::ControlCa => "control",
-        CaRole::DeviceRoot => "device-root",
-        CaRole::DeviceIssuing => "device",
-    }
 }

@@ -15,6 +15,7 @@ use crate::{
         Timestamp, TokenId,
     },
     inventory::{device::Status, fleet::Policy, lineage::Lineage},
+    pki::CaRole,
     store::*,
 };
 
@@ -79,10 +80,10 @@ impl<P: Place> World<P> {
     }
 
     pub fn initialization(&self) -> Initialization {
-        let row = |hierarchy: Hierarchy| IssuerRow {
-            id: issuer(hierarchy.as_str()),
-            hierarchy,
-            certificate: hierarchy.as_str().into(),
+        let row = |role: CaRole| IssuerRow {
+            id: issuer(role.as_str()),
+            role,
+            certificate: role.as_str().into(),
             created_at: at(0),
         };
         let mut server = self.enrollment("ca", 0);
@@ -92,7 +93,7 @@ impl<P: Place> World<P> {
         server.certificate.issuer = issuer("control");
         Initialization {
             domain: Domain { trust_domain: "fleet.example".parse().unwrap(), public_url: "http://ca:7080".into() },
-            issuers: Hierarchy::ALL.map(row).to_vec(),
+            issuers: CaRole::ALL.map(row).to_vec(),
             trust_bundle: TrustBundleRow { sequence: 1, signed: vec![1] },
             crls: vec![crl(issuer("control-root"), 1, 0), crl(issuer("device-root"), 1, 0)],
             enrollments: vec![server],

@@ -52,18 +52,17 @@ pub(super) fn insert_trust_bundle(db: &Connection, bundle: &TrustBundleRow) -> R
 
 /// Every issuer, oldest first.
 pub(super) fn list(db: &Connection) -> Result<Vec<IssuerRow>, StoreError> {
-    let sql = "-- issuers()\nSELECT id, hierarchy, certificate, created_at FROM issuers ORDER BY key";
+    let sql = "-- issuers()\nSELECT id, role, certificate, created_at FROM issuers ORDER BY key";
     let read = |row: &mut Columns| {
-        Ok(IssuerRow { id: row.take()?, hierarchy: row.take()?, certificate: row.take()?, created_at: row.take()? })
+        Ok(IssuerRow { id: row.take()?, role: row.take()?, certificate: row.take()?, created_at: row.take()? })
     };
     all(db, sql, [], read)
 }
 
 /// Adds one.
 pub(super) fn insert(db: &Connection, issuer: &IssuerRow) -> Result<(), StoreError> {
-    let sql =
-        "-- insert_issuer()\nINSERT INTO issuers (id, hierarchy, certificate, created_at) VALUES (?1, ?2, ?3, ?4)";
-    change_one(db, sql, params![issuer.id, issuer.hierarchy, issuer.certificate, issuer.created_at])
+    let sql = "-- insert_issuer()\nINSERT INTO issuers (id, role, certificate, created_at) VALUES (?1, ?2, ?3, ?4)";
+    change_one(db, sql, params![issuer.id, issuer.role, issuer.certificate, issuer.created_at])
 }
 
 /// The key of an issuer that exists.

@@ -11,7 +11,8 @@ use crate::{
         Timestamp, TokenId, TrustDomain,
     },
     inventory::{device::Status, fleet::Policy},
-    store::{Hierarchy, Role, StoreError, TokenState},
+    pki::CaRole,
+    store::{Role, StoreError, TokenState},
 };
 
 /// Kept as text, and read back by parsing it.
@@ -53,7 +54,7 @@ word! {
     Kind: [Kind::Device, Kind::Gateway, Kind::Operator, Kind::Server];
     Status: Status::ALL;
     Role: Role::ALL;
-    Hierarchy: Hierarchy::ALL;
+    CaRole: CaRole::ALL;
     TokenState: [TokenState::Live, TokenState::Revoked, TokenState::Suspended];
 }
 
