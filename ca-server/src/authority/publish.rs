@@ -4,6 +4,8 @@
 //! records its head (compare-and-swap on the number) and swaps it in. `http` and `rpc` serve it from memory.
 
 mod entries;
+mod error;
+mod published;
 
 use std::{
     collections::HashMap,
@@ -13,18 +15,18 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use tokio::sync::{Notify, watch};
+
+pub use self::{error::PublishError, published::Published};
 
 use self::entries::{Entries, next_horizon};
 use super::{Issuers, OnlineIssuer, Refusal};
 use crate::{
     audit::Draft,
     clock::Clock,
-    identity::{IssuerId, SerialNumber, Subject, Timestamp},
-    pki::{CaRole, CrlError, CrlScope, CrlTemplate, Locations, ParsedCrl, SuccessorError, check_successor},
-    signer::SignerError,
+    identity::{IssuerId, Subject, Timestamp},
+    pki::{CaRole, CrlScope, CrlTemplate, Locations, ParsedCrl, check_successor},
     store::{CrlHead, Store, StoreError},
     telemetry::Telemetry,
 };
@@ -47,75 +49,6 @@ const SKEW: Duration = Duration::from_secs(300);
 const BATCH: u32 = 10_000;
 /// How many device lists are kept; all go when the issuer publishes.
 const MAX_LISTS: usize = 10_000;
-
-/// Why a CRL is not published.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The signer.
-    #[error(transparent)]
-    Signer(#[from] SignerError),
-    /// A CRL that can't be read, or is not its issuer's.
-    #[error(transparent)]
-    Crl(#[from] CrlError),
-    /// A CRL that must not follow the one before it.
-    #[error(transparent)]
-    Successor(#[from] SuccessorError),
-    /// The new CRL would lose an entry that has neither expired nor been released.
-    #[error("the new CRL would lose the entry of {0}")]
-    LosesEntry(SerialNumber),
-    /// The change log has a gap.
-    #[error("the change log of issuer {issuer} has a gap after {after}")]
-    Gap {
-        /// Whose.
-        issuer: IssuerId,
-        /// The last change before it.
-        after: u64,
-    },
-    /// A CRL that every gateway would refuse today: with it in the bundle they would refuse everybody.
-    #[error("the CRL is good from {this_update} to {next_update}, and not now: check the clock of whoever signed it")]
-    NotNow {
-        /// thisUpdate.
-        this_update: Timestamp,
-        /// nextUpdate.
-        next_update: Timestamp,
-    },
-    /// A publication was cut off.
-    #[error("the publication was cut off")]
-    CutOff,
-    /// Not an issuer that is known here.
-    #[error("no such issuer")]
-    UnknownIssuer,
-}
-
-/// A CRL as it is served.
-#[derive(Clone, Debug)]
-pub struct Published {
-    /// Whose.
-    pub issuer: IssuerId,
-    /// The place of the issuer.
-    pub role: CaRole,
-    /// CRL number.
-    pub number: u64,
-    /// thisUpdate.
-    pub this_update: Timestamp,
-    /// thisUpdate is later than that of the CRL before it, so that the date alone tells the two apart. Unknown, and so
-    /// `false`, after a restart.
-    pub dated_apart: bool,
-    /// nextUpdate.
-    pub next_update: Timestamp,
-    /// How many entries it has.
-    pub entries: u64,
-    /// The last change that it holds.
-    pub watermark: u64,
-    /// SHA-256 of its bytes.
-    pub sha256: [u8; 32],
-    /// DER.
-    pub der: Bytes,
-}
 
 /// What an issuer's next publication starts from.
 #[derive(Default)]

@@ -1,0 +1,51 @@
+//! Why a CRL is not published.
+
+use crate::{
+    identity::{IssuerId, SerialNumber, Timestamp},
+    pki::{CrlError, SuccessorError},
+    signer::SignerError,
+    store::StoreError,
+};
+
+/// Why a CRL is not published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The signer.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// A CRL that can't be read, or is not its issuer's.
+    #[error(transparent)]
+    Crl(#[from] CrlError),
+    /// A CRL that must not follow the one before it.
+    #[error(transparent)]
+    Successor(#[from] SuccessorError),
+    /// The new CRL would lose an entry that has neither expired nor been released.
+    #[error("the new CRL would lose the entry of {0}")]
+    LosesEntry(SerialNumber),
+    /// The change log has a gap.
+    #[error("the change log of issuer {issuer} has a gap after {after}")]
+    Gap {
+        /// Whose.
+        issuer: IssuerId,
+        /// The last change before it.
+        after: u64,
+    },
+    /// A CRL that every gateway would refuse today: with it in the bundle they would refuse everybody.
+    #[error("the CRL is good from {this_update} to {next_update}, and not now: check the clock of whoever signed it")]
+    NotNow {
+        /// thisUpdate.
+        this_update: Timestamp,
+        /// nextUpdate.
+        next_update: Timestamp,
+    },
+    /// A publication was cut off.
+    #[error("the publication was cut off")]
+    CutOff,
+    /// Not an issuer that is known here.
+    #[error("no such issuer")]
+    UnknownIssuer,
+}

@@ -1,0 +1,34 @@
+//! A CRL as it is served, from memory.
+
+use bytes::Bytes;
+
+use crate::{
+    identity::{IssuerId, Timestamp},
+    pki::CaRole,
+};
+
+/// A CRL as it is served.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Whose.
+    pub issuer: IssuerId,
+    /// The place of the issuer.
+    pub role: CaRole,
+    /// CRL number.
+    pub number: u64,
+    /// thisUpdate.
+    pub this_update: Timestamp,
+    /// thisUpdate is later than that of the CRL before it, so that the date alone tells the two apart. Unknown, and so
+    /// `false`, after a restart.
+    pub dated_apart: bool,
+    /// nextUpdate.
+    pub next_update: Timestamp,
+    /// How many entries it has.
+    pub entries: u64,
+    /// The last change that it holds.
+    pub watermark: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+    /// DER.
+    pub der: Bytes,
+}
