@@ -55,7 +55,7 @@ struct RawConfig {
 pub struct Limits {
     /// Connections of a gRPC port.
     pub connections: usize,
-    /// Of these, connections without a client certificate.
+    /// Of these, connections without a certificate that is in force.
     pub stranger_connections: usize,
     /// Enrollments under way.
     pub enrollments: usize,

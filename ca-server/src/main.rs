@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("FLEETCA_LOG").unwrap_or_else(|_| EnvFilter::new("warn,ca_server=info"));
+    let filter =
+        EnvFilter::try_from_env("FLEETCA_LOG").unwrap_or_else(|_| EnvFilter::new("warn,h2=error,ca_server=info"));
     tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal()).with_env_filter(filter).init();
     Cli::parse().run().await
 }

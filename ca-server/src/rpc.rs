@@ -59,7 +59,7 @@ pub async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RpcError> {
-    let connections = connection::accept(listener, tls, authority.domain().trust_domain.clone(), limits);
+    let connections = connection::accept(listener, tls, authority.clone(), limits);
     let streams = u32::try_from(limits.requests_per_connection).unwrap_or(u32::MAX);
     Server::builder()
         .concurrency_limit_per_connection(limits.requests_per_connection)

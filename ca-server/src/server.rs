@@ -3,6 +3,7 @@
 mod credential;
 
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
@@ -133,7 +134,8 @@ pub async fn open(folder: &Folder) -> Result<Opened, ServerError> {
 /// One server at a time: two that publish would be in each other's way.
 fn lock(folder: &Folder) -> Result<File, ServerError> {
     let path = folder.lock();
-    let file = File::options().create(true).append(true).open(&path);
+    // Whoever could read it could hold the lock.
+    let file = File::options().create(true).append(true).mode(0o600).open(&path);
     let file = file.map_err(|source| ServerError::Write { path: path.clone(), source })?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -22,6 +22,7 @@ pub use crl::CrlError;
 pub use form::{Form, FormError, IssuerId};
 pub use http::{HttpError, HttpUrl};
 use state::State;
+use tokio::time::timeout;
 use tracing::info;
 use verdict::Verdict;
 
@@ -171,6 +172,9 @@ pub enum Source {
     },
 }
 
+/// How long a fetch may take in all.
+const LONGEST_FETCH: Duration = Duration::from_secs(300);
+
 /// One synchronisation.
 ///
 /// ```no_run
@@ -250,10 +254,14 @@ impl CrlSync {
         let file = durable::read_if_there(&self.out).map_err(self.io(&self.out))?;
         let known = file.as_deref().filter(|file| kept.file_sha256 == hex(&sha256(file)));
 
-        let fetched = match &self.source {
-            Source::Folder(dir) => grpc::fetch(dir, &self.form).await?,
-            Source::Http { url, roots } => http::fetch(url, roots, &self.form, known, &kept).await?,
+        let fetch = async {
+            match &self.source {
+                Source::Folder(dir) => grpc::fetch(dir, &self.form).await,
+                Source::Http { url, roots } => http::fetch(url, roots, &self.form, known, &kept).await,
+            }
         };
+        // Whoever answers a drop at a time must not keep the next run, and its alarm, from beginning.
+        let fetched = timeout(LONGEST_FETCH, fetch).await.map_err(|_| SyncError::TimedOut)??;
         let etag = fetched.etag.clone();
         let verdict = Verdict::of(&fetched, &self.form, &kept, WallTime::now())?;
 

@@ -358,3 +358,15 @@ async fn a_device_that_renews_in_a_loop_is_stopped() {
     }
     assert!(matches!(refused, Some(Refusal::Overloaded)));
 }
+
+#[tokio::test]
+async fn a_token_key_for_which_anybody_can_sign_is_refused() {
+    let world = World::new().await;
+    let mut weak = [0; 32];
+    for first in [0, 1] {
+        weak[0] = first;
+        let new = NewToken { public_key: weak, target: TokenFor::Gateway("gw".parse().unwrap()), lifetime: HOUR };
+        let refused = world.authority.create_token(new, "operator/ana").await.unwrap_err();
+        assert!(matches!(refused, Refusal::Invalid { field: "public_key", .. }));
+    }
+}

@@ -9,6 +9,7 @@ use crate::{
     audit::Draft,
     identity::{DeviceId, FleetName, Kind, Subject, TokenId},
     inventory::device::Status,
+    pki::PublicKey,
     store::{NewHolder, Role, TokenRow, TokenState},
 };
 
@@ -162,7 +163,9 @@ impl Authority {
     }
 }
 
+/// The ID that follows from a token's key; a key for which anybody can sign is refused.
 fn token_id(public_key: &[u8; 32]) -> Result<TokenId, Refusal> {
+    PublicKey::from_ed25519(public_key).map_err(|error| Refusal::invalid("public_key", error.to_string()))?;
     let hash = digest(&SHA256, public_key);
     let text: String = hash.as_ref()[..8].iter().map(|octet| format!("{octet:02x}")).collect();
     text.parse().map_err(Refusal::name("public_key"))

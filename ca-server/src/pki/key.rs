@@ -119,6 +119,11 @@ impl PublicKey {
         Self::from_spki_der(&[prefix, point].concat())
     }
 
+    /// Takes an Ed25519 key (RFC 8032, 32 octets); refuses points of small order, for which anybody can sign.
+    pub fn from_ed25519(raw: &[u8; 32]) -> Result<Self, KeyError> {
+        Self::from_spki_der(&[ED25519_PREFIX, raw].concat())
+    }
+
     /// Its kind.
     pub fn kind(&self) -> KeyKind {
         self.kind

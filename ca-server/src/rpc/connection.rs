@@ -21,11 +21,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
 use super::Caller;
-use crate::{config::Limits, identity::TrustDomain, pki::PeerCertificate};
+use crate::{authority::Authority, config::Limits, pki::PeerCertificate};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection without a client certificate may last: longer than any enrollment, so that strangers who do
+/// How long a connection without a certificate that is in force may last: longer than any enrollment, so that strangers who do
 /// nothing don't keep others out.
 const STRANGER: Duration = Duration::from_secs(60);
 /// How long the loop rests when the system has no more sockets to give.
@@ -44,7 +44,7 @@ pub struct Connection {
 pub fn accept(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    trust_domain: TrustDomain,
+    authority: Arc<Authority>,
     limits: Limits,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(64);
@@ -63,10 +63,10 @@ pub fn accept(
             };
             let Ok(place) = all.clone().try_acquire_owned() else { continue };
             let (sender, acceptor) = (sender.clone(), acceptor.clone());
-            let (strangers, trust_domain) = (strangers.clone(), trust_domain.clone());
+            let (strangers, authority) = (strangers.clone(), authority.clone());
             tokio::spawn(async move {
                 // A peer that fails here is gone: there is nobody to tell.
-                if let Some(connection) = secure(socket, &acceptor, &strangers, &trust_domain, place).await {
+                if let Some(connection) = secure(socket, &acceptor, &strangers, &authority, place).await {
                     let _ = sender.send(Ok(connection)).await;
                 }
             });
@@ -79,19 +79,21 @@ async fn secure(
     socket: TcpStream,
     acceptor: &TlsAcceptor,
     strangers: &Arc<Semaphore>,
-    trust_domain: &TrustDomain,
+    authority: &Authority,
     place: OwnedSemaphorePermit,
 ) -> Option<Connection> {
     socket.set_nodelay(true).ok()?;
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await.ok()?.ok()?;
     let certificate = match stream.get_ref().1.peer_certificates() {
-        Some([leaf, ..]) => Some(PeerCertificate::parse(leaf, trust_domain).ok()?),
+        Some([leaf, ..]) => Some(PeerCertificate::parse(leaf, &authority.domain().trust_domain).ok()?),
         _ => None,
     };
-    let stranger = match &certificate {
-        Some(_) => None,
-        None => Some(strangers.clone().try_acquire_owned().ok()?),
+    // Who was cut off, or comes with what has expired, gets an answer, but no better place than a stranger.
+    let known = match &certificate {
+        Some(certificate) => authority.authenticate(certificate).await.is_ok(),
+        None => false,
     };
+    let stranger = if known { None } else { Some(strangers.clone().try_acquire_owned().ok()?) };
     let end = stranger.as_ref().map(|_| Box::pin(tokio::time::sleep(STRANGER)));
     let caller = Caller::new(certificate);
     Some(Connection { stream, caller, end, _places: [Some(place), stranger] })

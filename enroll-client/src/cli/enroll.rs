@@ -44,7 +44,7 @@ pub(super) struct Enroll {
     device_id: Option<Id>,
     /// The evidence: token:FILE (- for standard input)
     #[arg(long, value_name = "METHOD:FILE")]
-    attest: Evidence,
+    attest: String,
 }
 
 /// What `--attest` says.
@@ -53,13 +53,14 @@ enum Evidence {
     Token(PathBuf),
 }
 
-impl std::str::FromStr for Evidence {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
+impl Evidence {
+    /// Reads `token:FILE`. What is wrong is never repeated: it may be a token, put where its file belongs.
+    fn read(text: &str) -> Result<Self, CliError> {
         match text.split_once(':') {
-            Some(("token", file)) if !file.is_empty() => Ok(Evidence::Token(file.into())),
-            _ => Err("the evidence is written token:FILE".into()),
+            Some(("token", file)) if !file.is_empty() && !file.contains("fleetca-join-") => {
+                Ok(Evidence::Token(file.into()))
+            }
+            _ => Err(CliError::Usage("the evidence is written token:FILE, and a token is given in a file only".into())),
         }
     }
 }
@@ -67,7 +68,7 @@ impl std::str::FromStr for Evidence {
 impl Enroll {
     pub(super) async fn run(self) -> Result<(), CliError> {
         let trust = self.trust()?;
-        let attester = self.attest.attester()?;
+        let attester = Evidence::read(&self.attest)?.attester()?;
         let folder = LockedFolder::open(&self.dir)?;
         let enrollment = Enrollment { server: self.server, trust, kind: self.kind, id: self.device_id, attester };
         let credential = enroll(&folder, &enrollment, Observer::none()).await?;
@@ -119,4 +120,18 @@ fn read_stdin() -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::with_capacity(4096);
     std::io::stdin().take(4096).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_given_as_an_argument_is_refused_and_not_repeated() {
+        for text in ["fleetca-join-00.secret.11", "token:fleetca-join-00.secret.11", "token:", "rubbish:x"] {
+            let CliError::Usage(message) = Evidence::read(text).unwrap_err() else { panic!("{text}") };
+            assert!(!message.contains("secret"), "{message}");
+        }
+        assert!(Evidence::read("token:pump-7.token").is_ok());
+    }
 }
