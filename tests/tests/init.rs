@@ -244,3 +244,34 @@ fn a_port_that_is_taken_is_named_with_the_option_that_chooses_another() {
         assert!(error.ends_with(&format!("choose another with {option}")), "{error}");
     }
 }
+
+#[test]
+fn a_ca_is_made_in_a_folder_that_is_there_already_and_whose_parent_is_not_ours() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let (parent, roots) = (dir.path().join("parent"), dir.path().join("roots"));
+    let folder = parent.join("ca");
+    fs::create_dir_all(&folder).expect("made");
+    fs::create_dir_all(&roots).expect("made");
+    // What an attempt left that was cut short is in nobody's way.
+    fs::create_dir_all(folder.join(".init/keys")).expect("made");
+    let run = |folder: &std::path::Path| {
+        let mut command = std::process::Command::new(fleetca_tests::binaries::ca_server());
+        command.arg("init").arg("--dir").arg(folder).arg("--root-dir").arg(&roots);
+        command.args(["--trust-domain", "fleet.test"]).output().expect("it starts")
+    };
+    let output = run(&folder);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let names = |path: &std::path::Path| {
+        let mut names: Vec<_> =
+            fs::read_dir(path).expect("a folder").map(|entry| entry.expect("read").file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&parent), ["ca"], "nothing lies beside it");
+    assert!(folder.join("config.toml").exists() && !folder.join(".init").exists());
+    assert!(roots.join("device-root.key.pem").exists() && !roots.join(".init").exists());
+
+    let other = dir.path().join("other");
+    assert!(!run(&other).status.success(), "the root folder is taken");
+    assert_eq!(names(dir.path()), ["parent", "roots"], "no draft is left behind");
+}

@@ -100,7 +100,8 @@ pub async fn make(mut args: Init) -> Result<Made, CommandError> {
         return Err(CommandError::Usage("--root-dir must be another folder than --dir".into()));
     }
     for path in [&args.dir, &root_dir] {
-        if !folder::is_vacant(path).map_err(CommandError::file(path))? {
+        let vacant = folder::is_vacant(path).map_err(CommandError::file(path))?;
+        if !vacant && !is_only_a_draft(path) {
             let reason = "there is something already; `init` changes nothing that exists: choose another folder";
             return Err(CommandError::Content { path: path.clone(), reason: reason.into() });
         }
@@ -109,17 +110,32 @@ pub async fn make(mut args: Init) -> Result<Made, CommandError> {
     let public_url = args.public_url.clone().unwrap_or_else(|| format!("http://{}:7080", host(&args.names[0])));
     let public_url = Locations::new(&public_url).map_err(|error| CommandError::Usage(error.to_string()))?;
     let domain = Domain { trust_domain: args.trust_domain.clone(), public_url: public_url.base().to_owned() };
-    let draft = beside(&args.dir)?;
+    let draft = draft_of(&args.dir)?;
     let inside = root_dir.strip_prefix(&args.dir).ok().map(Path::to_owned);
     let root_draft = match &inside {
         Some(below) => draft.join(below),
-        None => beside(&root_dir)?,
+        None => draft_of(&root_dir)?,
     };
-    let control_root = write(&args, &domain, &draft, &root_draft, passphrase.as_ref()).await?;
-    if inside.is_none() {
-        move_into_place(&root_draft, &root_dir)?;
-    }
-    move_into_place(&draft, &args.dir)?;
+    let made = async {
+        begin(&draft)?;
+        if inside.is_none() {
+            begin(&root_draft)?;
+        }
+        let control_root = write(&args, &domain, &draft, &root_draft, passphrase.as_ref()).await?;
+        if inside.is_none() {
+            move_into_place(&root_draft, &root_dir)?;
+        }
+        move_into_place(&draft, &args.dir)?;
+        Ok(control_root)
+    };
+    let control_root = match made.await {
+        Ok(control_root) => control_root,
+        Err(error) => {
+            // No key is left behind where nobody looks for it. The first fault is the one to tell.
+            let _ = discard(&draft).and_then(|()| discard(&root_draft));
+            return Err(error);
+        }
+    };
     Ok(Made {
         control_root: dir.control_root(),
         control_root_sha256: control_root,
@@ -221,24 +237,55 @@ pub fn host(name: &HostName) -> String {
     }
 }
 
-/// A fresh folder beside the one that is to be; what an attempt left there that was cut short is removed.
-fn beside(path: &Path) -> Result<PathBuf, CommandError> {
-    let mut name = path.file_name().ok_or_else(|| CommandError::Usage("--dir needs a name".into()))?.to_owned();
-    name.push(".init");
-    let draft = path.with_file_name(name);
-    match fs::remove_dir_all(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(CommandError::file(&draft)(error)),
-        _ => {}
-    }
-    folder::create_private(&draft).map_err(CommandError::file(&draft))?;
-    Ok(draft)
+/// What drafts are called: a name that nobody else gives.
+const DRAFT: &str = ".init";
+
+/// Whether all that is in a folder is what an attempt left there that was cut short.
+fn is_only_a_draft(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == DRAFT)))
 }
 
-/// Takes the place of what is vacant: fails if somebody has put something there meanwhile.
+/// Where a folder is made before it is moved into place: inside it where it is there already (it may be all that this
+/// user can write, or a medium of its own), beside it where it isn't.
+fn draft_of(path: &Path) -> Result<PathBuf, CommandError> {
+    if path.is_dir() {
+        return Ok(path.join(DRAFT));
+    }
+    let mut name = path.file_name().ok_or_else(|| CommandError::Usage("--dir needs a name".into()))?.to_owned();
+    name.push(DRAFT);
+    Ok(path.with_file_name(name))
+}
+
+/// A fresh draft; what an attempt left there that was cut short is removed.
+fn begin(draft: &Path) -> Result<(), CommandError> {
+    discard(draft)?;
+    folder::create_private(draft).map_err(CommandError::file(draft))
+}
+
+fn discard(draft: &Path) -> Result<(), CommandError> {
+    match fs::remove_dir_all(draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CommandError::file(draft)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the place of what is vacant. In a folder that is there already the settings come last: without them nothing
+/// serves, and a second `init` refuses.
 fn move_into_place(draft: &Path, path: &Path) -> Result<(), CommandError> {
+    let moved = if draft.parent() == Some(path) { move_content(draft, path) } else { fs::rename(draft, path) };
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    fs::rename(draft, path).and_then(|()| folder::sync(parent)).map_err(CommandError::file(path))
+    moved.and_then(|()| folder::sync(path)).and_then(|()| folder::sync(parent)).map_err(CommandError::file(path))
+}
+
+fn move_content(draft: &Path, path: &Path) -> io::Result<()> {
+    let settings = Folder::new(draft).config();
+    let entries = fs::read_dir(draft)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let (last, first): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| *entry == settings);
+    for entry in first.into_iter().chain(last) {
+        fs::rename(&entry, path.join(entry.file_name().unwrap_or_default()))?;
+    }
+    fs::remove_dir(draft)
 }
