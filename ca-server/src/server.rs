@@ -208,6 +208,7 @@ impl Server {
         let limit = config.limits.http_connections;
         tasks.spawn(http::serve(listeners.http, public, limit, until(stopped.clone())));
         tasks.spawn(http::serve(listeners.metrics, private, limit, until(stopped)));
+        tracing::info!(?addresses, "serving");
         let background = vec![
             tokio::spawn(publisher.run()),
             tokio::spawn(keep_books(store, issuers, telemetry, clock)),
@@ -233,6 +234,7 @@ impl Server {
 
     /// Stops: no new connection, what is under way may end, then everything does. What was committed is sealed.
     pub async fn stop(mut self) {
+        tracing::info!("stopping");
         self.stop.send_replace(true);
         let drained = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {

@@ -73,10 +73,15 @@ impl Default for Telemetry {
                 metric
             }};
         }
+        let events = register!(Family::<Kind, Counter>::default(), "security_events", "Security events, by kind");
+        // A series that appears as 1 does not grow: those that alarms are set on are there from the start.
+        for kind in ["lineage.fork", "lineage.second_key", "attestation.failed", "crl.mismatch"] {
+            drop(events.get_or_create(&Kind { kind }));
+        }
         Self {
+            events,
             issued: register!(Family::default(), "certificates_issued", "Certificates issued"),
             refused: register!(Family::default(), "requests_refused", "Requests refused, by reason"),
-            events: register!(Family::default(), "security_events", "Security events, by kind"),
             changes: register!(Family::default(), "device_changes", "Changes of device states, by kind"),
             crl_number: register!(Family::default(), "crl_number", "Number of the CRL that is served"),
             crl_entries: register!(Family::default(), "crl_entries", "Entries of the CRL that is served"),

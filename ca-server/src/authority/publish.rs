@@ -367,6 +367,7 @@ impl Publisher {
             }
             return Err(error.into());
         }
+        tracing::info!(issuer = %id, number = head.number, entries = engine.entries.len(), "published a CRL");
         self.serve(online.issuer.role(), &head, engine.entries.len(), der);
         engine.head = Some(head);
         engine.last = Some(crl);

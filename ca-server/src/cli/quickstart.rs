@@ -30,7 +30,7 @@ use super::{CommandError, Session, init, local};
 use crate::{
     clock::SystemClock,
     config::Config,
-    folder::Folder,
+    folder::{self, Folder},
     server::{Addresses, Listeners, Server},
 };
 
@@ -57,6 +57,9 @@ pub async fn run(args: Quickstart, session: &Session) -> Result<(), CommandError
         Some(dir) => dir,
         None => free_dir()?,
     };
+    if !folder::is_vacant(&dir).map_err(CommandError::file(&dir))? {
+        return Err(CommandError::Exists(dir));
+    }
     let mut story = Story { session, dir, step: 0 };
     let server = story.tell().await?;
     if args.exit {

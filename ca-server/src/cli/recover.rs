@@ -67,6 +67,11 @@ pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
     })?;
     let recovered = Recovered { operator: args.name.to_string(), credential: args.out };
     session.output().told(&recovered, |_| {
-        format!("operator {} is an admin again; credential in {}", recovered.operator, recovered.credential.display())
+        format!(
+            "operator {} is an admin; credential in {}. Credentials that this name had before are of no use any more: \
+             don't run a client on them",
+            recovered.operator,
+            recovered.credential.display()
+        )
     })
 }

@@ -1,6 +1,6 @@
 //! `enroll-client status`: what a credential folder holds.
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
 use clap::Args;
 
@@ -21,10 +21,14 @@ pub(super) struct Status {
 impl Status {
     pub(super) fn run(self) -> Result<(), CliError> {
         let status = status::Status::of(&Credential::load(&self.dir)?, WallTime::now());
-        match self.output {
-            Output::Text => print!("{status}"),
-            Output::Json => println!("{}", serde_json::to_string_pretty(&status).map_err(std::io::Error::from)?),
+        let text = match self.output {
+            Output::Text => status.to_string(),
+            Output::Json => serde_json::to_string_pretty(&status).map_err(std::io::Error::from)? + "\n",
+        };
+        match std::io::stdout().write_all(text.as_bytes()) {
+            // A reader who has had enough is no failure.
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

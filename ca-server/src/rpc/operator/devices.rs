@@ -6,6 +6,7 @@ use super::page_size;
 use crate::{
     authority::{Authority, Refusal},
     identity::{FleetName, Kind, Subject},
+    inventory::device::Status,
     rpc::convert,
     store::{DeviceQuery, DeviceSort},
 };
@@ -55,7 +56,8 @@ pub async fn list(
     };
     let query = DeviceQuery {
         fleet,
-        status: convert::status_from_wire(request.status)?,
+        // What is cut off does not expire: it has ended.
+        status: convert::status_from_wire(request.status)?.or((!within.is_zero()).then_some(Status::Active)),
         lapsed_at: request.lapsed.then_some(now),
         expiring: (!within.is_zero()).then_some((now, now + within)),
         sort: match Sort::try_from(request.sort) {

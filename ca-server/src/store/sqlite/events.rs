@@ -19,7 +19,7 @@ pub(super) fn record(db: &Connection, events: &[SecurityEventRow]) -> Result<(),
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
                ON CONFLICT (kind, subject, hour) DO UPDATE SET count = count + excluded.count, \
                first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at), \
-               detail = excluded.detail";
+               detail = excluded.detail, position = (SELECT max(position) + 1 FROM security_events)";
     let of_kind = "-- drop_oldest_of_kind()\nDELETE FROM security_events WHERE kind = ?1 AND position <= (\
                    SELECT position FROM security_events WHERE kind = ?1 ORDER BY position DESC LIMIT 1 OFFSET ?2)";
     for event in events {
