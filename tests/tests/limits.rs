@@ -3,14 +3,19 @@
 use std::collections::HashSet;
 
 use enroll_client::attester::token::JoinToken;
-use fleetca_proto::{MAX_MESSAGE_BYTES, v1::Start};
+use fleetca_proto::{
+    MAX_MESSAGE_BYTES,
+    v1::{GetRenewalInfoRequest, Start},
+};
 use fleetca_tests::{
     device::Device,
+    holder::Holder,
     server::Server,
     stranger::{self, Exchange, Refusal, SubjectKey},
 };
 use prost::Message;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 /// Sends a first message, and gives the refusal.
 async fn refusal(connection: &enroll_client::connect::Connection, start: &[u8]) -> Status {
@@ -72,4 +77,32 @@ async fn streams_that_are_left_open_keep_nobody_out() {
         open.push(exchange);
     }
     Device::enroll(&server, "sensors", "pump-8").renew();
+}
+
+#[tokio::test]
+async fn who_was_cut_off_holds_no_better_place_than_a_stranger() {
+    let mut server = Server::start();
+    server.admin().create_fleet("sensors");
+    let (revoked, honest) =
+        (Device::enroll(&server, "sensors", "pump-7"), Device::enroll(&server, "sensors", "pump-8"));
+    server.admin().run(&["device", "revoke", "pump-7", "--reason", "keyCompromise"]);
+    server.stop();
+    let settings = server.dir().join("config.toml");
+    let text = std::fs::read_to_string(&settings).expect("init writes them");
+    let text = text.replace("connections = 10000", "connections = 6");
+    let text = text.replace("stranger_connections = 512", "stranger_connections = 2");
+    std::fs::write(&settings, text).expect("written");
+    server.start_again();
+
+    let thief = Holder::copy(&revoked);
+    let (mut open, mut answered) = (Vec::new(), 0);
+    for _ in 0..8 {
+        let mut renewal = thief.renewal(&server);
+        let refused = renewal.get_renewal_info(GetRenewalInfoRequest {}).await.expect_err("it was revoked");
+        // Who finds no place hears nothing from us: the connection ends.
+        answered += usize::from(refused.get_details_error_info().is_some_and(|info| info.reason == "DEVICE_REVOKED"));
+        open.push(renewal);
+    }
+    assert_eq!(answered, 2, "two are answered, the others find no place");
+    honest.renew();
 }
