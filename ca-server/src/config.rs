@@ -137,7 +137,17 @@ impl Config {
 
     /// What is in force, as a file would say it.
     pub fn to_toml(&self) -> String {
-        let raw = RawConfig {
+        self.raw().to_toml()
+    }
+
+    /// The same for programs: a JSON object with the file's keys.
+    pub fn to_json(&self) -> serde_json::Value {
+        // Plain values only: this serializes.
+        serde_json::to_value(self.raw()).unwrap_or_default()
+    }
+
+    fn raw(&self) -> RawConfig {
+        RawConfig {
             listen: self.listen,
             operator_listen: self.operator_listen,
             http_listen: self.http_listen,
@@ -145,8 +155,7 @@ impl Config {
             names: self.names.iter().map(ToString::to_string).collect(),
             backdate_seconds: self.backdate.as_secs(),
             limits: self.limits,
-        };
-        raw.to_toml()
+        }
     }
 }
 

@@ -208,6 +208,9 @@ fn show_config_prints_what_is_in_force_as_a_file_would_say_it() {
     init(&dir);
     let settings = fs::read_to_string(dir.join("config.toml")).expect("init writes them");
     assert_eq!(ca_server("show-config", &dir, &[]).succeeded(), settings);
+    let json: Value =
+        serde_json::from_str(&ca_server("show-config", &dir, &["--output", "json"]).succeeded()).expect("JSON");
+    assert_eq!(json["listen"], "127.0.0.1:7443");
     let shown = ca_server("show-config", &dir, &["--listen", "127.0.0.1:9443"]).succeeded();
     assert_eq!(shown, settings.replace("127.0.0.1:7443", "127.0.0.1:9443"));
     let other = folder.path().join("other.toml");

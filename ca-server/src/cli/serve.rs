@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, Session, local};
+use super::{CommandError, Session, local, output::Format};
 use crate::{
     clock::SystemClock,
     config::Config,
@@ -79,7 +79,11 @@ pub async fn run(args: Serve, session: &Session) -> Result<(), CommandError> {
 
 /// Prints the settings in force.
 pub fn show_config(args: &Serve, session: &Session) -> Result<(), CommandError> {
-    session.output().write(&args.config()?.to_toml())
+    let config = args.config()?;
+    session.output().write(&match session.output().format() {
+        Format::Table => config.to_toml(),
+        Format::Json => format!("{:#}\n", config.to_json()),
+    })
 }
 
 /// The one line on stdout that says where the server listens.
