@@ -51,7 +51,8 @@ fn the_tours_do_what_they_say() {
     for (what, times) in [
         ("refused, with exit code 1\n", 4),
         ("refused, with exit code 3\n", 1),
-        ("refused, with exit code 22\n", 3),
+        ("refused, with exit code 22\n", 2),
+        ("bench-1 is refused\n", 1),
         ("URI:spiffe://fleet.example/device/pump-7\n", 1),
         ("generations/000002\n", 1),
         ("welcome, CN=pump-7,O=pumps\n", 2),
