@@ -35,6 +35,11 @@ pub fn serial(certificate: &[u8]) -> String {
     serial.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
+/// Writes a private key (PKCS#8 DER) as `FOLDER/NAME.pem`.
+pub fn write_key(folder: &Path, name: &str, der: &[u8]) -> PathBuf {
+    write(folder, name, "PRIVATE KEY", der)
+}
+
 fn write(folder: &Path, name: &str, label: &'static str, der: &[u8]) -> PathBuf {
     let path = folder.join(format!("{name}.pem"));
     let text = encode_string(label, LineEnding::LF, der).expect("DER fits into PEM");

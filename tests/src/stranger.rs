@@ -16,7 +16,7 @@ use fleetca_proto::{
     },
 };
 use prost::Message;
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SigningKey};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -52,6 +52,11 @@ impl SubjectKey {
     /// A PKCS#10 request (DER) that asks for a subject, names and usages of its own.
     pub fn csr_that_asks_for(&self, wishes: CertificateParams) -> Vec<u8> {
         wishes.serialize_request(&self.0).expect("the key signs its request").der().to_vec()
+    }
+
+    /// The public key: a SubjectPublicKeyInfo (DER).
+    pub fn spki(&self) -> Vec<u8> {
+        self.0.subject_public_key_info()
     }
 
     /// The private key.
