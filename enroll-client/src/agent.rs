@@ -65,8 +65,7 @@ impl Agent {
             let pause = match turn.unwrap_or(Err(FlowError::TimedOut)) {
                 Ok(()) => {
                     failures = 0;
-                    // Where our clock is ahead of the CA's, the next instant may seem to have passed.
-                    folder.load().map_or(LONGEST_POLL, |credential| LONGEST_POLL.min(validity(&credential) / 3))
+                    folder.load().map_or(LONGEST_POLL, |credential| longest_rest(validity(&credential)))
                 }
                 Err(failure) => {
                     let pause = pause_after(folder, &failure, failures);
@@ -79,7 +78,9 @@ impl Agent {
                 }
             };
             let announced = self.announce(folder).await;
-            wait(shortened(folder, pause, next_poll, announced)).await;
+            let renew_at = folder.load().ok().map(|credential| credential.state().renew_at);
+            let next_poll = next_poll.saturating_duration_since(Instant::now());
+            wait(rest(pause, renew_at, WallTime::now(), next_poll, announced)).await;
         }
     }
 
@@ -90,11 +91,13 @@ impl Agent {
             return true;
         }
         let told = hook::run(command, &folder.dir().join("current/credential.pem")).await;
-        if let Err(failure) = told {
+        if let Err(failure) = &told {
             warn!(%failure, "--on-renew failed, and is tried again in a minute");
-            return false;
         }
-        folder.update_state(|state| state.announced = true).inspect_err(|error| warn!(%error)).is_ok()
+        let error = told.err().map(|failure| LastError { at: WallTime::now(), message: failure.to_string() });
+        let announced = error.is_none();
+        let kept = folder.update_state(|state| (state.announced, state.on_renew_error) = (announced, error));
+        kept.inspect_err(|error| warn!(%error)).is_ok() && announced
     }
 }
 
@@ -172,21 +175,18 @@ fn pause_after(folder: &LockedFolder, failure: &FlowError, failures: u32) -> Opt
     }
 }
 
-/// The pause, but not beyond the next thing that is due.
-fn shortened(folder: &LockedFolder, pause: Duration, next_poll: Instant, announced: bool) -> Duration {
-    let now = WallTime::now();
-    let renewal = folder.load().ok().map(|credential| credential.state().renew_at).filter(|renew_at| *renew_at > now);
-    let poll = next_poll.saturating_duration_since(Instant::now());
-    [
-        Some(pause),
-        renewal.map(|renew_at| now.until(renew_at)),
-        (!poll.is_zero()).then_some(poll),
-        (!announced).then_some(CLOCK_CHECK),
-    ]
-    .into_iter()
-    .flatten()
-    .min()
-    .unwrap_or(CLOCK_CHECK)
+/// How long the agent rests at most after a turn in which all was well. Where our clock is ahead of the CA's, the next
+/// instant of renewal may seem to have passed, and is nothing to go by: three looks in a validity leave none to end.
+fn longest_rest(validity: Duration) -> Duration {
+    LONGEST_POLL.min(validity / 3)
+}
+
+/// The pause, but not beyond the next thing that is due. Pure.
+fn rest(pause: Duration, renew_at: Option<WallTime>, now: WallTime, next_poll: Duration, announced: bool) -> Duration {
+    let renewal = renew_at.filter(|renew_at| *renew_at > now).map(|renew_at| now.until(renew_at));
+    let poll = (!next_poll.is_zero()).then_some(next_poll);
+    let hook = (!announced).then_some(CLOCK_CHECK);
+    [renewal, poll, hook].into_iter().flatten().fold(pause, Duration::min)
 }
 
 /// Waits; less where the wall clock is set meanwhile, or the machine slept.
@@ -225,4 +225,36 @@ fn remember(folder: &LockedFolder, failure: &FlowError) {
 
 fn forget_failure(folder: &LockedFolder) -> Result<(), CredentialError> {
     folder.update_state(|state| state.last_error = None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// So many minutes after an instant that stands for now.
+    fn at(minutes: i64) -> WallTime {
+        WallTime::from_unix(1_800_000_000 + 60 * minutes)
+    }
+
+    #[test]
+    fn an_agent_whose_clock_is_ahead_looks_again_before_its_certificate_ends() {
+        // By this clock the certificate ended long ago, and its renewal is overdue, right after it was issued.
+        let overdue = Some(at(-120));
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        for (validity, most) in [(minutes(6), minutes(2)), (24 * HOUR, HOUR), (Duration::ZERO, Duration::ZERO)] {
+            assert_eq!(rest(longest_rest(validity), overdue, at(0), Duration::ZERO, true), most);
+        }
+    }
+
+    #[test]
+    fn a_rest_ends_with_the_first_thing_that_is_due() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert_eq!(rest(HOUR, Some(at(90)), at(0), minutes(70), true), HOUR);
+        assert_eq!(rest(HOUR, Some(at(20)), at(0), minutes(30), true), minutes(20));
+        assert_eq!(rest(HOUR, Some(at(50)), at(0), minutes(30), true), minutes(30));
+        assert_eq!(rest(HOUR, Some(at(50)), at(0), minutes(30), false), CLOCK_CHECK);
+        assert_eq!(rest(minutes(2), None, at(0), Duration::ZERO, true), minutes(2));
+    }
 }

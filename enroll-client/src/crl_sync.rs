@@ -103,6 +103,16 @@ pub enum SyncError {
         /// Since its thisUpdate.
         age: Duration,
     },
+    /// Nothing new was taken, and what the file holds is older than `--max-age`.
+    #[error("{failure}; and the CRL of issuer {issuer} that is kept is {} s old, more than --max-age", .age.as_secs())]
+    FailedAndTooOld {
+        /// Why nothing new was taken.
+        failure: Box<SyncError>,
+        /// Whose CRL it is.
+        issuer: IssuerId,
+        /// Since its thisUpdate.
+        age: Duration,
+    },
     /// The state file beside the output cannot be read.
     #[error("{}: {source}; remove it to begin anew", path.display())]
     State {
@@ -134,6 +144,7 @@ impl SyncError {
             SyncError::Connect(error) => error.action(),
             SyncError::Refused(refusal) => refusal.action,
             SyncError::Credential(CredentialError::Absent(_)) => Action::Reattest,
+            SyncError::FailedAndTooOld { failure, .. } => failure.action(),
             SyncError::Http(error) if error.is_temporary() => Action::Retry { after: None },
             SyncError::Crl { reason, .. } | SyncError::Issuer { reason, .. } if reason.is_temporary() => {
                 Action::Retry { after: None }
@@ -248,6 +259,10 @@ struct Fetched {
 impl CrlSync {
     /// Fetches, verifies, swaps and tells.
     pub async fn run(&self) -> Result<Synced, SyncError> {
+        self.run_within(LONGEST_FETCH).await
+    }
+
+    async fn run_within(&self, longest_fetch: Duration) -> Result<Synced, SyncError> {
         let _lock = self.lock()?;
         let state_path = self.beside(".state.json");
         let kept = State::load(&state_path)?;
@@ -261,9 +276,12 @@ impl CrlSync {
             }
         };
         // Whoever answers a drop at a time must not keep the next run, and its alarm, from beginning.
-        let fetched = timeout(LONGEST_FETCH, fetch).await.map_err(|_| SyncError::TimedOut)??;
-        let etag = fetched.etag.clone();
-        let verdict = Verdict::of(&fetched, &self.form, &kept, WallTime::now())?;
+        let fetched = timeout(longest_fetch, fetch).await.unwrap_or(Err(SyncError::TimedOut));
+        let judged = fetched.and_then(|fetched| {
+            let verdict = Verdict::of(&fetched, &self.form, &kept, WallTime::now())?;
+            Ok((fetched.etag, verdict))
+        });
+        let (etag, verdict) = judged.map_err(|failure| self.with_age(failure, &kept))?;
 
         let changed = file.as_deref() != Some(verdict.pem.as_bytes());
         let mut state = verdict.state(&kept, &self.form);
@@ -299,12 +317,26 @@ impl CrlSync {
     }
 
     fn check_age(&self, held: &[Held]) -> Result<(), SyncError> {
-        let (Some(max_age), now) = (self.max_age, WallTime::now()) else { return Ok(()) };
-        let old = held.iter().find(|crl| !crl.is_root && crl.this_update.until(now) > max_age);
-        match old {
-            Some(crl) => Err(SyncError::TooOld { issuer: crl.issuer.clone(), age: crl.this_update.until(now) }),
+        let issuing = held.iter().filter(|crl| !crl.is_root).map(|crl| (&crl.issuer, crl.this_update));
+        match self.too_old(issuing) {
+            Some((issuer, age)) => Err(SyncError::TooOld { issuer, age }),
             None => Ok(()),
         }
+    }
+
+    /// A failure, and that the file's CRLs are older than `--max-age` by now, where they are.
+    fn with_age(&self, failure: SyncError, kept: &State) -> SyncError {
+        let in_file = kept.crls.iter().filter(|(_, crl)| crl.in_file && !crl.is_root);
+        match self.too_old(in_file.map(|(issuer, crl)| (issuer, crl.this_update))) {
+            Some((issuer, age)) => SyncError::FailedAndTooOld { failure: Box::new(failure), issuer, age },
+            None => failure,
+        }
+    }
+
+    fn too_old<'a>(&self, mut crls: impl Iterator<Item = (&'a IssuerId, WallTime)>) -> Option<(IssuerId, Duration)> {
+        let (max_age, now) = (self.max_age?, WallTime::now());
+        let old = crls.find(|(_, this_update)| this_update.until(now) > max_age);
+        old.map(|(issuer, this_update)| (issuer.clone(), this_update.until(now)))
     }
 
     fn lock(&self) -> Result<Lock, SyncError> {

@@ -29,6 +29,7 @@ use crate::{
 };
 
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(40);
+const NONCE_OCTETS: usize = 32;
 
 /// What is asked for, and with what.
 #[derive(Debug)]
@@ -148,11 +149,20 @@ async fn exchange(connection: &Connection, enrollment: &Enrollment, key: &FileKe
         Answer::Issued(_) => return Err(FlowError::OutOfOrder("a certificate before the proof")),
         Answer::PendingApproval(pending) => return Err(pending_approval(&pending)),
     };
+    check_challenge(&challenge)?;
     send(enroll_request::Step::Proof(prove(enrollment, key, &start, &challenge)?));
     match next(&mut answers).await? {
         Answer::Issued(issued) => Ok(issued),
         Answer::PendingApproval(pending) => Err(pending_approval(&pending)),
         Answer::Challenge(_) => Err(FlowError::OutOfOrder("a second challenge")),
+    }
+}
+
+/// A proof over less than a whole nonce might be one that somebody has seen before.
+fn check_challenge(challenge: &[u8]) -> Result<(), FlowError> {
+    match v1::Challenge::decode(challenge) {
+        Ok(challenge) if challenge.nonce.len() == NONCE_OCTETS => Ok(()),
+        _ => Err(FlowError::OutOfOrder("a challenge without a nonce of 32 octets")),
     }
 }
 
@@ -171,4 +181,19 @@ async fn next(answers: &mut Streaming<EnrollResponse>) -> Result<Answer, FlowErr
 fn pending_approval(pending: &v1::PendingApproval) -> FlowError {
     let wire = pending.retry_after.unwrap_or_default();
     FlowError::PendingApproval { retry_after: Duration::from_secs(wire.seconds.clamp(1, 86_400).unsigned_abs()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_without_a_whole_nonce_is_not_answered() {
+        let challenge = |octets| v1::Challenge { nonce: vec![7; octets] }.encode_to_vec();
+        assert!(check_challenge(&challenge(32)).is_ok());
+        for octets in [0, 31, 33] {
+            assert!(matches!(check_challenge(&challenge(octets)), Err(FlowError::OutOfOrder(_))), "{octets}");
+        }
+        assert!(matches!(check_challenge(&[0xff]), Err(FlowError::OutOfOrder(_))));
+    }
 }

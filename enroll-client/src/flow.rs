@@ -101,7 +101,7 @@ pub enum FlowError {
         retry_after: Duration,
     },
     /// The server did not keep to the protocol.
-    #[error("the server's answer is out of order: {0}")]
+    #[error("the server did not keep to the protocol: {0}")]
     OutOfOrder(&'static str),
     /// The server took too long.
     #[error("the server took too long to answer")]

@@ -41,6 +41,8 @@ pub struct Status {
     pub confirm_required: bool,
     /// The agent's newest failure, until something works again.
     pub last_error: Option<LastError>,
+    /// Why `--on-renew` failed, until it succeeds: programs may still use the certificate before this one.
+    pub on_renew_error: Option<LastError>,
 }
 
 impl Status {
@@ -61,6 +63,7 @@ impl Status {
             renew_at: state.renew_at,
             confirm_required: state.confirm_required,
             last_error: state.last_error,
+            on_renew_error: state.on_renew_error,
         }
     }
 }
@@ -76,9 +79,11 @@ impl fmt::Display for Status {
         writeln!(f, "renews at    {}", self.renew_at)?;
         writeln!(f, "confirmed    {}", if self.confirm_required { "not yet" } else { "yes" })?;
         writeln!(f, "files        {}", self.generation.display())?;
-        match &self.last_error {
-            Some(error) => writeln!(f, "last error   {} ({})", error.message, error.at),
-            None => Ok(()),
+        for (what, error) in [("last error", &self.last_error), ("on renew", &self.on_renew_error)] {
+            if let Some(error) = error {
+                writeln!(f, "{what:<13}{} ({})", error.message, error.at)?;
+            }
         }
+        Ok(())
     }
 }

@@ -82,6 +82,15 @@ impl Device {
         run(self.command("renew").arg("--force")).succeeded();
     }
 
+    /// As if its time had come: the instant at which it renews has passed.
+    pub fn make_due(&self) {
+        let path = self.folder.join("current/state.json");
+        let text = std::fs::read_to_string(&path).expect("it has a credential");
+        let mut state: Value = serde_json::from_str(&text).expect("JSON");
+        state["renew_at"] = "2026-01-01T00:00:00Z".into();
+        std::fs::write(&path, state.to_string()).expect("it is written");
+    }
+
     /// What `status --output json` says.
     pub fn status(&self) -> Value {
         let output = run(self.command("status").args(["--output", "json"])).succeeded();

@@ -113,7 +113,7 @@ async fn json_has_stable_field_names_everywhere() {
     audit list --security (list): count detail first_at kind last_at subject
     device show, certificates (list): issuer not_after not_before position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
     device show, crls (list): issuer number
-    enroll-client status (one): confirm_required expired generation id kind last_error not_after not_before renew_at renewal_window serial server trust_domain
+    enroll-client status (one): confirm_required expired generation id kind last_error not_after not_before on_renew_error renew_at renewal_window serial server trust_domain
     ");
 }
 

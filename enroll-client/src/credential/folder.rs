@@ -18,6 +18,10 @@ use crate::{
     wall_time::WallTime,
 };
 
+/// Folders that anybody may enter and their owner alone may change, whatever the umask is (which may forbid more).
+/// What is secret in them has modes of its own.
+const OPEN: u32 = 0o755;
+
 /// What a new generation is made of.
 #[derive(Debug)]
 pub struct Contents<'a> {
@@ -201,7 +205,7 @@ impl LockedFolder {
 fn write_contents(folder: &Path, contents: &Contents<'_>) -> Result<(), CredentialError> {
     let chain: String = contents.chain.iter().map(Certificate::to_pem).collect();
     durable::remove_folder(folder).map_err(io_error(folder))?;
-    fs::create_dir(folder).map_err(io_error(folder))?;
+    DirBuilder::new().mode(OPEN).create(folder).map_err(io_error(folder))?;
     let key = contents.key.to_pem();
     let files: [(&str, &[u8], u32); 5] = [
         ("key.pem", key.as_bytes(), SECRET),
@@ -221,7 +225,7 @@ fn make_folder(path: &Path) -> Result<(), CredentialError> {
     if path.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(path).map_err(io_error(path))?;
+    DirBuilder::new().recursive(true).mode(OPEN).create(path).map_err(io_error(path))?;
     path.ancestors()
         .skip(1)
         .take(2)

@@ -42,6 +42,9 @@ pub struct State {
     /// The newest failure of the agent, until something works again.
     #[serde(default)]
     pub last_error: Option<LastError>,
+    /// Why `--on-renew` failed, until it succeeds.
+    #[serde(default)]
+    pub on_renew_error: Option<LastError>,
 }
 
 /// Whose credential it is, and where it renews.
@@ -75,6 +78,7 @@ impl State {
             obtained_by: String::new(),
             previous: None,
             last_error: None,
+            on_renew_error: None,
         }
     }
 }

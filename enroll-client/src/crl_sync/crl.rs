@@ -32,6 +32,7 @@ const CRL_NUMBER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.20");
 const DELTA_INDICATOR: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.27");
 const DISTRIBUTION_POINT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.28");
 const AUTHORITY_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
+const MOST_NUMBER_OCTETS: usize = 20;
 /// Extensions of a CA certificate that may be critical and are understood here, or say nothing about CRLs:
 /// keyUsage, basicConstraints, nameConstraints, certificatePolicies.
 const CA_CRITICAL: [&str; 4] = ["2.5.29.15", "2.5.29.19", "2.5.29.30", "2.5.29.32"];
@@ -326,7 +327,12 @@ fn read_extensions(content: &[u8]) -> Result<(CrlNumber, &[u8]), CrlError> {
             DELTA_INDICATOR => return Err(CrlError::Delta),
             DISTRIBUTION_POINT => return Err(CrlError::Scope),
             CRL_NUMBER if number.is_none() => {
-                number = Some(CrlNumber::from_hex(&hex(UintRef::from_der(value)?.as_bytes())));
+                let octets = UintRef::from_der(value)?;
+                // RFC 5280, section 5.2.3. A number for ever out of reach would lock out all CRLs to come.
+                if octets.as_bytes().len() > MOST_NUMBER_OCTETS {
+                    return Err(CrlError::Malformed("a number of more than 20 octets"));
+                }
+                number = Some(CrlNumber::from_hex(&hex(octets.as_bytes())));
             }
             AUTHORITY_KEY if authority_key.is_none() => authority_key = Some(key_identifier(value)?),
             CRL_NUMBER | AUTHORITY_KEY => return Err(CrlError::Malformed("an extension twice")),

@@ -39,6 +39,13 @@ pub(super) struct Kept {
     pub(super) issuer_not_after: WallTime,
     /// The file holds it.
     pub(super) in_file: bool,
+    /// It is a root's, which signs once a year. A file that does not say so names no CRL whose age counts.
+    #[serde(default = "unknown")]
+    pub(super) is_root: bool,
+}
+
+fn unknown() -> bool {
+    true
 }
 
 impl State {

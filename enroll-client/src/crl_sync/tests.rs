@@ -188,3 +188,31 @@ async fn two_at_once_do_not_write_one_file() {
     let _held = gateway.sync.lock().unwrap();
     assert!(matches!(gateway.sync.run().await, Err(SyncError::Locked(_))));
 }
+
+#[tokio::test]
+async fn a_failure_tells_that_what_is_kept_has_grown_old_too() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.run().await.unwrap();
+    gateway.site.pages.lock().unwrap().clear();
+    let alone = gateway.sync.run().await.err().unwrap();
+    gateway.sync.max_age = Some(Duration::from_secs(3600));
+    let young = gateway.sync.run().await.err().unwrap();
+    gateway.sync.max_age = Some(Duration::from_secs(10));
+    let old = gateway.sync.run().await.err().unwrap();
+    let SyncError::FailedAndTooOld { failure, issuer, .. } = &old else { panic!("{old}") };
+    assert_eq!(*issuer, IssuerId::of(&gateway.house.device_ca.certificate), "a root's may be a year old");
+    assert_eq!([young.to_string(), failure.to_string()], [alone.to_string(), alone.to_string()]);
+    assert_eq!(old.action(), alone.action());
+}
+
+#[tokio::test]
+async fn a_server_that_never_comes_to_an_end_does_not_keep_the_next_run_from_beginning() {
+    let mut gateway = Gateway::new().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+    gateway.sync.source = Source::Http { url, roots: gateway.house.device_root.roots() };
+    let given_up = gateway.sync.run_within(Duration::from_millis(50)).await;
+    assert!(matches!(given_up, Err(SyncError::TimedOut)), "{given_up:?}");
+    assert!(gateway.sync.lock().is_ok(), "the next run may begin");
+}

@@ -79,6 +79,7 @@ impl Verdict {
             issuer_serial: issuer.certificate.serial(),
             issuer_not_after: issuer.certificate.not_after(),
             in_file: true,
+            is_root: issuer.is_root,
         };
         self.kept.insert(id, kept);
         Ok(())
@@ -284,6 +285,18 @@ mod tests {
         assert_eq!(refusal(forked), CrlError::Forked("256".into()));
         assert!(judge(&house, vec![seven, root.clone()], &kept).is_ok());
         assert!(judge(&house, vec![house.device_ca.crl(0x101, &[]), root], &kept).is_ok());
+    }
+
+    #[test]
+    fn a_number_of_more_than_twenty_octets_is_refused() {
+        let house = House::new();
+        let numbered = |octets: usize| {
+            let number = rcgen::SerialNumber::from(vec![0x7f; octets]);
+            let crl = house.device_ca.crl_with(1, &[], |params| params.crl_number = number);
+            judge(&house, vec![crl, house.device_root.crl(1, &[])], &State::default())
+        };
+        assert!(numbered(20).is_ok());
+        assert!(matches!(numbered(21), Err(SyncError::Unreadable(CrlError::Malformed(_)))));
     }
 
     #[test]
