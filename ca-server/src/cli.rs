@@ -15,6 +15,8 @@ mod fleet;
 mod gateway;
 mod init;
 mod issuer;
+mod key;
+mod key_passphrase;
 mod operator;
 mod operator_folder;
 pub mod output;
@@ -62,6 +64,7 @@ enum Command {
     Token(token::Token),
     Crl(crl::Crl),
     Issuer(issuer::Issuer),
+    Key(key::Key),
     Gateway(gateway::Gateway),
     Operator(operator::Operator),
     Audit(audit::Audit),
@@ -91,6 +94,7 @@ impl Command {
             Command::Certificate(args) => certificate::run(args, session).await,
             Command::Token(args) => token::run(args, session).await,
             Command::Crl(args) => crl::run(args, session).await,
+            Command::Key(args) => key::run(args, session).await,
             Command::Issuer(args) => issuer::run(args, session).await,
             Command::Gateway(args) => gateway::run(args, session).await,
             Command::Operator(args) => operator::run(args, session).await,

@@ -1,6 +1,10 @@
 //! The server's settings: read from `DIR/config.toml`, checked whole before anything starts.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +50,23 @@ struct RawConfig {
     metrics_listen: SocketAddr,
     names: Vec<String>,
     backdate_seconds: u64,
+    #[serde(skip_serializing_if = "RawKeys::is_default")]
+    keys: RawKeys,
     limits: Limits,
+}
+
+/// How the CA's keys are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawKeys {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl RawKeys {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How much of each thing there may be at once.
@@ -87,6 +107,7 @@ impl Default for RawConfig {
             metrics_listen: loopback(7081),
             names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
             backdate_seconds: 300,
+            keys: RawKeys::default(),
             limits: Limits::default(),
         }
     }
@@ -107,6 +128,8 @@ pub struct Config {
     pub names: Vec<HostName>,
     /// How far notBefore lies before the moment of issuance.
     pub backdate: Duration,
+    /// The file with the passphrase of the CA's keys, where they are encrypted.
+    pub key_passphrase_file: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -116,10 +139,14 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: name.clone(), source })?;
-        Self::parse(&text).map_err(|error| match error {
+        let mut config = Self::parse(&text).map_err(|error| match error {
             ConfigError::Format { why, .. } => ConfigError::Format { path: name, why },
             other => other,
-        })
+        })?;
+        // A path in the file means the same from wherever the server is started.
+        let beside = |named: PathBuf| path.parent().map_or_else(|| named.clone(), |folder| folder.join(&named));
+        config.key_passphrase_file = config.key_passphrase_file.map(beside);
+        Ok(config)
     }
 
     /// Checks the text of a file.
@@ -154,6 +181,7 @@ impl Config {
             metrics_listen: self.metrics_listen,
             names: self.names.iter().map(ToString::to_string).collect(),
             backdate_seconds: self.backdate.as_secs(),
+            keys: RawKeys { passphrase_file: self.key_passphrase_file.clone() },
             limits: self.limits,
         }
     }
@@ -200,6 +228,7 @@ impl RawConfig {
             metrics_listen: self.metrics_listen,
             names,
             backdate: Duration::from_secs(self.backdate_seconds),
+            key_passphrase_file: self.keys.passphrase_file,
             limits,
         })
     }
@@ -215,6 +244,19 @@ mod tests {
         let config = Config::parse(&Config::sample(&names)).unwrap();
         assert_eq!(config.names, names);
         assert_eq!(Config::parse(&config.to_toml()).unwrap().limits, config.limits);
+    }
+
+    #[test]
+    fn a_path_in_the_file_lies_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        for (named, found) in [("phrase", folder.path().join("phrase")), ("/etc/phrase", PathBuf::from("/etc/phrase"))]
+        {
+            std::fs::write(&path, format!("[keys]\npassphrase_file = {named:?}\n")).unwrap();
+            let config = Config::read(&path).unwrap();
+            assert_eq!(config.key_passphrase_file, Some(found));
+            assert_eq!(Config::parse(&config.to_toml()).unwrap().key_passphrase_file, config.key_passphrase_file);
+        }
     }
 
     #[test]

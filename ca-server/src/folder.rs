@@ -34,9 +34,14 @@ impl Folder {
         self.0.join("ca.db")
     }
 
+    /// Where the keys of the issuers are that sign now.
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
     /// The key of an issuer that signs now.
     pub fn issuer_key(&self, issuer: IssuerId) -> PathBuf {
-        self.0.join("keys").join(format!("{issuer}.pem"))
+        self.keys().join(format!("{issuer}.pem"))
     }
 
     /// Held by the one server that runs on this folder.

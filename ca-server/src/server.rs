@@ -6,13 +6,14 @@ use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{
     net::TcpListener,
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
-pub use credential::{ServerCredential, ServerKey, ServerKeyError, save as save_credential};
+pub use credential::{ServerCredential, save as save_credential};
 
 use crate::{
     authority::{
@@ -26,7 +27,7 @@ use crate::{
     identity::DeviceId,
     pki::{CaRole, LocationError, Locations},
     rpc::{self, Port, RpcError},
-    signer::{SignerError, SoftwareSigner},
+    signer::{Passphrase, Signer, SignerError, SoftwareSigner},
     store::{ReadStore, Store, StoreError, sqlite::SqliteStore},
     telemetry::Telemetry,
     tls::{ClientCertificate, ServerIdentity, TlsError, server_config},
@@ -89,9 +90,6 @@ pub enum ServerError {
     /// The server's own certificate.
     #[error("the server's certificate: {0}")]
     Certificate(#[from] Refusal),
-    /// The server's own key.
-    #[error(transparent)]
-    Key(#[from] ServerKeyError),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -118,21 +116,21 @@ pub struct Opened {
     pub issuers: Arc<Issuers>,
 }
 
-/// Opens a folder that `init` made.
-pub async fn open(folder: &Folder) -> Result<Opened, ServerError> {
+/// Opens a folder that `init` made. The passphrase is that of its keys, where they are encrypted.
+pub async fn open(folder: &Folder, passphrase: Option<&Passphrase>) -> Result<Opened, ServerError> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open_existing(&folder.database())?);
     let domain = store.domain().await?;
     let rows = store.issuers().await?;
     let mut keys = IssuerKeys::new();
     for row in rows.iter().filter(|row| !row.role.is_root()) {
-        keys.insert(row.id, Arc::new(SoftwareSigner::load(&folder.issuer_key(row.id), None)?));
+        keys.insert(row.id, Arc::new(SoftwareSigner::load(&folder.issuer_key(row.id), passphrase)?));
     }
     let issuers = Arc::new(Issuers::new(&domain, &rows, keys)?);
     Ok(Opened { store, issuers })
 }
 
-/// One server at a time: two that publish would be in each other's way.
-fn lock(folder: &Folder) -> Result<File, ServerError> {
+/// One server at a time: two that publish would be in each other's way. Held until the file is dropped.
+pub fn lock(folder: &Folder) -> Result<File, ServerError> {
     let path = folder.lock();
     // Whoever could read it could hold the lock.
     let file = File::options().create(true).append(true).mode(0o600).open(&path);
@@ -157,8 +155,13 @@ pub struct Server {
 
 impl Server {
     /// Opens the folder and starts to serve. Everything that can be refused is refused here.
-    pub async fn start(folder: &Folder, config: &Config, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
-        Self::start_on(Listeners::bind(config).await?, folder, config, clock).await
+    pub async fn start(
+        folder: &Folder,
+        config: &Config,
+        passphrase: Option<Passphrase>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ServerError> {
+        Self::start_on(Listeners::bind(config).await?, folder, config, passphrase, clock).await
     }
 
     /// The same, on ports that are taken already.
@@ -166,10 +169,11 @@ impl Server {
         listeners: Listeners,
         folder: &Folder,
         config: &Config,
+        passphrase: Option<Passphrase>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServerError> {
         let lock = lock(folder)?;
-        let Opened { store, issuers } = open(folder).await?;
+        let Opened { store, issuers } = open(folder, passphrase.as_ref()).await?;
         let domain = store.domain().await?;
         let telemetry = Arc::new(Telemetry::default());
         for (id, _, certificate) in issuers.certificates() {
@@ -187,7 +191,8 @@ impl Server {
             telemetry.clone(),
             config.backdate,
         ));
-        let own = OwnCertificate { folder: folder.clone(), config: config.clone(), authority: authority.clone() };
+        let own =
+            OwnCertificate { folder: folder.clone(), config: config.clone(), passphrase, authority: authority.clone() };
         let identity = own.load_or_issue().await?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -295,28 +300,42 @@ impl Listeners {
     }
 }
 
+/// A chain, leaf first, and its key.
+type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
 /// The server's own certificate, which renews itself.
 struct OwnCertificate {
     folder: Folder,
     config: Config,
+    passphrase: Option<Passphrase>,
     authority: Arc<Authority>,
 }
 
 impl OwnCertificate {
     async fn load_or_issue(&self) -> Result<Arc<ServerIdentity>, ServerError> {
-        let credential = match self.read() {
-            Some(credential) if !credential.is_due(&self.config.names, self.authority.now()) => credential,
-            _ => self.issue().await?,
+        let kept = self.read().filter(|kept| !kept.is_due(&self.config.names, self.authority.now()));
+        let (chain, key) = match kept.map(|kept| self.decrypt(kept)) {
+            Some(Ok(pair)) => pair,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the server's own key can't be used: making another");
+                self.issue().await?
+            }
+            None => self.issue().await?,
         };
-        Ok(ServerIdentity::new(credential.chain, credential.key)?)
+        Ok(ServerIdentity::new(chain, key)?)
     }
 
     fn read(&self) -> Option<ServerCredential> {
         ServerCredential::read(&self.folder.server(), &self.authority.domain().trust_domain)
     }
 
-    async fn issue(&self) -> Result<ServerCredential, ServerError> {
-        let key = ServerKey::generate()?;
+    fn decrypt(&self, kept: ServerCredential) -> Result<Pair, SignerError> {
+        let key = kept.key(self.passphrase.as_ref(), &self.folder.server())?;
+        Ok((kept.chain, key))
+    }
+
+    async fn issue(&self) -> Result<Pair, ServerError> {
+        let key = SoftwareSigner::generate()?;
         let authority = &self.authority;
         let issuers = authority.issuers();
         let (names, backdate) = (&self.config.names, self.config.backdate);
@@ -325,15 +344,15 @@ impl OwnCertificate {
             issuers,
             &server_id(),
             names,
-            key.public(),
+            key.public_key(),
             backdate,
             authority.now(),
         )
         .await?;
         let chain = server_chain(issuers, &leaf);
-        let path = self.folder.server();
-        save_credential(&path, &key, &chain).map_err(|source| ServerError::Write { path, source })?;
-        self.read().ok_or(ServerError::Certificate(Refusal::Internal("server certificate unreadable")))
+        save_credential(&self.folder.server(), &key, self.passphrase.as_ref(), &chain)?;
+        let saved = self.read().ok_or(ServerError::Certificate(Refusal::Internal("server certificate unreadable")))?;
+        Ok(self.decrypt(saved)?)
     }
 
     async fn keep_renewed(self, identity: Arc<ServerIdentity>) {
@@ -344,7 +363,7 @@ impl OwnCertificate {
                 continue;
             }
             let renewed = match self.issue().await {
-                Ok(credential) => identity.swap(credential.chain, credential.key).map_err(ServerError::from),
+                Ok((chain, key)) => identity.swap(chain, key).map_err(ServerError::from),
                 Err(error) => Err(error),
             };
             if let Err(error) = renewed {

@@ -1,6 +1,7 @@
 //! Who signs: the private keys of the CAs, behind one trait, so that a hardware token can take the place of a file.
 
 mod file;
+mod key_pem;
 mod passphrase;
 mod software;
 
@@ -8,6 +9,7 @@ use std::{fmt, io, path::PathBuf};
 
 use crate::pki::PublicKey;
 
+pub use key_pem::{decode as decode_key, encrypted_anew, is_encrypted};
 pub use passphrase::Passphrase;
 pub use software::SoftwareSigner;
 
@@ -61,19 +63,27 @@ pub enum SignerError {
         path: PathBuf,
     },
     /// The key is encrypted, and no passphrase was given.
-    #[error("{path} is encrypted, and no passphrase was given")]
+    #[error(
+        "{path} is encrypted, and no passphrase was given: name the file that holds it with --key-passphrase-file, or \
+         passphrase_file under [keys] in the settings (for a root key, --root-passphrase-file)"
+    )]
     PassphraseNeeded {
         /// Which file.
         path: PathBuf,
     },
     /// The key does not decrypt.
-    #[error("{path} does not decrypt: the passphrase is wrong, or the file is damaged")]
+    #[error(
+        "{path} does not decrypt with the passphrase {from}: give the one that it was encrypted with; if this is the one, \
+         the file is damaged: put it back from a backup"
+    )]
     WrongPassphrase {
         /// Which file.
         path: PathBuf,
+        /// Where the passphrase is from.
+        from: String,
     },
     /// A passphrase file without a passphrase.
-    #[error("{path} holds no passphrase")]
+    #[error("{path} holds no passphrase: it is the file's first line")]
     EmptyPassphrase {
         /// Which file.
         path: PathBuf,

@@ -61,18 +61,23 @@ impl Server {
 
     /// As [`Server::start`], with more options for `serve`, on this and on every later start.
     pub fn start_with(options: &[&str]) -> Server {
-        let options = options.iter().map(|&option| option.to_owned()).collect();
-        Server::start_as(Settings { options, log: None })
+        Server::make(&[], options)
+    }
+
+    /// As [`Server::start_with`], with more options for `init`, too.
+    pub fn make(init: &[&str], serve: &[&str]) -> Server {
+        let options = serve.iter().map(|&option| option.to_owned()).collect();
+        Server::start_as(init, Settings { options, log: None })
     }
 
     /// As [`Server::start`], with this in `FLEETCA_LOG`.
     pub fn start_logging(filter: &str) -> Server {
-        Server::start_as(Settings { options: Vec::new(), log: Some(filter.to_owned()) })
+        Server::start_as(&[], Settings { options: Vec::new(), log: Some(filter.to_owned()) })
     }
 
-    fn start_as(settings: Settings) -> Server {
+    fn start_as(options: &[&str], settings: Settings) -> Server {
         let folder = TempDir::new().expect("a temporary folder");
-        init(&folder.path().join("ca"));
+        init_with(&folder.path().join("ca"), options);
         let (process, addresses) = serve(folder.path(), &settings, [ANY_PORT; 4].map(str::to_owned));
         Server { process: Some(process), addresses, settings, folder }
     }
@@ -145,6 +150,12 @@ impl Server {
         self.process = None;
     }
 
+    /// As [`Server::start_again`], with these options instead of those before, on this and on every later start.
+    pub fn start_again_with(&mut self, options: &[&str]) {
+        self.settings.options = options.iter().map(|&option| option.to_owned()).collect();
+        self.start_again();
+    }
+
     /// Serves the same folder again, on the same ports. The server must have ended.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "the server still runs");
@@ -158,9 +169,14 @@ impl Server {
 
 /// `ca-server init` in a folder that does not exist yet.
 pub fn init(dir: &Path) {
+    init_with(dir, &[]);
+}
+
+/// [`init`] with more options.
+pub fn init_with(dir: &Path, options: &[&str]) {
     let mut command = Command::new(binaries::ca_server());
     command.args(["init", "--trust-domain", TRUST_DOMAIN, "--public-url", PUBLIC_URL]);
-    command.args(["--name", "localhost", "--name", "127.0.0.1", "--dir"]).arg(dir);
+    command.args(["--name", "localhost", "--name", "127.0.0.1", "--dir"]).arg(dir).args(options);
     run(&mut command).succeeded();
 }
 

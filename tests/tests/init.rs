@@ -113,8 +113,10 @@ fn root_keys_lie_apart_and_open_with_their_passphrase_only() {
     let folder = TempDir::new().expect("a temporary folder");
     let (dir, roots) = (folder.path().join("ca"), folder.path().join("roots"));
     let (passphrase, wrong) = (folder.path().join("passphrase"), folder.path().join("wrong"));
-    fs::write(&passphrase, "correct horse battery staple\n").expect("a file");
-    fs::write(&wrong, "incorrect horse\n").expect("a file");
+    for (file, text) in [(&passphrase, "correct horse battery staple\n"), (&wrong, "incorrect horse\n")] {
+        fs::write(file, text).expect("a file");
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("a file of ours");
+    }
     try_init(&dir, &["--root-dir", path(&roots), "--root-passphrase-file", path(&passphrase)]).succeeded();
     assert!(!dir.join("offline").exists());
     let keys: Vec<_> = files(&roots).into_iter().filter(|(_, bytes)| holds_private_key(bytes)).collect();

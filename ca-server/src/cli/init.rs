@@ -20,7 +20,7 @@ use crate::{
     folder::{self, Folder},
     identity::{DeviceId, HostName, IssuerId, TrustDomain},
     pki::{CaRole, IssuerCertificate, Locations, PemLabel, PublicKey, to_pem},
-    server::{ServerKey, save_credential, server_id},
+    server::{save_credential, server_id},
     signer::{Passphrase, Signer, SoftwareSigner},
     store::{Domain, Store, sqlite::SqliteStore},
 };
@@ -46,6 +46,9 @@ pub struct Init {
     /// Encrypts the root keys
     #[arg(long, value_name = "FILE")]
     pub root_passphrase_file: Option<PathBuf>,
+    /// Encrypts the keys that stay with the server: its issuing CAs', and its own
+    #[arg(long, value_name = "FILE")]
+    pub key_passphrase_file: Option<PathBuf>,
     /// The first operator's name
     #[arg(long, value_name = "NAME", default_value = "admin")]
     pub operator: DeviceId,
@@ -67,6 +70,7 @@ pub struct Made {
 /// Runs the command.
 pub async fn run(args: Init, session: &Session) -> Result<(), CommandError> {
     let default_url = args.public_url.is_none();
+    let key_passphrase = args.key_passphrase_file.clone();
     let made = make(args).await?;
     session.output().told(&made, |_| {
         let mut text = format!(
@@ -83,7 +87,8 @@ pub async fn run(args: Init, session: &Session) -> Result<(), CommandError> {
         if default_url {
             text += &format!("  public URL     {}, as --public-url was not given: for trials only\n", made.public_url);
         }
-        text + &format!("next: ca-server serve --dir {}", made.dir.display())
+        text += &format!("next: ca-server serve --dir {}", made.dir.display());
+        text + &key_passphrase.map(|path| format!(" --key-passphrase-file {}", path.display())).unwrap_or_default()
     })
 }
 
@@ -106,7 +111,8 @@ pub async fn make(mut args: Init) -> Result<Made, CommandError> {
             return Err(CommandError::Content { path: path.clone(), reason: reason.into() });
         }
     }
-    let passphrase = args.root_passphrase_file.as_deref().map(Passphrase::read).transpose().map_err(local)?;
+    let read = |path: &Option<PathBuf>| path.as_deref().map(Passphrase::read).transpose().map_err(local);
+    let passphrases = Passphrases { roots: read(&args.root_passphrase_file)?, keys: read(&args.key_passphrase_file)? };
     let public_url = args.public_url.clone().unwrap_or_else(|| format!("http://{}:7080", host(&args.names[0])));
     let public_url = Locations::new(&public_url).map_err(|error| CommandError::Usage(error.to_string()))?;
     let domain = Domain { trust_domain: args.trust_domain.clone(), public_url: public_url.base().to_owned() };
@@ -121,7 +127,7 @@ pub async fn make(mut args: Init) -> Result<Made, CommandError> {
         if inside.is_none() {
             begin(&root_draft)?;
         }
-        let control_root = write(&args, &domain, &draft, &root_draft, passphrase.as_ref()).await?;
+        let control_root = write(&args, &domain, &draft, &root_draft, &passphrases).await?;
         if inside.is_none() {
             move_into_place(&root_draft, &root_dir)?;
         }
@@ -148,13 +154,21 @@ pub async fn make(mut args: Init) -> Result<Made, CommandError> {
     })
 }
 
+/// What the keys are encrypted with.
+struct Passphrases {
+    /// Those of the roots.
+    roots: Option<Passphrase>,
+    /// Those that stay with the server.
+    keys: Option<Passphrase>,
+}
+
 /// Writes everything below the drafts and gives the control root's fingerprint.
 async fn write(
     args: &Init,
     domain: &Domain,
     draft: &Path,
     root_draft: &Path,
-    passphrase: Option<&Passphrase>,
+    passphrases: &Passphrases,
 ) -> Result<String, CommandError> {
     let folder = Folder::new(draft);
     let signers: HashMap<CaRole, Arc<SoftwareSigner>> = CaRole::ALL
@@ -162,13 +176,13 @@ async fn write(
         .map(|role| Ok((role, Arc::new(SoftwareSigner::generate().map_err(local)?))))
         .collect::<Result<_, CommandError>>()?;
     let config = Config::parse(&Config::sample(&args.names)).map_err(|error| CommandError::Usage(error.to_string()))?;
-    let server_key = ServerKey::generate().map_err(local)?;
+    let server_key = SoftwareSigner::generate().map_err(local)?;
     let operator_key = FileKey::generate().map_err(local)?;
     let operator_public = PublicKey::from_spki_der(&operator_key.spki()).map_err(local)?;
     let made = initialize(Plan {
         domain: domain.clone(),
         signers: signers.iter().map(|(place, signer)| (*place, signer.clone() as Arc<dyn Signer>)).collect(),
-        server: (server_id(), args.names.clone(), server_key.public().clone()),
+        server: (server_id(), args.names.clone(), server_key.public_key().clone()),
         operator: (args.operator.clone(), operator_public),
         backdate: config.backdate,
         now: SystemClock.now(),
@@ -181,12 +195,12 @@ async fn write(
         let id = issuer_id(&made, role)?;
         if role.is_root() {
             let path = root_draft.join(format!("{}.key.pem", role.as_str()));
-            signers[&role].save(&path, passphrase).map_err(local)?;
+            signers[&role].save(&path, passphrases.roots.as_ref()).map_err(local)?;
             public_file(&root_draft.join(format!("{}.pem", role.as_str())), &certificate_pem(&made, role))?;
             let crl = made.record.crls.iter().find(|head| head.issuer == id).and_then(|head| head.der.as_deref());
             public_file(&root_draft.join(format!("{}.crl", role.as_str())), crl.unwrap_or_default())?;
         } else {
-            signers[&role].save(&folder.issuer_key(id), None).map_err(local)?;
+            signers[&role].save(&folder.issuer_key(id), passphrases.keys.as_ref()).map_err(local)?;
         }
     }
     public_file(&folder.control_root(), &certificate_pem(&made, CaRole::ControlRoot))?;
@@ -194,9 +208,8 @@ async fn write(
     public_file(&folder.config(), Config::sample(&args.names).as_bytes())?;
     let control = &made.certificates[&CaRole::ControlCa];
     let control_root = &made.certificates[&CaRole::ControlRoot];
-    let server_file = folder.server();
-    save_credential(&server_file, &server_key, &[&made.server, control, control_root])
-        .map_err(CommandError::file(server_file))?;
+    let chain: [&[u8]; 3] = [&made.server, control, control_root];
+    save_credential(&folder.server(), &server_key, passphrases.keys.as_ref(), &chain).map_err(local)?;
     super::operator_folder::install(&super::operator_folder::Material {
         dir: &folder.operator(),
         key: &operator_key,

@@ -90,7 +90,7 @@ impl Story<'_> {
         let addresses = listeners.addresses();
         self.make_ca(&folder, addresses).await?;
         let config = Config::read(&folder.config()).map_err(local)?;
-        let server = Server::start_on(listeners, &folder, &config, Arc::new(SystemClock)).await.map_err(local)?;
+        let server = Server::start_on(listeners, &folder, &config, None, Arc::new(SystemClock)).await.map_err(local)?;
         self.done(format!(
             "serving: devices {}, operators {}, CRLs http://{}",
             addresses.devices, addresses.operators, addresses.http
@@ -133,6 +133,7 @@ impl Story<'_> {
             public_url: Some(format!("http://{}", addresses.http)),
             root_dir: None,
             root_passphrase_file: None,
+            key_passphrase_file: None,
             operator: "admin".parse().map_err(local)?,
         })
         .await?;

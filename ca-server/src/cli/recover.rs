@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use enroll_client::keys::FileKey;
 use serde::Serialize;
 
-use super::{CommandError, Session, init::host, local, operator_folder};
+use super::{CommandError, Session, init::host, key_passphrase::KeyPassphrase, local, operator_folder};
 use crate::{
     authority::recover_operator,
     clock::{Clock, SystemClock},
@@ -28,6 +28,8 @@ pub struct Recover {
     /// Where the credential folder goes: must not exist, or be empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    key_passphrase: KeyPassphrase,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,7 +45,7 @@ pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
     }
     let folder = Folder::new(&args.dir);
     let config = Config::read(&folder.config()).map_err(local)?;
-    let opened = server::open(&folder).await.map_err(local)?;
+    let opened = server::open(&folder, args.key_passphrase.read(&config)?.as_ref()).await.map_err(local)?;
     let domain = opened.store.domain().await.map_err(local)?;
     let key = FileKey::generate().map_err(local)?;
     let public = PublicKey::from_spki_der(&key.spki()).map_err(local)?;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, Session, local, output::Format};
+use super::{CommandError, Session, key_passphrase::KeyPassphrase, local, output::Format};
 use crate::{
     clock::SystemClock,
     config::Config,
@@ -34,6 +34,8 @@ pub struct Serve {
     /// HTTP for health and metrics
     #[arg(long, value_name = "ADDRESS")]
     metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    key_passphrase: KeyPassphrase,
 }
 
 impl Serve {
@@ -52,6 +54,7 @@ impl Serve {
         ] {
             *address = given.unwrap_or(*address);
         }
+        self.key_passphrase.put_into(&mut config);
         Ok(config)
     }
 }
@@ -60,10 +63,11 @@ impl Serve {
 pub async fn run(args: Serve, session: &Session) -> Result<(), CommandError> {
     let config = args.config()?;
     let folder = args.folder();
+    let passphrase = args.key_passphrase.read(&config)?;
     warn_of_root_keys(&folder);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut server = Server::start(&folder, &config, Arc::new(SystemClock)).await.map_err(local)?;
+    let mut server = Server::start(&folder, &config, passphrase, Arc::new(SystemClock)).await.map_err(local)?;
     session.output().write(&format!("{}\n", ready(&server.addresses)))?;
     let failed = tokio::select! {
         _ = terminate.recv() => None,

@@ -1,90 +1,43 @@
 //! The server's TLS credential: a key and its chain in one file, so that they can only change together.
 
-use std::{io, path::Path};
+use std::path::Path;
 
-use ring::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
-};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
+use super::ServerError;
 use crate::{
     folder,
     identity::{HostName, Timestamp, TrustDomain},
-    pki::{KeyError, PeerCertificate, PemLabel, PublicKey, to_pem},
+    pki::{PeerCertificate, PemLabel, to_pem},
+    signer::{Passphrase, SignerError, SoftwareSigner, decode_key},
 };
 
-/// A fresh key for TLS.
-pub struct ServerKey {
-    pkcs8: Zeroizing<Vec<u8>>,
-    public: PublicKey,
-}
-
-/// No key could be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerKeyError {
-    /// The random source failed.
-    #[error("no randomness for a TLS key")]
-    Random,
-    /// What was made is no key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-}
-
-impl ServerKey {
-    /// Makes one.
-    pub fn generate() -> Result<Self, ServerKeyError> {
-        let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
-        let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).map_err(|_| ServerKeyError::Random)?;
-        let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &random);
-        let pair = pair.map_err(|_| ServerKeyError::Random)?;
-        let public = PublicKey::from_p256_point(pair.public_key().as_ref())?;
-        Ok(Self { pkcs8: Zeroizing::new(document.as_ref().to_vec()), public })
-    }
-
-    /// Its public half.
-    pub fn public(&self) -> &PublicKey {
-        &self.public
-    }
-
-    /// The file that holds it with its chain, leaf first (DER).
-    pub fn to_pem(&self, chain: &[&[u8]]) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(key_pem(&self.pkcs8));
-        for der in chain {
-            text.push_str(&to_pem(PemLabel::Certificate, der));
-        }
-        text
-    }
-}
-
-fn key_pem(pkcs8: &[u8]) -> String {
-    // A fixed label and a short key: this encodes.
-    der::pem::encode_string("PRIVATE KEY", der::pem::LineEnding::LF, pkcs8).unwrap_or_default()
-}
-
-/// A key and its chain, read.
+/// A chain, and the key as it lies beside it in the file.
 pub struct ServerCredential {
     /// Leaf first.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The key.
-    pub key: PrivateKeyDer<'static>,
     /// The leaf.
     pub leaf: PeerCertificate,
     names: Vec<HostName>,
+    text: Zeroizing<String>,
 }
 
 impl ServerCredential {
     /// Reads the file. `None`: there is none, or none that can be used; a new one is to be made.
     pub fn read(path: &Path, trust_domain: &TrustDomain) -> Option<Self> {
-        let text = Zeroizing::new(std::fs::read(path).ok()?);
+        let text = Zeroizing::new(std::fs::read_to_string(path).ok()?);
         let chain: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().ok()?;
-        let key = PrivatePkcs8KeyDer::from_pem_slice(&text).ok()?;
+            CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().ok()?;
         let leaf = PeerCertificate::parse(chain.first()?, trust_domain).ok()?;
         let names = names_of(chain.first()?)?;
-        Some(Self { chain, key: key.into(), leaf, names })
+        Some(Self { chain, leaf, names, text })
+    }
+
+    /// The key, decrypted where it is encrypted. `path` is where this was read from, for errors.
+    pub fn key(&self, passphrase: Option<&Passphrase>, path: &Path) -> Result<PrivateKeyDer<'static>, SignerError> {
+        let pkcs8 = decode_key(&self.text, passphrase, path)?;
+        Ok(PrivatePkcs8KeyDer::from(pkcs8.to_vec()).into())
     }
 
     /// Whether it is time for a new one: a third of its validity has passed, or its names are not these.
@@ -115,7 +68,18 @@ fn names_of(der: &[u8]) -> Option<Vec<HostName>> {
     Some(names.0.iter().filter_map(host).collect())
 }
 
-/// Puts a key and its chain in place of those before.
-pub fn save(path: &Path, key: &ServerKey, chain: &[&[u8]]) -> io::Result<()> {
-    folder::write(path, key.to_pem(chain).as_bytes(), 0o600)
+/// Puts a key and its chain (DER, leaf first) in place of those before.
+pub fn save(
+    path: &Path,
+    key: &SoftwareSigner,
+    passphrase: Option<&Passphrase>,
+    chain: &[&[u8]],
+) -> Result<(), ServerError> {
+    let key = key.to_pem(passphrase)?;
+    let chain: String = chain.iter().map(|der| to_pem(PemLabel::Certificate, der)).collect();
+    // All the room at once: a text that grows would leave pieces of the key behind.
+    let mut text = Zeroizing::new(String::with_capacity(key.len() + chain.len()));
+    text.push_str(&key);
+    text.push_str(&chain);
+    folder::write(path, text.as_bytes(), 0o600).map_err(|source| ServerError::Write { path: path.to_owned(), source })
 }

@@ -1,24 +1,13 @@
-//! A private key in a file: PKCS#8 in PEM, plain (0600) or encrypted (PBES2: scrypt and AES-256-CBC), as
-//! `openssl pkcs8` reads and writes it.
+//! A private key in a file, its owner's only.
 
 use std::{fmt, path::Path};
 
-use der::SecretDocument;
-use der::pem::LineEnding;
-use pkcs8::pkcs5::{pbes2, scrypt};
-use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use zeroize::Zeroizing;
 
-use super::{Passphrase, Signer, SignerError, file};
+use super::{Passphrase, Signer, SignerError, file, key_pem};
 use crate::pki::PublicKey;
-
-const PLAIN: &str = "PRIVATE KEY";
-const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
-
-/// scrypt's cost: N = 2^14, r = 8, p = 5, the strongest that OpenSSL reads without being told to allow more memory.
-const SCRYPT: (u8, u32, u32) = (14, 8, 5);
 
 /// An ECDSA key on P-256 in memory.
 pub struct SoftwareSigner {
@@ -39,41 +28,19 @@ impl SoftwareSigner {
 
     /// Reads a key from its file, which nobody else may be able to read. A passphrase that is not needed is not used.
     pub fn load(path: &Path, passphrase: Option<&Passphrase>) -> Result<Self, SignerError> {
-        let format = || SignerError::Format { path: path.to_owned() };
-        let text = file::read(path)?;
-        let (label, document) = SecretDocument::from_pem(text.trim_start()).map_err(|_| format())?;
-        let pkcs8 = match label {
-            PLAIN => document.to_bytes(),
-            ENCRYPTED => {
-                let passphrase = passphrase.ok_or_else(|| SignerError::PassphraseNeeded { path: path.to_owned() })?;
-                let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| format())?;
-                let decrypted = encrypted.decrypt(passphrase.as_bytes());
-                decrypted.map_err(|_| SignerError::WrongPassphrase { path: path.to_owned() })?.to_bytes()
-            }
-            _ => return Err(format()),
-        };
+        let pkcs8 = key_pem::decode(&file::read(path)?, passphrase, path)?;
         Self::from_pkcs8(pkcs8).ok_or_else(|| SignerError::Kind { path: path.to_owned() })
     }
 
     /// Writes the key to a new file, encrypted where a passphrase is given. It is on disk when this returns; an existing
     /// file is left as it is.
     pub fn save(&self, path: &Path, passphrase: Option<&Passphrase>) -> Result<(), SignerError> {
-        let pem = match passphrase {
-            None => SecretDocument::try_from(&self.pkcs8[..]).and_then(|key| key.to_pem(PLAIN, LineEnding::LF)),
-            Some(passphrase) => self.encrypt(passphrase)?.to_pem(ENCRYPTED, LineEnding::LF),
-        };
-        file::write_new(path, pem.map_err(|_| SignerError::Failed)?.as_bytes())
+        file::write_new(path, self.to_pem(passphrase)?.as_bytes())
     }
 
-    fn encrypt(&self, passphrase: &Passphrase) -> Result<SecretDocument, SignerError> {
-        let (mut salt, mut iv) = ([0; 16], [0; 16]);
-        self.random.fill(&mut salt).and_then(|()| self.random.fill(&mut iv)).map_err(|_| SignerError::Failed)?;
-        let (log_n, r, p) = SCRYPT;
-        let cost = scrypt::Params::new(log_n, r, p).map_err(|_| SignerError::Failed)?;
-        let parameters =
-            pbes2::Parameters::generate_scrypt_aes256cbc(cost, &salt, iv).map_err(|_| SignerError::Failed)?;
-        let key = PrivateKeyInfoRef::try_from(&self.pkcs8[..]).map_err(|_| SignerError::Failed)?;
-        key.encrypt_with_params(parameters, passphrase.as_bytes()).map_err(|_| SignerError::Failed)
+    /// The key as text, encrypted where a passphrase is given.
+    pub fn to_pem(&self, passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, SignerError> {
+        key_pem::encode(&self.pkcs8, passphrase)
     }
 
     fn from_pkcs8(pkcs8: Zeroizing<Vec<u8>>) -> Option<Self> {
@@ -184,15 +151,5 @@ mod tests {
         let signer = SoftwareSigner::generate().unwrap();
         assert_eq!(format!("{signer:?}"), format!("SoftwareSigner({:?})", signer.public_key()));
         assert_eq!(format!("{:?}", Passphrase::new(b"secret")), "Passphrase(…)");
-    }
-
-    #[test]
-    fn a_passphrase_is_the_first_line_of_its_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("passphrase");
-        fs::write(&path, "correct horse\r\nbattery\n").unwrap();
-        assert_eq!(Passphrase::read(&path).unwrap().as_bytes(), b"correct horse");
-        fs::write(&path, "\n").unwrap();
-        assert!(matches!(Passphrase::read(&path), Err(SignerError::EmptyPassphrase { .. })));
     }
 }

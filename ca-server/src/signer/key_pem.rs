@@ -1,0 +1,86 @@
+//! A private key as text: PKCS#8 in PEM, plain or encrypted (PBES2: scrypt and AES-256-CBC), as `openssl pkcs8` reads and
+//! writes it.
+
+use std::path::Path;
+
+use der::SecretDocument;
+use der::pem::{LineEnding, PemLabel};
+use pkcs8::pkcs5::{pbes2, scrypt};
+use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
+
+use super::{Passphrase, SignerError, file};
+
+const PLAIN: &str = PrivateKeyInfoRef::PEM_LABEL;
+const ENCRYPTED: &str = EncryptedPrivateKeyInfoRef::PEM_LABEL;
+
+/// Where a chain begins that follows a key.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+
+/// scrypt's cost: N = 2^14, r = 8, p = 5, the strongest that OpenSSL reads without being told to allow more memory.
+const SCRYPT: (u8, u32, u32) = (14, 8, 5);
+
+/// The text of a key (PKCS#8 DER), encrypted where a passphrase is given.
+pub fn encode(pkcs8: &[u8], passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, SignerError> {
+    let pem = match passphrase {
+        None => SecretDocument::try_from(pkcs8).and_then(|key| key.to_pem(PLAIN, LineEnding::LF)),
+        Some(passphrase) => encrypt(pkcs8, passphrase)?.to_pem(ENCRYPTED, LineEnding::LF),
+    };
+    pem.map_err(|_| SignerError::Failed)
+}
+
+/// The key (PKCS#8 DER) that a text holds, and nothing else but a chain after it. `path` is where the text is from, for errors. A passphrase that is not
+/// needed is not used.
+pub fn decode(text: &str, passphrase: Option<&Passphrase>, path: &Path) -> Result<Zeroizing<Vec<u8>>, SignerError> {
+    let format = || SignerError::Format { path: path.to_owned() };
+    let (label, document) = SecretDocument::from_pem(split(text).0.trim_start()).map_err(|_| format())?;
+    match label {
+        PLAIN => Ok(document.to_bytes()),
+        ENCRYPTED => {
+            let passphrase = passphrase.ok_or_else(|| SignerError::PassphraseNeeded { path: path.to_owned() })?;
+            let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| format())?;
+            let decrypted = encrypted.decrypt(passphrase.as_bytes());
+            let wrong = |_| SignerError::WrongPassphrase { path: path.to_owned(), from: passphrase.origin() };
+            Ok(decrypted.map_err(wrong)?.to_bytes())
+        }
+        _ => Err(format()),
+    }
+}
+
+/// Whether a text begins with a key that is encrypted.
+pub fn is_encrypted(text: &str) -> bool {
+    text.trim_start().strip_prefix("-----BEGIN ").is_some_and(|label| label.starts_with(ENCRYPTED))
+}
+
+/// A file's text with its key encrypted with `new`, and what follows the key as it is. `None` where that is so already.
+/// The key is plain before, or encrypted with `old`.
+pub fn encrypted_anew(
+    path: &Path,
+    old: Option<&Passphrase>,
+    new: &Passphrase,
+) -> Result<Option<Zeroizing<String>>, SignerError> {
+    let text = file::read(path)?;
+    let (key, rest) = split(&text);
+    if is_encrypted(key) && decode(key, Some(new), path).is_ok() {
+        return Ok(None);
+    }
+    let key = encode(&decode(key, old, path)?, Some(new))?;
+    Ok(Some(Zeroizing::new([&key, rest].concat())))
+}
+
+/// The key, and the chain that follows it.
+fn split(text: &str) -> (&str, &str) {
+    text.split_at(text.find(CERTIFICATE).unwrap_or(text.len()))
+}
+
+fn encrypt(pkcs8: &[u8], passphrase: &Passphrase) -> Result<SecretDocument, SignerError> {
+    let (mut salt, mut iv) = ([0; 16], [0; 16]);
+    let random = SystemRandom::new();
+    random.fill(&mut salt).and_then(|()| random.fill(&mut iv)).map_err(|_| SignerError::Failed)?;
+    let (log_n, r, p) = SCRYPT;
+    let cost = scrypt::Params::new(log_n, r, p).map_err(|_| SignerError::Failed)?;
+    let parameters = pbes2::Parameters::generate_scrypt_aes256cbc(cost, &salt, iv).map_err(|_| SignerError::Failed)?;
+    let key = PrivateKeyInfoRef::try_from(pkcs8).map_err(|_| SignerError::Failed)?;
+    key.encrypt_with_params(parameters, passphrase.as_bytes()).map_err(|_| SignerError::Failed)
+}
