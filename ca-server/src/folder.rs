@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::identity::IssuerId;
+use crate::{
+    identity::IssuerId,
+    step::{Step, reached},
+};
 
 /// The folder of one CA, as `init` makes it and `serve` finds it.
 #[derive(Clone, Debug)]
@@ -96,7 +99,9 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
     file.write_all(content)?;
     file.sync_all()?;
+    reached(Step::FileDrafted);
     fs::rename(&draft, path)?;
+    reached(Step::FilePlaced);
     sync(folder)
 }
 

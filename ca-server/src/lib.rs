@@ -16,6 +16,7 @@ pub mod pki;
 pub mod rpc;
 pub mod server;
 pub mod signer;
+pub mod step;
 pub mod store;
 pub mod telemetry;
 pub mod tls;

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use enroll_client::{attester::token::JoinToken, connect::Connection};
 use fleetca_proto::v1::{CreateTokenRequest, operator_client::OperatorClient};
-use tonic::transport::Channel;
+use tonic::{Status, transport::Channel};
 
 use crate::{
     device::Device,
@@ -34,17 +34,26 @@ impl Admin {
 
     /// A join token for one device.
     pub async fn token(&self, fleet: &str, id: &str) -> JoinToken {
-        self.make_token(CreateTokenRequest { fleet: fleet.into(), device_id: id.into(), uses: 1, ..Default::default() })
-            .await
+        self.try_token(fleet, id).await.expect("the token is recorded")
+    }
+
+    /// As [`Admin::token`], from a server that may be gone.
+    pub async fn try_token(&self, fleet: &str, id: &str) -> Result<JoinToken, Status> {
+        let request = CreateTokenRequest { fleet: fleet.into(), device_id: id.into(), uses: 1, ..Default::default() };
+        self.try_make_token(request).await
     }
 
     /// A join token as the request says it, which lives for an hour.
     pub async fn make_token(&self, request: CreateTokenRequest) -> JoinToken {
+        self.try_make_token(request).await.expect("the token is recorded")
+    }
+
+    async fn try_make_token(&self, request: CreateTokenRequest) -> Result<JoinToken, Status> {
         let token = JoinToken::generate().expect("a token is made");
         let lifetime = Some(LIFETIME.try_into().expect("an hour fits"));
         let request = CreateTokenRequest { public_key: token.public_key().to_vec(), lifetime, ..request };
-        self.client().create_token(request).await.expect("the token is recorded");
-        token
+        self.client().create_token(request).await?;
+        Ok(token)
     }
 
     /// Enrolls a new device.

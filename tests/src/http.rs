@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 client that hides nothing: one request a connection, headers and body as they came.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::TcpStream,
 };
 
@@ -38,17 +38,22 @@ pub fn get(url: &str) -> Response {
 
 /// One request to an `http://HOST:PORT/PATH`.
 pub fn request(method: &str, url: &str, headers: &[(&str, &str)]) -> Response {
+    try_request(method, url, headers).unwrap_or_else(|error| panic!("{url}: {error}"))
+}
+
+/// As [`request`], to a server that may be gone.
+pub fn try_request(method: &str, url: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
     let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("not an http URL: {url}"));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let mut stream = TcpStream::connect(authority).unwrap_or_else(|error| panic!("{url}: {error}"));
+    let mut stream = TcpStream::connect(authority)?;
     stream.set_read_timeout(Some(SOON)).expect("a timeout can be set");
     let mut request = format!("{method} /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
     headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
     request.push_str("\r\n");
-    stream.write_all(request.as_bytes()).unwrap_or_else(|error| panic!("{url}: {error}"));
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{url}: {error}"));
-    parse(&answer).unwrap_or_else(|| panic!("{url}: not HTTP: {}", String::from_utf8_lossy(&answer)))
+    stream.read_to_end(&mut answer)?;
+    parse(&answer).ok_or_else(|| io::Error::other(format!("not HTTP: {}", String::from_utf8_lossy(&answer))))
 }
 
 /// Reads a whole answer, whose body ends with the connection.

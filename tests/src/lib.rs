@@ -12,6 +12,7 @@ pub mod device;
 pub mod gateway;
 pub mod holder;
 pub mod http;
+pub mod ledger;
 pub mod openssl;
 pub mod operator;
 pub mod pem;

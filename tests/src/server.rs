@@ -2,17 +2,20 @@
 
 use std::{
     collections::HashMap,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use ca_server::step::Step;
 use tempfile::TempDir;
 
 use crate::{
     binaries,
     operator::Operator,
     process::{Running, run},
+    wait::{SOON, until_true},
 };
 
 /// The trust domain of every server here.
@@ -38,6 +41,8 @@ pub struct Server {
 struct Settings {
     options: Vec<String>,
     log: Option<String>,
+    /// Whether it can be killed at a durable step.
+    killable: bool,
 }
 
 /// Where a server listens.
@@ -67,12 +72,17 @@ impl Server {
     /// As [`Server::start_with`], with more options for `init`, too.
     pub fn make(init: &[&str], serve: &[&str]) -> Server {
         let options = serve.iter().map(|&option| option.to_owned()).collect();
-        Server::start_as(init, Settings { options, log: None })
+        Server::start_as(init, Settings { options, log: None, killable: false })
     }
 
     /// As [`Server::start`], with this in `FLEETCA_LOG`.
     pub fn start_logging(filter: &str) -> Server {
-        Server::start_as(&[], Settings { options: Vec::new(), log: Some(filter.to_owned()) })
+        Server::start_as(&[], Settings { options: Vec::new(), log: Some(filter.to_owned()), killable: false })
+    }
+
+    /// As [`Server::start`], by a program that dies where [`Server::kill_at`] says so.
+    pub fn start_killable() -> Server {
+        Server::start_as(&[], Settings { options: Vec::new(), log: None, killable: true })
     }
 
     fn start_as(options: &[&str], settings: Settings) -> Server {
@@ -137,10 +147,39 @@ impl Server {
         self.process.as_mut().expect("the server runs")
     }
 
+    /// Sends it a signal by name, such as `KILL`, through a value that others share.
+    pub fn signal(&self, signal: &str) {
+        self.process.as_ref().expect("the server runs").signal(signal);
+    }
+
     /// Kills it (SIGKILL).
     pub fn kill(&mut self) {
         self.process().kill();
         self.process = None;
+    }
+
+    /// From now on: the server, or its next start, dies when it reaches that durable step for the nth time.
+    pub fn kill_at(&self, step: Step, times: usize) {
+        let (order, draft) = (kill_order(self.scratch()), self.scratch().join("kill.new"));
+        fs::write(&draft, format!("{step:?} {times}")).expect("a file");
+        fs::rename(draft, order).expect("a file");
+    }
+
+    /// Waits until it has died where it was told to.
+    pub fn until_killed(&mut self) {
+        let order = kill_order(self.scratch());
+        let process = self.process();
+        until_true(SOON, "the server dies at the step", || process.ended().is_some());
+        assert!(!order.exists(), "it died of something else:\n{}", process.stderr());
+        self.process = None;
+    }
+
+    /// Starts it again, which must end as [`Server::kill_at`] says.
+    pub fn start_and_die(&mut self) {
+        assert!(self.process.is_none(), "the server still runs");
+        let command = serve_command(self.folder.path(), &self.settings, ports(self.addresses));
+        self.process = Some(Running::start("ca-server", command, self.folder.path()));
+        self.until_killed();
     }
 
     /// Asks it to end (SIGTERM), and panics unless it ends with exit code 0.
@@ -159,9 +198,7 @@ impl Server {
     /// Serves the same folder again, on the same ports. The server must have ended.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "the server still runs");
-        let Addresses { devices, operators, http, metrics } = self.addresses;
-        let ports = [devices, operators, http, metrics].map(|address| address.to_string());
-        let (process, addresses) = serve(self.folder.path(), &self.settings, ports);
+        let (process, addresses) = serve(self.folder.path(), &self.settings, ports(self.addresses));
         self.process = Some(process);
         self.addresses = addresses;
     }
@@ -180,18 +217,36 @@ pub fn init_with(dir: &Path, options: &[&str]) {
     run(&mut command).succeeded();
 }
 
+/// The file that says where a server dies.
+fn kill_order(scratch: &Path) -> PathBuf {
+    scratch.join("kill")
+}
+
+fn ports(addresses: Addresses) -> [String; 4] {
+    let Addresses { devices, operators, http, metrics } = addresses;
+    [devices, operators, http, metrics].map(|address| address.to_string())
+}
+
 fn serve(folder: &Path, settings: &Settings, ports: [String; 4]) -> (Running, Addresses) {
+    let mut process = Running::start("ca-server", serve_command(folder, settings, ports), folder);
+    let addresses = process.until("it says that it is ready", |process| read_ready_line(&process.stdout()));
+    (process, addresses)
+}
+
+fn serve_command(folder: &Path, settings: &Settings, ports: [String; 4]) -> Command {
     let [devices, operators, http, metrics] = ports;
-    let mut command = Command::new(binaries::ca_server());
+    let mut command = match settings.killable {
+        false => Command::new(binaries::ca_server()),
+        true => Command::new(binaries::helper("killed-server")),
+    };
+    command.env("FLEETCA_KILL", kill_order(folder));
     command.arg("serve").arg("--dir").arg(folder.join("ca"));
     command.args(["--listen", &devices, "--operator-listen", &operators]);
     command.args(["--http-listen", &http, "--metrics-listen", &metrics]).args(&settings.options);
     if let Some(filter) = &settings.log {
         command.env("FLEETCA_LOG", filter);
     }
-    let mut process = Running::start("ca-server", command, folder);
-    let addresses = process.until("it says that it is ready", |process| read_ready_line(&process.stdout()));
-    (process, addresses)
+    command
 }
 
 /// Reads `ready: devices=ADDRESS operators=ADDRESS http=ADDRESS metrics=ADDRESS`, once the line is whole.

@@ -27,6 +27,7 @@ use crate::{
     clock::Clock,
     identity::{IssuerId, Subject, Timestamp},
     pki::{CaRole, CrlScope, CrlTemplate, Locations, ParsedCrl, check_successor},
+    step::{Step, reached},
     store::{CrlHead, Store, StoreError},
     telemetry::Telemetry,
 };
@@ -357,6 +358,7 @@ impl Publisher {
         let prepared = template(online.issuer.certificate(), &head).prepare(engine.entries.iter());
         head.signature = online.signer.sign(prepared.tbs())?;
         let der = prepared.assemble(&head.signature);
+        reached(Step::CrlSigned);
         head.sha256 = sha256(&der);
         let crl = self.check(online, engine, &der)?;
         if let Err(error) = self.store.put_crl(head.clone(), previous, None).await {
@@ -367,8 +369,10 @@ impl Publisher {
             }
             return Err(error.into());
         }
+        reached(Step::CrlRecorded);
         tracing::info!(issuer = %id, number = head.number, entries = engine.entries.len(), "published a CRL");
         self.serve(online.issuer.role(), &head, engine.entries.len(), der);
+        reached(Step::CrlServed);
         engine.head = Some(head);
         engine.last = Some(crl);
         Ok(())

@@ -6,6 +6,7 @@ use super::{Issuers, Refusal};
 use crate::{
     audit::{Head, Seal},
     identity::Timestamp,
+    step::{Step, reached},
     store::{AuditQuery, Store},
 };
 
@@ -29,6 +30,7 @@ pub async fn seal_once(store: &dyn Store, issuers: &Issuers, now: Timestamp) -> 
     let at_millis = now.millis().max(newest.at_millis).max(last.map_or(i64::MIN, |seal| seal.at_millis));
     let control = issuers.control();
     let signature = control.signer.sign(&transcript::audit_head(newest.sequence, at_millis, &head.0))?;
+    reached(Step::SealSigned);
     let seal = Seal {
         first_sequence: sealed + 1,
         last_sequence: newest.sequence,

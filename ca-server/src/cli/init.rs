@@ -1,9 +1,10 @@
 //! `ca-server init`: a new CA in a folder of its own. Everything is made beside it and moved into place at the end, so
 //! that there is a whole CA or none.
 
+mod place;
+
 use std::{
     collections::HashMap,
-    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,6 +13,7 @@ use clap::Args;
 use enroll_client::keys::FileKey;
 use serde::Serialize;
 
+use self::place::{begin, discard, draft_of, is_only_a_draft, move_into_place, why_not};
 use super::{CommandError, Session, local};
 use crate::{
     authority::{Initialized, Plan, initialize},
@@ -107,8 +109,7 @@ pub async fn make(mut args: Init) -> Result<Made, CommandError> {
     for path in [&args.dir, &root_dir] {
         let vacant = folder::is_vacant(path).map_err(CommandError::file(path))?;
         if !vacant && !is_only_a_draft(path) {
-            let reason = "there is something already; `init` changes nothing that exists: choose another folder";
-            return Err(CommandError::Content { path: path.clone(), reason: reason.into() });
+            return Err(CommandError::Content { path: path.clone(), reason: why_not(path, &args.dir, &root_dir) });
         }
     }
     let read = |path: &Option<PathBuf>| path.as_deref().map(Passphrase::read).transpose().map_err(local);
@@ -248,57 +249,4 @@ pub fn host(name: &HostName) -> String {
         HostName::Ip(std::net::IpAddr::V6(address)) => format!("[{address}]"),
         name => name.to_string(),
     }
-}
-
-/// What drafts are called: a name that nobody else gives.
-const DRAFT: &str = ".init";
-
-/// Whether all that is in a folder is what an attempt left there that was cut short.
-fn is_only_a_draft(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == DRAFT)))
-}
-
-/// Where a folder is made before it is moved into place: inside it where it is there already (it may be all that this
-/// user can write, or a medium of its own), beside it where it isn't.
-fn draft_of(path: &Path) -> Result<PathBuf, CommandError> {
-    if path.is_dir() {
-        return Ok(path.join(DRAFT));
-    }
-    let mut name = path.file_name().ok_or_else(|| CommandError::Usage("--dir needs a name".into()))?.to_owned();
-    name.push(DRAFT);
-    Ok(path.with_file_name(name))
-}
-
-/// A fresh draft; what an attempt left there that was cut short is removed.
-fn begin(draft: &Path) -> Result<(), CommandError> {
-    discard(draft)?;
-    folder::create_private(draft).map_err(CommandError::file(draft))
-}
-
-fn discard(draft: &Path) -> Result<(), CommandError> {
-    match fs::remove_dir_all(draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CommandError::file(draft)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Takes the place of what is vacant. In a folder that is there already the settings come last: without them nothing
-/// serves, and a second `init` refuses.
-fn move_into_place(draft: &Path, path: &Path) -> Result<(), CommandError> {
-    let moved = if draft.parent() == Some(path) { move_content(draft, path) } else { fs::rename(draft, path) };
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    moved.and_then(|()| folder::sync(path)).and_then(|()| folder::sync(parent)).map_err(CommandError::file(path))
-}
-
-fn move_content(draft: &Path, path: &Path) -> io::Result<()> {
-    let settings = Folder::new(draft).config();
-    let entries = fs::read_dir(draft)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    let (last, first): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| *entry == settings);
-    for entry in first.into_iter().chain(last) {
-        fs::rename(&entry, path.join(entry.file_name().unwrap_or_default()))?;
-    }
-    fs::remove_dir(draft)
 }

@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::SignerError;
+use crate::step::{Step, reached};
 
 /// No key file is longer.
 const LONGEST: u64 = 64 * 1024;
@@ -35,7 +36,11 @@ pub(super) fn write_new(path: &Path, content: &[u8]) -> Result<(), SignerError> 
         _ => Path::new("."),
     };
     let draft = draft_path(folder)?;
-    let written = write_draft(&draft, content).and_then(|()| fs::hard_link(&draft, path));
+    let written = write_draft(&draft, content).and_then(|()| {
+        reached(Step::FileDrafted);
+        fs::hard_link(&draft, path)
+    });
+    reached(Step::FilePlaced);
     // A rename would silently replace what is there; a link does not.
     let removed = fs::remove_file(&draft);
     match written {

@@ -14,7 +14,10 @@ use std::{
 use rusqlite::Connection;
 
 use super::file;
-use crate::store::StoreError;
+use crate::{
+    step::{Step, reached},
+    store::StoreError,
+};
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -66,5 +69,6 @@ fn run(db: &Connection, written: &AtomicU64, stopped: &mpsc::Receiver<()>) {
         if let Err(error) = db.query_row(checkpoint, [], |_| Ok(())) {
             tracing::warn!(%error, "the write-ahead log could not be moved into the database");
         }
+        reached(Step::Checkpointed);
     }
 }

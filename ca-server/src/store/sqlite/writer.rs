@@ -18,7 +18,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{file, reserve::Reserve};
-use crate::store::StoreError;
+use crate::{
+    step::{Step, reached},
+    store::StoreError,
+};
 
 /// How many jobs may wait; more wait to be queued.
 const QUEUE: usize = 4096;
@@ -205,7 +208,9 @@ impl Loop {
             }
             transaction.prepare_cached("RELEASE job")?.execute([])?;
         }
+        reached(Step::Committing);
         transaction.commit()?;
+        reached(Step::Committed);
         self.written.fetch_add(batch.len() as u64, Ordering::Relaxed);
         Ok(())
     }

@@ -1,0 +1,148 @@
+//! Kills of the commands that work on the server's own folder: `init` makes a whole CA or none, and the others go on when
+//! they are run again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use ca_server::step::Step;
+use fleetca_tests::{
+    binaries,
+    operator::Operator,
+    process::{Finished, run},
+    server::{PUBLIC_URL, Server, TRUST_DOMAIN},
+};
+use tempfile::TempDir;
+
+/// A command of `ca-server` that dies at the nth time that it reaches a step. `None`: it never does, and has ended well.
+fn killed_at(step: Step, times: usize, folder: &Path, arguments: &[&str]) -> Option<Finished> {
+    let order = folder.join("kill");
+    fs::write(&order, format!("{step:?} {times}")).expect("a file");
+    let finished = run(Command::new(binaries::helper("killed-server")).args(arguments).env("FLEETCA_KILL", &order));
+    if fs::remove_file(order).is_ok() {
+        assert_eq!(finished.code, 0, "it died of something else: {finished:?}");
+        return None;
+    }
+    assert_eq!(finished.code, -1, "{finished:?}");
+    Some(finished)
+}
+
+/// Every moment at which a command can be killed: calls `attempt` with step and number until it says that the step did
+/// not come so often.
+fn at_every_step(mut attempt: impl FnMut(Step, usize) -> bool) {
+    let mut kills = 0;
+    for step in Step::ALL {
+        let times = (1..).take_while(|times| attempt(step, *times)).count();
+        kills += times;
+    }
+    assert!(kills > 3, "the command hardly reached any step");
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("temporary folders have names in UTF-8")
+}
+
+fn ca_server(arguments: &[&str]) -> Finished {
+    run(Command::new(binaries::ca_server()).args(arguments))
+}
+
+/// `init` with its root keys elsewhere, in folders that are made by it, or that are there already.
+fn init_killed_anywhere(folders_are_there: bool) {
+    at_every_step(|step, times| {
+        let folder = TempDir::new().expect("a temporary folder");
+        let (dir, roots) = (folder.path().join("ca"), folder.path().join("roots"));
+        if folders_are_there {
+            [&dir, &roots].into_iter().for_each(|folder| fs::create_dir(folder).expect("a folder"));
+        }
+        let names = ["--trust-domain", TRUST_DOMAIN, "--public-url", PUBLIC_URL, "--name", "localhost"];
+        let init = [&["init", "--dir", path(&dir), "--root-dir", path(&roots)][..], &names].concat();
+        if killed_at(step, times, folder.path(), &init).is_none() {
+            return false;
+        }
+        let again = ca_server(&init);
+        if again.code != 0 {
+            assert_eq!(again.code, 1, "{step:?} {times}: {again:?}");
+            // A whole CA, or what says itself what to remove.
+            let whole = is_whole(&dir, folder.path());
+            let told = again.stderr.contains("was cut short");
+            assert!(whole != told, "{step:?} {times}: whole: {whole}, but: {again:?}");
+            if told {
+                for left in [&dir, &roots, &dir.with_file_name("ca.init"), &roots.with_file_name("roots.init")] {
+                    if left.exists() {
+                        assert!(
+                            again.stderr.contains(path(left)),
+                            "{step:?} {times}: {left:?} is not named: {again:?}"
+                        );
+                        fs::remove_dir_all(left).expect("it is removed");
+                    }
+                }
+                ca_server(&init).succeeded();
+            }
+        }
+        assert!(is_whole(&dir, folder.path()), "{step:?} {times}");
+        let sign = ["root", "sign-crl", "--root-dir", path(&roots)];
+        ca_server(&sign).succeeded();
+        for root in ["control-root", "device-root"] {
+            let read = |path: PathBuf| fs::read(path).expect("a file");
+            let name = format!("{root}.pem");
+            assert_eq!(read(dir.join(&name)), read(roots.join(&name)), "{step:?} {times}: the roots are this CA's");
+        }
+        true
+    });
+}
+
+/// Whether commands find a CA there whose store and keys open.
+fn is_whole(dir: &Path, scratch: &Path) -> bool {
+    let out = scratch.join("recovered");
+    let recovered = ca_server(&["operator", "recover", "--dir", path(dir), "--name", "probe", "--out", path(&out)]);
+    let _ = fs::remove_dir_all(out);
+    recovered.code == 0
+}
+
+#[test]
+fn an_init_killed_at_any_step_leaves_a_whole_ca_or_none() {
+    init_killed_anywhere(false);
+}
+
+#[test]
+fn an_init_killed_at_any_step_in_folders_that_are_there_leaves_a_whole_ca_or_none() {
+    init_killed_anywhere(true);
+}
+
+#[test]
+fn a_recovery_killed_at_any_step_recovers_with_the_same_command() {
+    let server = Server::start();
+    let (dir, out) = (server.dir(), server.scratch().join("ana"));
+    let recover = ["operator", "recover", "--dir", path(&dir), "--name", "ana", "--out", path(&out)];
+    for step in [Step::Committing, Step::Committed] {
+        killed_at(step, 1, server.scratch(), &recover).expect("the step comes");
+    }
+    ca_server(&recover).succeeded();
+    Operator::new(server.operator_url(), out).create_fleet("sensors");
+    server.admin().run(&["audit", "verify"]);
+}
+
+#[test]
+fn keys_whose_encryption_is_killed_at_any_step_are_encrypted_by_the_same_command() {
+    let mut server = Server::start();
+    server.stop();
+    let (dir, mut old) = (server.dir(), None::<PathBuf>);
+    // Of three files, the second: one has the new passphrase by then, and one the old.
+    for (step, times) in [(Step::FileDrafted, 2), (Step::FilePlaced, 2), (Step::Committing, 1)] {
+        let new = server.scratch().join(format!("passphrase-{step:?}"));
+        fs::write(&new, format!("correct horse {step:?}\n")).expect("a file");
+        fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a file of ours");
+        let mut encrypt = vec!["key", "encrypt", "--dir", path(&dir), "--new-passphrase-file", path(&new)];
+        if let Some(old) = &old {
+            encrypt.extend(["--key-passphrase-file", path(old)]);
+        }
+        killed_at(step, times, server.scratch(), &encrypt).expect("the step comes");
+        ca_server(&encrypt).succeeded();
+        old = Some(new);
+    }
+    let last = old.expect("a passphrase");
+    server.start_again_with(&["--key-passphrase-file", path(&last)]);
+    server.admin().create_fleet("sensors");
+}
