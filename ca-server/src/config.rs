@@ -1,5 +1,7 @@
 //! The server's settings: read from `DIR/config.toml`, checked whole before anything starts.
 
+mod limits;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -7,6 +9,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+pub use limits::Limits;
 
 use crate::identity::HostName;
 
@@ -66,34 +70,6 @@ struct RawKeys {
 impl RawKeys {
     fn is_default(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// How much of each thing there may be at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Connections of a gRPC port.
-    pub connections: usize,
-    /// Of these, connections without a certificate that is in force.
-    pub stranger_connections: usize,
-    /// Enrollments under way.
-    pub enrollments: usize,
-    /// Requests under way on one connection.
-    pub requests_per_connection: usize,
-    /// Connections of an HTTP port.
-    pub http_connections: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 10_000,
-            stranger_connections: 512,
-            enrollments: 256,
-            requests_per_connection: 64,
-            http_connections: 1024,
-        }
     }
 }
 
@@ -207,20 +183,7 @@ impl RawConfig {
             return Err(value("backdate_seconds", "must be at most 3600"));
         }
         let limits = self.limits;
-        for (key, limit) in [
-            ("limits.connections", limits.connections),
-            ("limits.stranger_connections", limits.stranger_connections),
-            ("limits.enrollments", limits.enrollments),
-            ("limits.requests_per_connection", limits.requests_per_connection),
-            ("limits.http_connections", limits.http_connections),
-        ] {
-            if !(1..=1_000_000).contains(&limit) {
-                return Err(value(key, "must be from 1 to 1000000"));
-            }
-        }
-        if limits.stranger_connections >= limits.connections {
-            return Err(value("limits.stranger_connections", "must leave room: below limits.connections"));
-        }
+        limits.check()?;
         Ok(Config {
             listen: self.listen,
             operator_listen: self.operator_listen,
@@ -257,6 +220,11 @@ mod tests {
             assert_eq!(config.key_passphrase_file, Some(found));
             assert_eq!(Config::parse(&config.to_toml()).unwrap().key_passphrase_file, config.key_passphrase_file);
         }
+    }
+
+    #[test]
+    fn an_old_name_of_a_limit_still_counts() {
+        assert_eq!(Config::parse("[limits]\nenrollments = 7").unwrap().limits.stranger_requests, 7);
     }
 
     #[test]

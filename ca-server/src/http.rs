@@ -8,7 +8,6 @@ mod conditions;
 mod crls;
 mod health;
 mod issuers;
-mod paced;
 mod representation;
 mod server;
 #[cfg(test)]
@@ -27,7 +26,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
-pub use server::{MAX_CONNECTIONS, serve};
+pub use server::serve;
 
 /// `/crl/…` and `/issuers/…`.
 pub fn public_app(store: Arc<dyn ReadStore>, publisher: Arc<Publisher>, issuers: Arc<Issuers>) -> Router {

@@ -2,6 +2,7 @@
 //!
 //! Rooms, and which way the arrows go between them, are drawn in `docs/architecture.md`.
 
+pub mod accept;
 pub mod attestation;
 pub mod audit;
 pub mod authority;
@@ -12,7 +13,10 @@ pub mod folder;
 pub mod http;
 pub mod identity;
 pub mod inventory;
+pub mod open_files;
+pub mod paced;
 pub mod pki;
+pub mod places;
 pub mod rpc;
 pub mod server;
 pub mod signer;

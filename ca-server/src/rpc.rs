@@ -1,8 +1,9 @@
 //! gRPC: decode, authenticate, call one use case, map its error. Nothing is decided here.
 //!
-//! [`serve`] is the accept loop of a port: it bounds connections and handshakes, and hands every connection's
-//! certificate to the services as a [`Caller`].
+//! [`serve`] runs a port: it bounds handshakes, connections and requests, and hands every connection's certificate to
+//! the services as a [`Caller`].
 
+mod bounded;
 mod caller;
 mod connection;
 mod convert;
@@ -12,7 +13,7 @@ mod renewal;
 mod revocation;
 mod status;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
 use fleetca_proto::{
     DESCRIPTOR_SET, MAX_MESSAGE_BYTES,
@@ -23,9 +24,11 @@ use fleetca_proto::{
 };
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tonic::{service::Routes, transport::Server};
+use tonic::service::Routes;
 
 pub use caller::Caller;
+
+use self::connection::Gate;
 
 use crate::{authority::Authority, config::Limits};
 
@@ -38,16 +41,23 @@ pub enum Port {
     Operators,
 }
 
-/// A gRPC port could not be set up or broke.
+impl Port {
+    /// What metrics call it.
+    fn name(self) -> &'static str {
+        match self {
+            Port::Devices => "devices",
+            Port::Operators => "operators",
+        }
+    }
+}
+
+/// A gRPC port could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RpcError {
     /// The recorded descriptors can't be read.
     #[error("gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The server ended with an error.
-    #[error("gRPC: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Serves a port until `shutdown`.
@@ -59,22 +69,14 @@ pub async fn serve(
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), RpcError> {
-    let connections = connection::accept(listener, tls, authority.clone(), limits);
-    let streams = u32::try_from(limits.requests_per_connection).unwrap_or(u32::MAX);
-    Server::builder()
-        .concurrency_limit_per_connection(limits.requests_per_connection)
-        .max_concurrent_streams(streams)
-        .http2_keepalive_interval(Some(Duration::from_secs(60)))
-        .http2_max_header_list_size(16 * 1024)
-        .add_routes(routes(port, authority, limits).await?)
-        .serve_with_incoming_shutdown(connections, shutdown)
-        .await?;
+    let routes = routes(port, authority.clone()).await?;
+    Gate::new(port, tls, routes, authority, &limits).serve(listener, shutdown).await;
     Ok(())
 }
 
-async fn routes(port: Port, authority: Arc<Authority>, limits: Limits) -> Result<Routes, RpcError> {
+async fn routes(port: Port, authority: Arc<Authority>) -> Result<Routes, RpcError> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let mut routes = Routes::new(health_service);
+    let mut routes = Routes::new(health_service.max_decoding_message_size(MAX_MESSAGE_BYTES));
     let mut names = vec!["grpc.health.v1.Health"];
     macro_rules! add {
         ($server:expr, $name:literal) => {{
@@ -87,8 +89,7 @@ async fn routes(port: Port, authority: Arc<Authority>, limits: Limits) -> Result
     }
     match port {
         Port::Devices => {
-            let enrollment = enrollment::Service::new(authority.clone(), limits.enrollments);
-            add!(EnrollmentServer::new(enrollment), "fleetca.v1.Enrollment");
+            add!(EnrollmentServer::new(enrollment::Service::new(authority.clone())), "fleetca.v1.Enrollment");
             add!(RenewalServer::new(renewal::Service::new(authority.clone())), "fleetca.v1.Renewal");
             add!(RevocationServer::new(revocation::Service::new(authority)), "fleetca.v1.Revocation");
         }
@@ -100,5 +101,7 @@ async fn routes(port: Port, authority: Arc<Authority>, limits: Limits) -> Result
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
         names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
     };
-    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
+    let v1 = reflection().build_v1()?.max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let v1alpha = reflection().build_v1alpha()?.max_decoding_message_size(MAX_MESSAGE_BYTES);
+    Ok(routes.add_service(v1).add_service(v1alpha))
 }

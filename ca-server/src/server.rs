@@ -25,7 +25,9 @@ use crate::{
     folder::Folder,
     http,
     identity::DeviceId,
+    open_files,
     pki::{CaRole, LocationError, Locations},
+    places::Places,
     rpc::{self, Port, RpcError},
     signer::{Passphrase, Signer, SignerError, SoftwareSigner},
     store::{ReadStore, Store, StoreError, sqlite::SqliteStore},
@@ -173,6 +175,7 @@ impl Server {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServerError> {
         let lock = lock(folder)?;
+        let limits = open_files::fit(config.limits);
         let Opened { store, issuers } = open(folder, passphrase.as_ref()).await?;
         let domain = store.domain().await?;
         let telemetry = Arc::new(Telemetry::default());
@@ -204,15 +207,16 @@ impl Server {
         for (listener, port, tls) in
             [(listeners.devices, Port::Devices, devices), (listeners.operators, Port::Operators, operators)]
         {
-            let served = rpc::serve(listener, port, tls, authority.clone(), config.limits, until(stopped.clone()));
+            let served = rpc::serve(listener, port, tls, authority.clone(), limits, until(stopped.clone()));
             tasks.spawn(told(served, "gRPC"));
         }
         let read: Arc<dyn ReadStore> = store.clone();
         let public = http::public_app(read.clone(), publisher.clone(), issuers.clone());
         let private = http::private_app(read, publisher.clone(), issuers.clone(), telemetry.clone(), clock.clone());
-        let limit = config.limits.http_connections;
-        tasks.spawn(http::serve(listeners.http, public, limit, until(stopped.clone())));
-        tasks.spawn(http::serve(listeners.metrics, private, limit, until(stopped)));
+        for (listener, port, app) in [(listeners.http, "http", public), (listeners.metrics, "metrics", private)] {
+            let places = Places::new(port, "connections", limits.rules(limits.http_connections), telemetry.clone());
+            tasks.spawn(http::serve(listener, app, places, until(stopped.clone())));
+        }
         tracing::info!(?addresses, "serving");
         let background = vec![
             tokio::spawn(publisher.run()),

@@ -46,6 +46,13 @@ struct OfIssuer {
     issuer: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Overload {
+    port: &'static str,
+    places: &'static str,
+    outcome: &'static str,
+}
+
 /// Counters and gauges, and the events that wait to be written.
 pub struct Telemetry {
     registry: Registry,
@@ -60,6 +67,7 @@ pub struct Telemetry {
     issuer_not_after: Family<OfIssuer, Gauge<i64, AtomicI64>>,
     publication_failures: Counter<u64, AtomicU64>,
     removals_stopped: Gauge<i64, AtomicI64>,
+    overload: Family<Overload, Counter>,
     waiting: Mutex<HashMap<(&'static str, String), SecurityEventRow>>,
 }
 
@@ -110,6 +118,11 @@ impl Default for Telemetry {
                 "crl_removals_stopped",
                 "1 while expired entries stay on CRLs because the clock jumped"
             ),
+            overload: register!(
+                Family::default(),
+                "overload",
+                "Times that all places were taken, by what became of it: refused, or displaced somebody else"
+            ),
             waiting: Mutex::default(),
             registry,
         }
@@ -154,6 +167,11 @@ impl Telemetry {
     /// Whether entries stay on CRLs because the clock jumped.
     pub fn removals_stopped(&self, stopped: bool) {
         self.removals_stopped.set(i64::from(stopped));
+    }
+
+    /// All places of a kind were taken: a newcomer was refused, or displaced somebody else.
+    pub fn overload(&self, port: &'static str, places: &'static str, outcome: &'static str) {
+        self.overload.get_or_create(&Overload { port, places, outcome }).inc();
     }
 
     /// Something happened that a keeper wants to know of: counted now, written with the next batch.

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod binaries;
 pub mod crl;
+pub mod crowd;
 pub mod csr;
 pub mod device;
 pub mod gateway;

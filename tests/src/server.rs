@@ -37,12 +37,13 @@ pub struct Server {
 }
 
 /// How `serve` is run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Settings {
     options: Vec<String>,
     log: Option<String>,
     /// Whether it can be killed at a durable step.
     killable: bool,
+    limits: Vec<(&'static str, usize)>,
 }
 
 /// Where a server listens.
@@ -72,22 +73,28 @@ impl Server {
     /// As [`Server::start_with`], with more options for `init`, too.
     pub fn make(init: &[&str], serve: &[&str]) -> Server {
         let options = serve.iter().map(|&option| option.to_owned()).collect();
-        Server::start_as(init, Settings { options, log: None, killable: false })
+        Server::start_as(init, Settings { options, ..Settings::default() })
     }
 
     /// As [`Server::start`], with this in `FLEETCA_LOG`.
     pub fn start_logging(filter: &str) -> Server {
-        Server::start_as(&[], Settings { options: Vec::new(), log: Some(filter.to_owned()), killable: false })
+        Server::start_as(&[], Settings { log: Some(filter.to_owned()), ..Settings::default() })
+    }
+
+    /// As [`Server::start`], with some limits of its own.
+    pub fn start_with_limits(limits: &[(&'static str, usize)]) -> Server {
+        Server::start_as(&[], Settings { limits: limits.to_vec(), ..Settings::default() })
     }
 
     /// As [`Server::start`], by a program that dies where [`Server::kill_at`] says so.
     pub fn start_killable() -> Server {
-        Server::start_as(&[], Settings { options: Vec::new(), log: None, killable: true })
+        Server::start_as(&[], Settings { killable: true, ..Settings::default() })
     }
 
     fn start_as(options: &[&str], settings: Settings) -> Server {
         let folder = TempDir::new().expect("a temporary folder");
         init_with(&folder.path().join("ca"), options);
+        set_limits(&folder.path().join("ca/config.toml"), &settings.limits);
         let (process, addresses) = serve(folder.path(), &settings, [ANY_PORT; 4].map(str::to_owned));
         Server { process: Some(process), addresses, settings, folder }
     }
@@ -225,6 +232,18 @@ fn kill_order(scratch: &Path) -> PathBuf {
 fn ports(addresses: Addresses) -> [String; 4] {
     let Addresses { devices, operators, http, metrics } = addresses;
     [devices, operators, http, metrics].map(|address| address.to_string())
+}
+
+/// Changes limits in a file of settings, which has them all.
+fn set_limits(file: &Path, limits: &[(&str, usize)]) {
+    let mut text = fs::read_to_string(file).expect("init writes settings");
+    for (key, limit) in limits {
+        let key = format!("\n{key} = ");
+        let (before, rest) = text.split_once(&key).unwrap_or_else(|| panic!("no limit{key}in {text}"));
+        let (_, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        text = format!("{before}{key}{limit}\n{after}");
+    }
+    fs::write(file, text).expect("settings can be written");
 }
 
 fn serve(folder: &Path, settings: &Settings, ports: [String; 4]) -> (Running, Addresses) {

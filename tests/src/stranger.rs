@@ -12,7 +12,7 @@ use fleetca_proto::{
     transcript::{Role, enrollment},
     v1::{
         Challenge, EnrollRequest, EnrollResponse, Issued, Kind, Proof, Start, TokenEvidence, enroll_request::Step,
-        enroll_response, start::Evidence,
+        enroll_response, enrollment_client::EnrollmentClient, start::Evidence,
     },
 };
 use prost::Message;
@@ -20,7 +20,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, S
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 
 use crate::server::{Server, TRUST_DOMAIN};
@@ -99,9 +99,14 @@ pub struct Exchange {
 impl Exchange {
     /// Opens the stream with its first message, whatever that is.
     pub async fn open(connection: &Connection, first: EnrollRequest) -> Result<Exchange, Status> {
+        Exchange::over(connection.enrollment(), first).await
+    }
+
+    /// The same, over a connection of one's own.
+    pub async fn over(mut client: EnrollmentClient<Channel>, first: EnrollRequest) -> Result<Exchange, Status> {
         let (requests, receiver) = mpsc::unbounded_channel();
         requests.send(first).expect("the receiver is alive");
-        let answers = connection.enrollment().enroll(UnboundedReceiverStream::new(receiver)).await?.into_inner();
+        let answers = client.enroll(UnboundedReceiverStream::new(receiver)).await?.into_inner();
         Ok(Exchange { requests, answers })
     }
 

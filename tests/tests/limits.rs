@@ -1,20 +1,21 @@
 //! What a stranger can send: too much, nonsense, or only the beginning. Refused, and the server goes on.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use enroll_client::attester::token::JoinToken;
 use fleetca_proto::{
     MAX_MESSAGE_BYTES,
-    v1::{GetRenewalInfoRequest, Start},
+    v1::{EnrollRequest, GetRenewalInfoRequest, Start, enroll_request::Step, enrollment_client::EnrollmentClient},
 };
 use fleetca_tests::{
+    crowd::{self, ELSEWHERE, stalled},
     device::Device,
     holder::Holder,
     server::Server,
     stranger::{self, Exchange, Refusal, SubjectKey},
 };
 use prost::Message;
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt;
 
 /// Sends a first message, and gives the refusal.
@@ -63,46 +64,92 @@ async fn five_hundred_challenges_are_all_distinct() {
     assert_eq!(challenges.len(), 500);
 }
 
+/// `Start`s that get their challenge and then wait, on one connection of a stranger.
+async fn wait_in_start(channel: &Channel, streams: usize) -> Vec<Result<Exchange, Status>> {
+    let (token, key) = (JoinToken::generate().expect("a token"), SubjectKey::generate());
+    let start = EnrollRequest { step: Some(Step::Start(stranger::start("pump-7", &token, &key).encode_to_vec())) };
+    let mut open = Vec::new();
+    for _ in 0..streams {
+        let exchange = async {
+            let mut exchange = Exchange::over(EnrollmentClient::new(channel.clone()), start.clone()).await?;
+            exchange.challenge().await?;
+            Ok(exchange)
+        };
+        open.push(exchange.await);
+    }
+    open
+}
+
 #[tokio::test]
 async fn streams_that_are_left_open_keep_nobody_out() {
-    let server = Server::start();
+    let server = Server::start_with_limits(&[("stranger_requests", 8), ("turn_seconds", 60)]);
     server.admin().create_fleet("sensors");
-    let connection = stranger::connect(&server).await;
-    let (token, key) = (JoinToken::generate().expect("a token"), SubjectKey::generate());
-    let start = stranger::start("pump-7", &token, &key).encode_to_vec();
-    let mut open = Vec::new();
-    for _ in 0..20 {
-        let mut exchange = Exchange::start(&connection, &start).await.expect("a stream");
-        exchange.challenge().await.expect("a challenge");
-        open.push(exchange);
-    }
+    let (one, two) = (crowd::stranger(&server, ELSEWHERE).await, crowd::stranger(&server, ELSEWHERE).await);
+    let (one, two) = (one.expect("a connection"), two.expect("a connection"));
+    let mut open = wait_in_start(&one, 8).await;
+    assert!(open.iter().all(Result::is_ok), "{open:?}");
+    // Nobody has more than he, and he has just come: he is told to come again.
+    let refused = wait_in_start(&two, 1).await.remove(0).expect_err("all places are taken");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(Refusal::of(&refused).reason, "OVERLOADED");
+    assert_eq!(refused.get_details_retry_info().and_then(|info| info.retry_delay), Some(Duration::from_secs(5)));
     Device::enroll(&server, "sensors", "pump-8").renew();
+    // Whose place was taken hears it, too.
+    let lost = open.remove(0).expect("it was open").answer().await.expect_err("the first is gone");
+    assert_eq!(Refusal::of(&lost).reason, "OVERLOADED");
+}
+
+#[tokio::test]
+async fn a_stranger_has_few_requests_under_way_on_one_connection() {
+    let server = Server::start();
+    let connection = crowd::stranger(&server, ELSEWHERE).await.expect("a connection");
+    let open = wait_in_start(&connection, 8).await;
+    let ninth = wait_in_start(&connection, 1);
+    tokio::pin!(ninth);
+    // The client keeps it back until one of the others ends.
+    assert!(futures::poll!(ninth.as_mut()).is_pending());
+    let others = crowd::stranger(&server, ELSEWHERE).await.expect("a connection");
+    assert!(wait_in_start(&others, 1).await.remove(0).is_ok());
+    assert!(futures::poll!(ninth.as_mut()).is_pending());
+    drop(open);
+    assert!(ninth.await.remove(0).is_ok());
+}
+
+#[tokio::test]
+async fn requests_of_holders_are_bounded_and_who_finds_no_place_is_told_when_to_come_again() {
+    let server = Server::start_with_limits(&[("requests", 2), ("turn_seconds", 60)]);
+    server.admin().create_fleet("sensors");
+    let thief = Holder::copy(&Device::enroll(&server, "sensors", "pump-7"));
+    let honest = Holder::copy(&Device::enroll(&server, "sensors", "pump-8"));
+    let channel = thief.connect(&server, server.addresses().devices.port());
+    let stalled = [(); 3].map(|()| Box::pin(stalled(&channel, "/fleetca.v1.Renewal/GetRenewalInfo")));
+    let (third, _, stalled) = futures::future::select_all(stalled).await;
+    let third = third.expect_err("there are two places");
+    assert_eq!(third.code(), Code::ResourceExhausted);
+    assert!(third.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
+    // Another holder takes one of his places.
+    honest.renewal(&server).get_renewal_info(GetRenewalInfoRequest {}).await.expect("an answer");
+    let (lost, ..) = futures::future::select_all(stalled).await;
+    assert_eq!(Refusal::of(&lost.expect_err("it has lost its place")).reason, "OVERLOADED");
 }
 
 #[tokio::test]
 async fn who_was_cut_off_holds_no_better_place_than_a_stranger() {
-    let mut server = Server::start();
+    let server = Server::start_with_limits(&[("connections", 6), ("stranger_connections", 2), ("turn_seconds", 60)]);
     server.admin().create_fleet("sensors");
     let (revoked, honest) =
         (Device::enroll(&server, "sensors", "pump-7"), Device::enroll(&server, "sensors", "pump-8"));
     server.admin().run(&["device", "revoke", "pump-7", "--reason", "keyCompromise"]);
-    server.stop();
-    let settings = server.dir().join("config.toml");
-    let text = std::fs::read_to_string(&settings).expect("init writes them");
-    let text = text.replace("connections = 10000", "connections = 6");
-    let text = text.replace("stranger_connections = 512", "stranger_connections = 2");
-    std::fs::write(&settings, text).expect("written");
-    server.start_again();
 
     let thief = Holder::copy(&revoked);
-    let (mut open, mut answered) = (Vec::new(), 0);
+    let (mut open, mut reasons) = (Vec::new(), Vec::new());
     for _ in 0..8 {
         let mut renewal = thief.renewal(&server);
         let refused = renewal.get_renewal_info(GetRenewalInfoRequest {}).await.expect_err("it was revoked");
-        // Who finds no place hears nothing from us: the connection ends.
-        answered += usize::from(refused.get_details_error_info().is_some_and(|info| info.reason == "DEVICE_REVOKED"));
+        reasons.push(Refusal::of(&refused).reason);
         open.push(renewal);
     }
-    assert_eq!(answered, 2, "two are answered, the others find no place");
+    let count = |wanted| reasons.iter().filter(|reason| *reason == wanted).count();
+    assert_eq!((count("DEVICE_REVOKED"), count("OVERLOADED")), (2, 6), "{reasons:?}");
     honest.renew();
 }

@@ -18,9 +18,11 @@ use crate::{
     audit::Draft,
     authority::{IssuerKeys, Plan, initialize},
     clock::ManualClock,
+    config::Limits,
     identity::{FleetName, RevocationReason, SerialNumber, Subject, Timestamp},
     inventory::{device::Status, fleet::Policy, lineage::Lineage},
     pki::{CaRole, CrlScope, Holder, LeafRequest, Locations, ParsedCrl, PemLabel, from_pem},
+    places::Places,
     signer::{Signer, SoftwareSigner},
     store::{Attested, Cutoff, Domain, Enrollment, EnrollmentHolder, NewHolder, Store, sqlite::SqliteStore},
 };
@@ -300,7 +302,8 @@ async fn listen(app: Router, room: usize) -> (std::net::SocketAddr, oneshot::Sen
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let server = tokio::spawn(serve(listener, app, room, async {
+    let places = Places::new("http", "connections", Limits::default().rules(room), Arc::default());
+    let server = tokio::spawn(serve(listener, app, places, async {
         let _ = stopped.await;
     }));
     (address, stop, server)
@@ -313,26 +316,37 @@ async fn exchange(stream: &mut TcpStream, request: &str) -> String {
     answer
 }
 
+const LAST: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
 #[tokio::test]
-async fn a_connection_too_many_waits_until_another_ends_and_stopping_ends_those_that_idle() {
+async fn a_connection_too_many_is_told_to_come_again_and_stopping_ends_those_that_idle() {
     let app = Router::new().route("/", get(|| async { "here" }));
     let (address, stop, server) = listen(app, 1).await;
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     assert!(idle.read(&mut [0; 16]).await.unwrap() > 0);
-    let waiting = tokio::spawn(async move {
-        let mut second = TcpStream::connect(address).await.unwrap();
-        exchange(&mut second, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await
-    });
-    tokio::task::yield_now().await;
-    assert!(!waiting.is_finished());
-    drop(idle);
-    assert!(waiting.await.unwrap().ends_with("here"));
-    let mut third = TcpStream::connect(address).await.unwrap();
-    third.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    assert!(third.read(&mut [0; 16]).await.unwrap() > 0);
+    let mut second = TcpStream::connect(address).await.unwrap();
+    let mut refused = String::new();
+    second.read_to_string(&mut refused).await.unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after: 5"), "{refused}");
     stop.send(()).unwrap();
     server.await.unwrap();
+    while idle.read(&mut [0; 1024]).await.unwrap() > 0 {}
+}
+
+#[tokio::test]
+async fn many_connections_from_one_address_make_room_for_another() {
+    let app = Router::new().route("/", get(|| async { "here" }));
+    let (address, _stop, _server) = listen(app, 4).await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let answer = exchange(&mut other.connect(address).await.unwrap(), LAST).await;
+    assert!(answer.ends_with("here"), "{answer}");
+    assert_eq!(silent[0].read(&mut [0; 16]).await.unwrap_or(0), 0, "the first one has ended");
 }
 
 #[tokio::test]

@@ -1,133 +1,175 @@
-//! The accept loop: TCP, TLS, and what the services learn of a connection. Everything is bounded before it is begun.
+//! A connection to a gRPC port: its handshake, which place it gets, and how it ends. Everything is bounded before it is
+//! begun.
 
-use std::{
-    future::Future,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::Sleep,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
+use tonic::service::Routes;
 
-use super::Caller;
-use crate::{authority::Authority, config::Limits, pki::PeerCertificate};
+use super::{Caller, Port, bounded::Bounded};
+use crate::{
+    accept::{self, Visitor},
+    authority::Authority,
+    config::Limits,
+    paced::Paced,
+    pki::PeerCertificate,
+    places::{Place, Places, Rules, Who},
+};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection without a certificate that is in force may last: longer than any enrollment, so that strangers who do
-/// nothing don't keep others out.
+/// How long a connection without a certificate that is in force may last: longer than any enrollment, so that strangers
+/// who do nothing don't keep others out.
 const STRANGER: Duration = Duration::from_secs(60);
-/// How long the loop rests when the system has no more sockets to give.
-const EXHAUSTED: Duration = Duration::from_millis(100);
+/// How long a connection may last that gets no place, to hear that it has none.
+const CROWDED: Duration = Duration::from_secs(5);
+/// How many requests a stranger has under way on one connection.
+const STRANGER_STREAMS: usize = 8;
+/// What a peer may send before we take it: the window of a stream, and of a connection. A request is a message.
+const WINDOW: u32 = 64 * 1024;
+/// How much of an answer waits for a peer to take it.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How much the fields of a request may take.
+const HEADERS: u32 = 16 * 1024;
+/// After how much silence a peer is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A connection whose handshake is done.
-pub struct Connection {
-    stream: TlsStream<TcpStream>,
-    caller: Caller,
-    /// When a stranger's time is over.
-    end: Option<Pin<Box<Sleep>>>,
-    _places: [Option<OwnedSemaphorePermit>; 2],
-}
-
-/// Accepts connections: the stream gives those whose handshake is done. One that finds no place is closed at once.
-pub fn accept(
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
+/// A port: who may have what of it.
+#[derive(Clone)]
+pub struct Gate {
     authority: Arc<Authority>,
-    limits: Limits,
-) -> ReceiverStream<io::Result<Connection>> {
-    let (sender, receiver) = mpsc::channel(64);
-    let all = Arc::new(Semaphore::new(limits.connections));
-    let strangers = Arc::new(Semaphore::new(limits.stranger_connections));
-    let acceptor = TlsAcceptor::from(tls);
-    tokio::spawn(async move {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = sender.closed() => return,
-            };
-            let Ok((socket, _)) = accepted else {
-                tokio::time::sleep(EXHAUSTED).await;
-                continue;
-            };
-            let Ok(place) = all.clone().try_acquire_owned() else { continue };
-            let (sender, acceptor) = (sender.clone(), acceptor.clone());
-            let (strangers, authority) = (strangers.clone(), authority.clone());
-            tokio::spawn(async move {
-                // A peer that fails here is gone: there is nobody to tell.
-                if let Some(connection) = secure(socket, &acceptor, &strangers, &authority, place).await {
-                    let _ = sender.send(Ok(connection)).await;
-                }
-            });
+    tls: TlsAcceptor,
+    routes: Routes,
+    streams: usize,
+    handshakes: Places,
+    strangers: Room,
+    holders: Room,
+}
+
+/// What strangers share among themselves, and what holders of certificates do.
+#[derive(Clone)]
+struct Room {
+    connections: Places,
+    requests: Places,
+}
+
+impl Gate {
+    /// The places of a port.
+    pub fn new(port: Port, tls: Arc<ServerConfig>, routes: Routes, authority: Arc<Authority>, limits: &Limits) -> Self {
+        let name = port.name();
+        let ruled = |kind, rules| Places::new(name, kind, rules, authority.telemetry.clone());
+        let places = |kind, limit| ruled(kind, limits.rules(limit));
+        let each = limits.connections_per_holder;
+        Self {
+            handshakes: places("handshakes", limits.handshakes),
+            strangers: Room {
+                connections: places("stranger_connections", limits.stranger_connections),
+                requests: places("stranger_requests", limits.stranger_requests),
+            },
+            holders: Room {
+                connections: ruled("connections", Rules { each, ..limits.rules(limits.connections) }),
+                requests: places("requests", limits.requests),
+            },
+            streams: limits.requests_per_connection,
+            tls: TlsAcceptor::from(tls),
+            routes: routes.prepare(),
+            authority,
         }
-    });
-    ReceiverStream::new(receiver)
-}
+    }
 
-async fn secure(
-    socket: TcpStream,
-    acceptor: &TlsAcceptor,
-    strangers: &Arc<Semaphore>,
-    authority: &Authority,
-    place: OwnedSemaphorePermit,
-) -> Option<Connection> {
-    socket.set_nodelay(true).ok()?;
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await.ok()?.ok()?;
-    let certificate = match stream.get_ref().1.peer_certificates() {
-        Some([leaf, ..]) => Some(PeerCertificate::parse(leaf, &authority.domain().trust_domain).ok()?),
-        _ => None,
-    };
-    // Who was cut off, or comes with what has expired, gets an answer, but no better place than a stranger.
-    let known = match &certificate {
-        Some(certificate) => authority.authenticate(certificate).await.is_ok(),
-        None => false,
-    };
-    let stranger = if known { None } else { Some(strangers.clone().try_acquire_owned().ok()?) };
-    let end = stranger.as_ref().map(|_| Box::pin(tokio::time::sleep(STRANGER)));
-    let caller = Caller::new(certificate);
-    Some(Connection { stream, caller, end, _places: [Some(place), stranger] })
-}
+    /// Serves until `shutdown`.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let handshakes = self.handshakes.clone();
+        // Who gets no place for a handshake can't be told: the connection ends.
+        accept::serve(listener, handshakes, shutdown, drop, |visitor| self.clone().attend(visitor)).await;
+    }
 
-impl Connected for Connection {
-    type ConnectInfo = Caller;
+    async fn attend(self, visitor: Visitor) {
+        let Visitor { stream, who, mut place, mut stopped } = visitor;
+        // A peer that fails here is gone: there is nobody to tell.
+        let secured = tokio::select! {
+            secured = tokio::time::timeout(HANDSHAKE, self.secure(stream)) => secured.ok().flatten(),
+            () = place.lost() => None,
+            _ = stopped.wait_for(|stopped| *stopped) => None,
+        };
+        let Some((stream, caller, holder)) = secured else { return };
+        let known = holder.is_some();
+        let (who, room) = holder.map_or((who, &self.strangers), |holder| (holder, &self.holders));
+        let (place, crowded) = match room.connections.enter(who.clone()) {
+            Some(better) => {
+                drop(place);
+                (better, false)
+            }
+            None => (place, true),
+        };
+        let requests = (!crowded).then(|| room.requests.clone());
+        let service = Bounded::new(self.routes.clone(), self.authority.clone(), caller, who, requests);
+        let streams = if known { self.streams } else { self.streams.min(STRANGER_STREAMS) };
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE)
+            .max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX))
+            .max_header_list_size(HEADERS)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .serve_connection(TokioIo::new(Paced::new(stream)), service);
+        let end = if crowded { Some(CROWDED) } else { (!known).then_some(STRANGER) };
+        converse(connection, place, end, stopped).await;
+    }
 
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
+    /// Who is at the other end; a holder is one whose certificate is in force.
+    async fn secure(&self, socket: TcpStream) -> Option<(TlsStream<TcpStream>, Caller, Option<Who>)> {
+        socket.set_nodelay(true).ok()?;
+        let stream = self.tls.accept(socket).await.ok()?;
+        let certificate = match stream.get_ref().1.peer_certificates() {
+            Some([leaf, ..]) => Some(PeerCertificate::parse(leaf, &self.authority.domain().trust_domain).ok()?),
+            _ => None,
+        };
+        // Who was cut off, or comes with what has expired, gets an answer, but no better place than a stranger.
+        let holder = match &certificate {
+            Some(certificate) => self.authority.authenticate(certificate).await.ok(),
+            None => None,
+        };
+        Some((stream, Caller::new(certificate), holder.map(|peer| Who::Holder(peer.holder.subject))))
     }
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(end) = &mut self.end
-            && end.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+type Http2 = http2::Connection<TokioIo<Paced<TlsStream<TcpStream>>>, Bounded, TokioExecutor>;
+
+/// Until the peer has gone, its place is lost, its time is over, or the port has stopped.
+async fn converse(
+    connection: Http2,
+    mut place: Place,
+    end: Option<Duration>,
+    mut stopped: tokio::sync::watch::Receiver<bool>,
+) {
+    tokio::pin!(connection);
+    let over = async {
+        match end {
+            Some(end) => tokio::time::sleep(end).await,
+            None => std::future::pending().await,
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+    };
+    let lost = async {
+        tokio::select! {
+            () = place.lost() => {}
+            () = over => {}
+        }
+    };
+    tokio::pin!(lost);
+    tokio::select! {
+        // Strangers' broken connections are no news.
+        _ = connection.as_mut() => return,
+        () = &mut lost => return,
+        _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
     }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    tokio::select! {
+        _ = connection => {}
+        () = lost => {}
     }
 }

@@ -8,7 +8,7 @@ use fleetca_proto::v1::{
 };
 use futures::Stream;
 use prost::Message;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -21,13 +21,12 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The service.
 pub struct Service {
     authority: Arc<Authority>,
-    places: Arc<Semaphore>,
 }
 
 impl Service {
-    /// With room for so many enrollments at once.
-    pub fn new(authority: Arc<Authority>, enrollments: usize) -> Self {
-        Self { authority, places: Arc::new(Semaphore::new(enrollments)) }
+    /// Over this CA.
+    pub fn new(authority: Arc<Authority>) -> Self {
+        Self { authority }
     }
 }
 
@@ -48,19 +47,17 @@ impl Enrollment for Service {
     }
 
     async fn enroll(&self, request: Request<Streaming<EnrollRequest>>) -> Result<Response<Self::EnrollStream>, Status> {
-        let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| self.authority.status(Refusal::Overloaded))?;
         let authority = self.authority.clone();
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
-            let _place = place;
-            let attempt = tokio::time::timeout(DEADLINE, attempt(&authority, request.into_inner(), &sender)).await;
-            let outcome = match attempt.unwrap_or(Err(Refusal::TimedOut.into())) {
-                Ok(grant) => issued(grant).map(|issued| response(enroll_response::Step::Issued(issued))),
-                Err(refused) => Err(refused),
+            let attempt = tokio::time::timeout(DEADLINE, attempt(&authority, request.into_inner(), &sender));
+            let outcome = tokio::select! {
+                attempt = attempt => attempt.unwrap_or(Err(Refusal::TimedOut.into())),
+                // The peer has gone away, or lost its place. It gets the same answer when it asks again.
+                () = sender.closed() => return,
             };
-            // A peer that has gone away gets the same answer when it asks again.
-            let _ = sender.send(outcome.map_err(|refused| authority.status(refused))).await;
+            let step = outcome.and_then(|grant| Ok(response(enroll_response::Step::Issued(issued(grant)?))));
+            let _ = sender.send(step.map_err(|refused| authority.status(refused))).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }

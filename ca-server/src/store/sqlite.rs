@@ -35,12 +35,17 @@ use std::{
 };
 
 use rusqlite::Connection;
+use tokio::sync::Semaphore;
 
 use self::{checkpoint::Checkpointer, readers::Readers, writer::Writer};
 use super::StoreError;
 
+/// How many longer reads go on at once, each with a connection and a cache of its own. More wait.
+const SCANS: usize = 8;
+
 /// The store in one SQLite file. Dropping it finishes what has queued and closes the file.
 pub struct SqliteStore {
+    scans: Arc<Semaphore>,
     // Dropped in this order: the writer closes the file last and moves the log into it.
     readers: Arc<Readers>,
     _checkpointer: Checkpointer,
@@ -64,7 +69,8 @@ impl SqliteStore {
         let written = Arc::new(AtomicU64::new(0));
         let readers = Arc::new(Readers::new(path));
         let checkpointer = Checkpointer::start(path, written.clone())?;
-        Ok(Self { readers, _checkpointer: checkpointer, writer: Writer::start(path, written)? })
+        let scans = Arc::new(Semaphore::new(SCANS));
+        Ok(Self { scans, readers, _checkpointer: checkpointer, writer: Writer::start(path, written)? })
     }
 
     /// Reads on the caller's own thread: for what takes microseconds.
@@ -77,8 +83,14 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        // It is never closed.
+        let turn = self.scans.clone().acquire_owned().await;
         let readers = self.readers.clone();
-        let scanned = tokio::task::spawn_blocking(move || readers.read(work)).await;
+        let scanned = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            readers.read(work)
+        })
+        .await;
         scanned.unwrap_or_else(|_| Err(StoreError::Database("a query panicked".into())))
     }
 }

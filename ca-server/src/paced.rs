@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SLOWEST: u64 = 16 * 1024;
 
 /// Wraps a connection. Writing fails with `TimedOut` when the reader is too slow; reading is as it was.
-pub(super) struct Paced<S> {
+pub struct Paced<S> {
     inner: S,
     pace: Pace,
     /// Since when the reader blocks, and when that is too long.
@@ -27,7 +27,8 @@ pub(super) struct Paced<S> {
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(inner: S) -> Self {
+    /// Around this connection.
+    pub fn new(inner: S) -> Self {
         Self { inner, pace: Pace { patience: PATIENCE }, blocked: None }
     }
 
