@@ -120,15 +120,10 @@ impl Authority {
     /// The policy that a certificate for this subject follows: its fleet's, or the fixed one of its kind.
     async fn terms(&self, kind: Kind, fleet: Option<&FleetName>) -> Result<Terms, Refusal> {
         let policy = match fleet {
-            Some(name) => self.policy(name).await?,
-            None => Policy::default(),
+            Some(name) => self.store.policy(name).await?,
+            None => None,
         };
-        let validity = match kind {
-            Kind::Device => policy.validity(),
-            Kind::Gateway => GATEWAY_VALIDITY,
-            Kind::Operator | Kind::Server => OPERATOR_VALIDITY,
-        };
-        Ok(Terms { policy, validity, fleet: fleet.cloned() })
+        Terms::new(kind, fleet, policy)
     }
 
     /// Builds, lints and signs a certificate for a holder. Not recorded yet: nobody may see it.
@@ -166,13 +161,18 @@ impl Authority {
     }
 
     /// The answer that hands out a recorded certificate.
-    async fn grant(&self, certificate: &NewCertificate, confirm_required: bool) -> Result<Grant, Refusal> {
+    fn grant(
+        &self,
+        certificate: NewCertificate,
+        trust_bundle: TrustBundleRow,
+        confirm_required: bool,
+    ) -> Result<Grant, Refusal> {
         let issuer = self.issuers.certificate(&certificate.issuer).ok_or(Refusal::Internal("issuer unknown"))?;
         let issued_at = certificate.not_before + self.backdate;
         Ok(Grant {
-            chain: vec![certificate.der.clone(), issuer.der().to_vec()],
             window: renewal_window(issued_at, certificate.not_after),
-            trust_bundle: self.store.trust_bundle().await?,
+            chain: vec![certificate.der, issuer.der().to_vec()],
+            trust_bundle,
             confirm_required,
             now: self.now(),
         })
@@ -197,7 +197,7 @@ impl Authority {
             token: row.token,
             der,
         };
-        self.grant(&certificate, confirm_required).await
+        self.grant(certificate, self.store.trust_bundle().await?, confirm_required)
     }
 }
 
@@ -206,6 +206,23 @@ struct Terms {
     policy: Policy,
     validity: std::time::Duration,
     fleet: Option<FleetName>,
+}
+
+impl Terms {
+    /// `policy` is the fleet's as it was read; a fleet without one does not exist.
+    fn new(kind: Kind, fleet: Option<&FleetName>, policy: Option<Policy>) -> Result<Self, Refusal> {
+        let policy = match (fleet, policy) {
+            (None, _) => Policy::default(),
+            (Some(_), Some(policy)) => policy,
+            (Some(_), None) => return Err(Refusal::NotFound("fleet")),
+        };
+        let validity = match kind {
+            Kind::Device => policy.validity(),
+            Kind::Gateway => GATEWAY_VALIDITY,
+            Kind::Operator | Kind::Server => OPERATOR_VALIDITY,
+        };
+        Ok(Terms { policy, validity, fleet: fleet.cloned() })
+    }
 }
 
 /// `N` octets from a secure random source.

@@ -18,6 +18,10 @@ use crate::{
 
 pub use rows::*;
 
+/// How many unexpired certificates a holder may have. An honest one has two to four; whoever renews in a loop would
+/// fill the disk, and the CRL once it is revoked.
+pub const MAX_LIVE: u32 = 64;
+
 /// Why the store did not do it. Whatever it says, nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -74,6 +78,8 @@ pub trait ReadStore: Send + Sync {
     async fn peer(&self, serial: SerialNumber) -> Result<Option<Peer>, StoreError>;
     /// A certificate and its bytes (DER).
     async fn certificate(&self, serial: SerialNumber) -> Result<Option<(CertificateRow, Vec<u8>)>, StoreError>;
+    /// What decides the renewal of the certificate with this serial by one for this key, in one look.
+    async fn renewal(&self, serial: SerialNumber, key: &KeyFingerprint) -> Result<Option<RenewalFacts>, StoreError>;
     /// What is known of a key: whether it is banned, and every certificate that carries it.
     async fn key_use(&self, key: &KeyFingerprint) -> Result<KeyUse, StoreError>;
 

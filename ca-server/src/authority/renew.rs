@@ -1,24 +1,21 @@
 //! Renew and confirm: from one certificate to the next. Who calls is the certificate of the connection; what may happen
 //! is decided by `inventory::lineage`.
 
-use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused};
+use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused, Terms};
 use crate::{
     audit::Draft,
     identity::{RevocationReason, SerialNumber, Timestamp},
     inventory::{
         device::Status,
+        fleet::Policy,
         lineage::{Decision, Facts, Lineage, Position, Request, decide},
     },
     pki::{Csr, PeerCertificate, PublicKey},
-    store::{CertificateRow, Confirmation, Cutoff, KeyUse, Peer, Renewal},
+    store::{CertificateRow, Confirmation, Cutoff, KeyUse, Peer, Renewal, RenewalFacts},
 };
 
 /// The status reason of a device that was put on hold because two held its identity.
 pub const FORK: &str = "lineage fork";
-
-/// How many unexpired certificates a holder may have. An honest one has two to four; whoever renews in a loop would
-/// fill the disk, and the CRL once it is revoked.
-const MAX_LIVE: usize = 64;
 
 /// What [`Authority::confirm`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +30,7 @@ impl Authority {
     /// Who presents this certificate: only one that the store has, byte for byte, in the role that it says.
     pub async fn identify(&self, presented: &PeerCertificate) -> Result<Peer, Refused> {
         let peer = self.store.peer(presented.serial).await?.ok_or(Refusal::CertificateUnknown)?;
-        if peer.certificate.hash != presented.hash || peer.holder.subject != presented.subject {
-            return Err(Refusal::CertificateUnknown.into());
-        }
+        refuse_other(&peer, presented)?;
         Ok(peer)
     }
 
@@ -60,13 +55,19 @@ impl Authority {
 
     /// The next certificate for whoever presents this one, with the key of a CSR (DER).
     pub async fn renew(&self, presented: &PeerCertificate, csr: &[u8]) -> Result<Grant, Refused> {
-        let peer = self.identify(presented).await?;
-        let subject = peer.holder.subject;
-        let about = Refused::about(&subject);
-        let key = Csr::parse(csr).map_err(Refusal::from).map_err(&about)?.into_public_key();
+        let about = Refused::about(&presented.subject);
+        let key = match Csr::parse(csr) {
+            Ok(csr) => csr.into_public_key(),
+            Err(error) => {
+                self.identify(presented).await?;
+                return Err(about(error.into()));
+            }
+        };
         for _ in 0..MAX_ATTEMPTS {
             match self.renew_once(presented, &key).await {
                 Err(Refusal::Contended) => continue,
+                // Nobody in particular: the store does not know the certificate.
+                Err(Refusal::CertificateUnknown) => return Err(Refusal::CertificateUnknown.into()),
                 outcome => return outcome.map_err(&about),
             }
         }
@@ -75,31 +76,36 @@ impl Authority {
 
     async fn renew_once(&self, presented: &PeerCertificate, key: &PublicKey) -> Result<Grant, Refusal> {
         let now = self.now();
-        let peer = self.store.peer(presented.serial).await?.ok_or(Refusal::CertificateUnknown)?;
-        let key_use = self.store.key_use(&key.fingerprint()).await?;
+        let facts = self.store.renewal(presented.serial, &key.fingerprint()).await?;
+        let mut facts = facts.ok_or(Refusal::CertificateUnknown)?;
+        refuse_other(&facts.peer, presented)?;
         // What a release has taken away is not given again: the caller is to make a new key.
         let answers = |row: &&CertificateRow| row.presented == Some(presented.serial) && !is_withdrawn(row);
-        let answer = key_use.certificates.iter().find(answers);
+        let answer = facts.key_use.certificates.iter().find(answers);
         let request = Request::Renew { answered: answer.is_some() };
-        match self.decide_lineage(&peer, presented, request, now).await? {
+        let holder = &facts.peer.holder;
+        let terms = Terms::new(holder.subject.kind, holder.fleet.as_ref(), facts.policy.take())?;
+        match decide_lineage(&facts.peer, &terms.policy, request, now) {
             Decision::Issue { promote, .. } => {
-                refuse_used_key(&key_use)?;
-                self.issue_next(&peer, key, promote, now).await
+                refuse_used_key(&facts.key_use)?;
+                if facts.oldest_that_counts.is_some_and(|not_after| not_after >= now) {
+                    return Err(Refusal::Overloaded);
+                }
+                self.issue_next(facts, &terms, key, promote, now).await
             }
             Decision::Again => {
                 let row = answer.ok_or(Refusal::Internal("nothing was answered"))?;
                 self.grant_again(row.serial, row.position.is_unconfirmed()).await
             }
-            refused => Err(self.refuse(&peer, refused, now).await?),
+            refused => Err(self.refuse(&facts.peer, refused, now).await?),
         }
     }
 
     /// Puts the presented certificate in force.
     pub async fn confirm(&self, presented: &PeerCertificate) -> Result<Confirmed, Refused> {
-        let subject = self.identify(presented).await?.holder.subject;
-        let about = Refused::about(&subject);
+        let about = Refused::about(&presented.subject);
         for _ in 0..MAX_ATTEMPTS {
-            match self.confirm_once(presented).await {
+            match self.confirm_once(&self.identify(presented).await?).await {
                 Err(Refusal::Contended) => continue,
                 outcome => return outcome.map_err(&about),
             }
@@ -107,61 +113,45 @@ impl Authority {
         Err(about(Refusal::Contended))
     }
 
-    async fn confirm_once(&self, presented: &PeerCertificate) -> Result<Confirmed, Refusal> {
+    async fn confirm_once(&self, peer: &Peer) -> Result<Confirmed, Refusal> {
         let now = self.now();
-        let peer = self.store.peer(presented.serial).await?.ok_or(Refusal::CertificateUnknown)?;
-        match self.decide_lineage(&peer, presented, Request::Confirm, now).await? {
+        let holder = &peer.holder;
+        let terms = self.terms(holder.subject.kind, holder.fleet.as_ref()).await?;
+        match decide_lineage(peer, &terms.policy, Request::Confirm, now) {
             Decision::Promote => {
-                let subject = peer.holder.subject.to_string();
-                let lineage = peer.holder.lineage.promoted();
+                let subject = holder.subject.to_string();
+                let lineage = holder.lineage.promoted();
                 let generation = lineage.generation;
                 let audit = Draft::done(now, &subject, "certificate.confirmed", subject.clone())
-                    .serial(presented.serial)
+                    .serial(peer.certificate.serial)
                     .fact("generation", generation);
-                let record = Confirmation { holder: peer.holder.version, lineage, at: now, audit };
+                let record = Confirmation { holder: holder.version, lineage, at: now, audit };
                 self.store.record_confirmation(record).await?;
                 Ok(Confirmed { generation, now })
             }
             Decision::Done { late } => {
                 if late {
-                    let detail = format!("serial {}", presented.serial);
-                    self.telemetry.event("lineage.late_confirm", &peer.holder.subject.to_string(), &detail, now);
+                    let detail = format!("serial {}", peer.certificate.serial);
+                    self.telemetry.event("lineage.late_confirm", &holder.subject.to_string(), &detail, now);
                 }
-                Ok(Confirmed { generation: peer.holder.lineage.generation, now })
+                Ok(Confirmed { generation: holder.lineage.generation, now })
             }
-            refused => Err(self.refuse(&peer, refused, now).await?),
+            refused => Err(self.refuse(peer, refused, now).await?),
         }
     }
 
-    /// Asks the table.
-    async fn decide_lineage(
+    async fn issue_next(
         &self,
-        peer: &Peer,
-        presented: &PeerCertificate,
-        request: Request,
+        facts: RenewalFacts,
+        terms: &Terms,
+        key: &PublicKey,
+        promote: bool,
         now: Timestamp,
-    ) -> Result<Decision, Refusal> {
-        let policy = self.terms(peer.holder.subject.kind, peer.holder.fleet.as_ref()).await?.policy;
-        Ok(decide(Facts {
-            status: peer.holder.status,
-            on_fork: policy.on_fork,
-            presented: Some(peer.certificate.position),
-            revoked: is_withdrawn(&peer.certificate),
-            expired: presented.not_after < now.floor_secs(),
-            request,
-            has_pending: peer.holder.lineage.pending.is_some(),
-            replacements: peer.holder.lineage.replacements,
-        }))
-    }
-
-    async fn issue_next(&self, peer: &Peer, key: &PublicKey, promote: bool, now: Timestamp) -> Result<Grant, Refusal> {
+    ) -> Result<Grant, Refusal> {
+        let RenewalFacts { peer, trust_bundle, .. } = facts;
         let holder = &peer.holder;
-        if self.store.live_certificates(&holder.subject, now).await?.len() >= MAX_LIVE {
-            return Err(Refusal::Overloaded);
-        }
         let subject = holder.subject.to_string();
-        let terms = self.terms(holder.subject.kind, holder.fleet.as_ref()).await?;
-        let mut certificate = self.sign_leaf(&holder.subject, &holder.handle, &terms, key, now)?;
+        let mut certificate = self.sign_leaf(&holder.subject, &holder.handle, terms, key, now)?;
         certificate.presented = Some(peer.certificate.serial);
         let superseded = if promote { None } else { holder.lineage.pending };
         let mut audit = Draft::done(now, &subject, "certificate.issued", subject.clone())
@@ -190,7 +180,7 @@ impl Authority {
             self.telemetry.event("lineage.second_key", &subject, &detail, now);
         }
         self.publisher.wake_if(superseded.is_some());
-        self.grant(&certificate, true).await
+        self.grant(certificate, trust_bundle, true)
     }
 
     /// Carries out a refusal: a fork puts the device on hold before anybody hears of it.
@@ -228,6 +218,26 @@ impl Authority {
         }
         Ok(Refusal::Fork { detail })
     }
+}
+
+/// Asks the table.
+fn decide_lineage(peer: &Peer, policy: &Policy, request: Request, now: Timestamp) -> Decision {
+    decide(Facts {
+        status: peer.holder.status,
+        on_fork: policy.on_fork,
+        presented: Some(peer.certificate.position),
+        revoked: is_withdrawn(&peer.certificate),
+        expired: peer.certificate.not_after < now.floor_secs(),
+        request,
+        has_pending: peer.holder.lineage.pending.is_some(),
+        replacements: peer.holder.lineage.replacements,
+    })
+}
+
+/// What is presented is what the store has under that serial, byte for byte.
+fn refuse_other(peer: &Peer, presented: &PeerCertificate) -> Result<(), Refusal> {
+    let same = peer.certificate.hash == presented.hash && peer.holder.subject == presented.subject;
+    if same { Ok(()) } else { Err(Refusal::CertificateUnknown) }
 }
 
 fn fork_detail(presented: SerialNumber, lineage: &Lineage) -> String {

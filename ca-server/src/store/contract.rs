@@ -54,6 +54,7 @@ macro_rules! store_contract {
                 a_pending_certificate_that_is_replaced_is_superseded,
                 a_head_that_was_followed_is_remembered_as_former,
                 a_holder_that_changed_meanwhile_conflicts,
+                what_decides_a_renewal_is_read_in_one_look,
             }
             cutoff {
                 a_revoked_device_loses_all_its_unexpired_certificates_at_once,

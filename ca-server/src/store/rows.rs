@@ -215,6 +215,21 @@ pub struct KeyUse {
     pub certificates: Vec<CertificateRow>,
 }
 
+/// What decides a renewal, all of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenewalFacts {
+    /// Who presents a certificate.
+    pub peer: Peer,
+    /// What is known of the key for the next one.
+    pub key_use: KeyUse,
+    /// The policy of the holder's fleet, if it has one.
+    pub policy: Option<Policy>,
+    /// notAfter of the [`MAX_LIVE`](super::MAX_LIVE)th newest certificate of the holder, if it ever had as many.
+    pub oldest_that_counts: Option<Timestamp>,
+    /// The trust bundle in force, for the answer.
+    pub trust_bundle: TrustBundleRow,
+}
+
 /// What a token is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenState {

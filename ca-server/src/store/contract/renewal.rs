@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::{
     identity::RevocationReason,
-    inventory::{device::Status, lineage::Position},
+    inventory::{device::Status, fleet::Policy, lineage::Position},
     store::*,
 };
 
@@ -83,4 +83,30 @@ pub(crate) async fn a_holder_that_changed_meanwhile_conflicts<P: Place>() {
     enrollment.holder = EnrollmentHolder::Known(held.version);
     let refused = world.store.record_enrollment(enrollment).await;
     assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
+}
+
+pub(crate) async fn what_decides_a_renewal_is_read_in_one_look<P: Place>() {
+    let world = World::<P>::new().await;
+    let first = world.enroll("a", 1).await;
+    let head = first.lineage.head.unwrap();
+    let stranger = world.certificate(0);
+    assert_eq!(world.store.renewal(stranger.serial, &stranger.key).await.unwrap(), None);
+
+    let renewal = world.renewal(&first, 2);
+    world.store.record_renewal(renewal.clone()).await.unwrap();
+    let facts = world.store.renewal(head, &renewal.certificate.key).await.unwrap().unwrap();
+    assert_eq!(facts.peer, world.store.peer(head).await.unwrap().unwrap());
+    assert_eq!(facts.key_use, world.store.key_use(&renewal.certificate.key).await.unwrap());
+    assert_eq!(facts.key_use.certificates[0].presented, Some(head));
+    assert_eq!((facts.policy, facts.oldest_that_counts), (Some(Policy::default()), None));
+
+    for number in 3..=u64::from(MAX_LIVE) {
+        assert_eq!(world.store.renewal(head, &stranger.key).await.unwrap().unwrap().oldest_that_counts, None);
+        world.renew("a", number).await;
+    }
+    let facts = world.store.renewal(head, &stranger.key).await.unwrap().unwrap();
+    assert_eq!(facts.oldest_that_counts, first.expires_at);
+    world.renew("a", 100).await;
+    let facts = world.store.renewal(head, &stranger.key).await.unwrap().unwrap();
+    assert_eq!(facts.oldest_that_counts, Some(renewal.certificate.not_after));
 }

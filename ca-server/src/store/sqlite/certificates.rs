@@ -3,13 +3,13 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    holders, issuers,
+    fleets, holders, issuers,
     query::{Columns, all, change, change_one, column, count, first, int, the},
 };
 use crate::{
     identity::{IssuerId, KeyFingerprint, RevocationReason, SerialNumber, Subject, Timestamp},
     inventory::lineage::Lineage,
-    store::{CertificateRow, KeyUse, NewCertificate, Peer, Revoked, StoreError},
+    store::{CertificateRow, KeyUse, MAX_LIVE, NewCertificate, Peer, RenewalFacts, Revoked, StoreError},
 };
 
 /// The columns that [`read`] takes, and the tables that have them.
@@ -70,6 +70,22 @@ pub(super) fn peer(db: &Connection, serial: SerialNumber) -> Result<Option<Peer>
         " LEFT JOIN fleets ON fleets.key = holders.fleet WHERE certificates.serial = ?1"
     );
     first(db, sql, params![serial], |row| Ok(Peer { certificate: read(row)?, holder: holders::read(row)? }))
+}
+
+/// What decides a renewal.
+pub(super) fn renewal(
+    db: &Connection,
+    serial: SerialNumber,
+    key: &KeyFingerprint,
+) -> Result<Option<RenewalFacts>, StoreError> {
+    let Some(peer) = peer(db, serial)? else { return Ok(None) };
+    let policy = peer.holder.fleet.as_ref().map(|name| fleets::policy(db, name)).transpose()?.flatten();
+    // The index of holders keeps each one's certificates in the order in which they were made.
+    let sql = "-- oldest_that_counts()\nSELECT not_after FROM certificates WHERE key = (SELECT key FROM certificates \
+               WHERE holder = ?1 ORDER BY key DESC LIMIT 1 OFFSET ?2)";
+    let oldest_that_counts = first(db, sql, params![peer.holder.version.key, MAX_LIVE - 1], column)?;
+    let (key_use, trust_bundle) = (key_use(db, key)?, issuers::trust_bundle(db)?);
+    Ok(Some(RenewalFacts { key_use, policy, oldest_that_counts, trust_bundle, peer }))
 }
 
 /// A certificate and its bytes.

@@ -11,7 +11,8 @@ use crate::{
     inventory::fleet::Policy,
     store::{
         AuditQuery, CertificateRow, Change, Counts, CrlHead, DevicePage, DeviceQuery, Domain, EventQuery, FleetRow,
-        Holder, IssuerRow, KeyUse, Peer, ReadStore, SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
+        Holder, IssuerRow, KeyUse, Peer, ReadStore, RenewalFacts, SecurityEventRow, StoreError, TokenRow,
+        TrustBundleRow,
     },
 };
 
@@ -73,6 +74,10 @@ impl ReadStore for SqliteStore {
 
     async fn certificate(&self, serial: SerialNumber) -> Result<Option<(CertificateRow, Vec<u8>)>> {
         self.look(|db| certificates::with_bytes(db, serial))
+    }
+
+    async fn renewal(&self, serial: SerialNumber, key: &KeyFingerprint) -> Result<Option<RenewalFacts>> {
+        self.look(|db| certificates::renewal(db, serial, key))
     }
 
     async fn key_use(&self, key: &KeyFingerprint) -> Result<KeyUse> {
