@@ -31,9 +31,10 @@ impl Readers {
             Some(connection) => connection,
             None => file::connect_to_read(&self.path)?,
         };
-        let snapshot = connection.unchecked_transaction()?;
-        let result = work(&snapshot);
-        drop(snapshot);
+        connection.prepare_cached("-- begin()\nBEGIN")?.execute([])?;
+        let result = work(&connection);
+        // A connection that can't end its transaction is not kept: closing it does.
+        connection.prepare_cached("-- end()\nCOMMIT")?.execute([])?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < KEPT {
             idle.push(connection);

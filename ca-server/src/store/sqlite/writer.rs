@@ -1,6 +1,7 @@
-//! The one writer: takes whatever has queued and commits it as one transaction, with a savepoint for each.
+//! The one writer: takes whatever has queued and commits it as one transaction.
 //!
-//! A job that fails takes back its own changes and nobody else's. Nobody is answered before the commit is on disk; where
+//! A job that fails takes back its own changes and nobody else's: where one has changed something before it failed, the
+//! whole batch is taken back and done again with a savepoint for each. Savepoints cost as much as the work itself. Nobody is answered before the commit is on disk; where
 //! the commit fails, everybody hears of it. Where the disk is full, urgent jobs (revocations) get the space of
 //! [`Reserve`].
 
@@ -14,7 +15,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{file, reserve::Reserve};
@@ -193,8 +194,30 @@ impl Loop {
         starved
     }
 
-    /// One transaction with a savepoint for each job, on disk when this returns.
+    /// One transaction, on disk when this returns.
     fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        if !self.commit_as_one(batch)? {
+            self.commit_one_by_one(batch)?;
+        }
+        self.written.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Without savepoints. `false`: a job failed and left changes; everything was taken back.
+    fn commit_as_one(&mut self, batch: &mut [Box<dyn Job>]) -> Result<bool, StoreError> {
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for job in batch.iter_mut() {
+            let changes = transaction.total_changes();
+            if !job.run(&transaction) && (transaction.is_autocommit() || transaction.total_changes() != changes) {
+                return Ok(false);
+            }
+        }
+        commit(transaction)?;
+        Ok(true)
+    }
+
+    /// With a savepoint for each job.
+    fn commit_one_by_one(&mut self, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for job in batch.iter_mut() {
             transaction.prepare_cached("SAVEPOINT job")?.execute([])?;
@@ -208,12 +231,15 @@ impl Loop {
             }
             transaction.prepare_cached("RELEASE job")?.execute([])?;
         }
-        reached(Step::Committing);
-        transaction.commit()?;
-        reached(Step::Committed);
-        self.written.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        Ok(())
+        commit(transaction)
     }
+}
+
+fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
+    reached(Step::Committing);
+    transaction.commit()?;
+    reached(Step::Committed);
+    Ok(())
 }
 
 fn ended() -> StoreError {
