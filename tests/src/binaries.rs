@@ -33,8 +33,10 @@ pub fn workspace() -> &'static Path {
 }
 
 fn profile_folder() -> PathBuf {
-    let test = env::current_exe().expect("a test knows its own path");
-    test.ancestors().nth(2).expect("a test lies in PROFILE/deps").to_path_buf()
+    let program = env::current_exe().expect("a program knows its own path");
+    let folder = program.parent().expect("it lies in a folder");
+    // A test lies in PROFILE/deps, a load tool in PROFILE.
+    if folder.ends_with("deps") { folder.parent().expect("PROFILE").to_path_buf() } else { folder.to_path_buf() }
 }
 
 /// Builds the programs, so that plain `cargo test` of one file runs today's code. Cargo finds nothing to do where

@@ -1,7 +1,7 @@
 //! Whoever holds a certificate and its key, honest or not: renews and confirms when the test says so, over a new
 //! connection each time.
 
-use std::sync::Arc;
+use std::{future::Future, io, pin::Pin, sync::Arc};
 
 use fleetca_proto::v1::{
     ConfirmRequest, ConfirmResponse, Issued, RenewRequest, operator_client::OperatorClient,
@@ -10,14 +10,16 @@ use fleetca_proto::v1::{
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     Status,
     transport::{Channel, Endpoint, Uri},
 };
-use tower::service_fn;
+use tower::{Service, service_fn};
 
 use crate::{device::Device, pem, server::Server, stranger::SubjectKey, tls};
+
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<TlsStream<TcpStream>>>> + Send>>;
 
 /// A certificate and its key.
 #[derive(Debug)]
@@ -52,19 +54,39 @@ impl Holder {
     /// A new connection to one of the server's ports, which presents the certificate. The handshake comes with the
     /// first call.
     pub fn connect(&self, server: &Server, port: u16) -> Channel {
+        let (endpoint, connector) = self.endpoint(server, port);
+        endpoint.connect_with_connector_lazy(connector)
+    }
+
+    /// The same, with the handshake done.
+    pub async fn connect_now(&self, server: &Server, port: u16) -> Result<Channel, tonic::transport::Error> {
+        let (endpoint, connector) = self.endpoint(server, port);
+        endpoint.connect_with_connector(connector).await
+    }
+
+    fn endpoint(
+        &self,
+        server: &Server,
+        port: u16,
+    ) -> (
+        Endpoint,
+        impl Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future = Connecting> + Send + 'static,
+    ) {
         let mut config = tls::config(&server.control_root(), Some((self.chain.clone(), self.key.clone_key())));
         config.alpn_protocols = vec![b"h2".to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         let endpoint = Endpoint::from_shared(format!("http://localhost:{port}")).expect("an address");
-        endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| {
+        let connect = service_fn(move |_: Uri| {
             let connector = connector.clone();
-            async move {
+            let connect = async move {
                 let name = ServerName::try_from("localhost").expect("localhost is a name");
                 let stream = TcpStream::connect(("127.0.0.1", port)).await?;
                 stream.set_nodelay(true)?;
-                Ok::<_, std::io::Error>(TokioIo::new(connector.connect(name, stream).await?))
-            }
-        }))
+                Ok(TokioIo::new(connector.connect(name, stream).await?))
+            };
+            Box::pin(connect) as Connecting
+        });
+        (endpoint, connect)
     }
 
     /// Service `Renewal`, over a new connection.

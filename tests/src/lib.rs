@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod holder;
 pub mod http;
 pub mod ledger;
+pub mod measure;
 pub mod openssl;
 pub mod operator;
 pub mod pem;
