@@ -98,7 +98,7 @@ pub enum ServerError {
 }
 
 /// Where a server listens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Addresses {
     /// gRPC for devices and gateways.
     pub devices: SocketAddr,
@@ -174,6 +174,17 @@ impl Server {
         passphrase: Option<Passphrase>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServerError> {
+        Self::start_at_pace(listeners, folder, config, passphrase, clock, RENEW_EVERY).await
+    }
+
+    async fn start_at_pace(
+        listeners: Listeners,
+        folder: &Folder,
+        config: &Config,
+        passphrase: Option<Passphrase>,
+        clock: Arc<dyn Clock>,
+        renew_every: Duration,
+    ) -> Result<Self, ServerError> {
         let lock = lock(folder)?;
         let limits = open_files::fit(config.limits);
         let Opened { store, issuers } = open(folder, passphrase.as_ref()).await?;
@@ -221,7 +232,7 @@ impl Server {
         let background = vec![
             tokio::spawn(publisher.run()),
             tokio::spawn(keep_books(store, issuers, telemetry, clock)),
-            tokio::spawn(own.keep_renewed(identity)),
+            tokio::spawn(own.keep_renewed(identity, renew_every)),
         ];
         Ok(Self { addresses, stop, tasks, authority, background, _lock: lock })
     }
@@ -359,9 +370,9 @@ impl OwnCertificate {
         Ok(self.decrypt(saved)?)
     }
 
-    async fn keep_renewed(self, identity: Arc<ServerIdentity>) {
+    async fn keep_renewed(self, identity: Arc<ServerIdentity>, every: Duration) {
         loop {
-            tokio::time::sleep(RENEW_EVERY).await;
+            tokio::time::sleep(every).await;
             let due = self.read().is_none_or(|kept| kept.is_due(&self.config.names, self.authority.now()));
             if !due {
                 continue;
@@ -433,3 +444,6 @@ async fn told(served: impl Future<Output = Result<(), RpcError>>, what: &'static
         tracing::error!(%error, what, "a server ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -248,10 +248,10 @@ fn answered_before(
     }
     let same = |row: &&crate::store::CertificateRow| row.token.as_ref() == Some(&token.id) && row.holder == *subject;
     match key_use.certificates.iter().find(same) {
-        // Too late: what was answered is worth nothing any more.
+        // Too late: what was answered is worth nothing any more, and a token that has uses left is for new IDs only.
         Some(row) if row.not_after < now => {
             check_token(token, now)?;
-            Err(Refusal::KeyReused)
+            Err(Refusal::IdTaken)
         }
         Some(row) => Ok(Some(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() })),
         None if key_use.certificates.is_empty() => Ok(None),

@@ -1,6 +1,10 @@
 //! The use cases over a real store, a software signer and a clock in the test's hand: everything that has to do with
 //! time, which the flows in `tests/` cannot wait for.
 
+mod publication;
+mod second_holders;
+mod tokens;
+
 use std::{collections::HashMap, time::Duration};
 
 use fleetca_proto::{
@@ -34,6 +38,13 @@ struct World {
 
 /// A device as its own side sees it: its certificate, as the handshake would prove it.
 struct Device(PeerCertificate);
+
+/// A join token as its holder has it.
+struct Token {
+    key: Ed25519KeyPair,
+    id: String,
+    expires_at: Timestamp,
+}
 
 fn signer() -> Arc<dyn Signer> {
     Arc::new(SoftwareSigner::generate().unwrap())
@@ -99,26 +110,42 @@ impl World {
     }
 
     async fn enroll(&self, id: &str) -> Device {
-        let token = Ed25519KeyPair::from_seed_unchecked(&random::<32>(&SystemRandom::new()).unwrap()).unwrap();
-        let public_key: [u8; 32] = token.public_key().as_ref().try_into().unwrap();
-        let target = TokenFor::Device { fleet: "pumps".parse().unwrap(), id: id.parse().unwrap(), reenroll: false };
-        let new = NewToken { public_key, target, lifetime: Duration::ZERO };
-        let token_id = self.authority.create_token(new, "operator/ana").await.unwrap().id.to_string();
-        let (key, csr) = request();
+        self.enroll_in("pumps", id).await
+    }
+
+    async fn enroll_in(&self, fleet: &str, id: &str) -> Device {
+        let target = TokenFor::Device { fleet: fleet.parse().unwrap(), id: id.parse().unwrap(), reenroll: false };
+        let token = self.token(target, Duration::ZERO).await.unwrap();
+        self.enroll_with(&token, id, &request()).await.unwrap()
+    }
+
+    async fn token(&self, target: TokenFor, lifetime: Duration) -> Result<Token, Refusal> {
+        let key = Ed25519KeyPair::from_seed_unchecked(&random::<32>(&SystemRandom::new()).unwrap()).unwrap();
+        let public_key: [u8; 32] = key.public_key().as_ref().try_into().unwrap();
+        let row = self.authority.create_token(NewToken { public_key, target, lifetime }, "operator/ana").await?;
+        Ok(Token { key, id: row.id.to_string(), expires_at: row.expires_at })
+    }
+
+    async fn enroll_with(
+        &self,
+        token: &Token,
+        id: &str,
+        (key, csr): &(rcgen::KeyPair, Vec<u8>),
+    ) -> Result<Device, Refusal> {
         let start = v1::Start {
             trust_domain: "fleet.example".into(),
             kind: v1::Kind::Device.into(),
             id: id.into(),
-            csr,
-            evidence: Some(v1::start::Evidence::Token(v1::TokenEvidence { token_id })),
+            csr: csr.clone(),
+            evidence: Some(v1::start::Evidence::Token(v1::TokenEvidence { token_id: token.id.clone() })),
         }
         .encode_to_vec();
-        let evidence = token.sign(&enrollment("token", Signs::Evidence, &start, b"challenge"));
-        let own = rcgen::SigningKey::sign(&key, &enrollment("token", Signs::Subject, &start, b"challenge")).unwrap();
+        let evidence = token.key.sign(&enrollment("token", Signs::Evidence, &start, b"challenge"));
+        let own = rcgen::SigningKey::sign(key, &enrollment("token", Signs::Subject, &start, b"challenge")).unwrap();
         let request = EnrollmentRequest::read(start, "fleet.example").unwrap();
         let proofs = Proofs { evidence: evidence.as_ref(), subject: &own };
-        let grant = self.authority.enroll(&request, b"challenge", proofs).await.unwrap();
-        self.device(&grant)
+        let grant = self.authority.enroll(&request, b"challenge", proofs).await.map_err(|refused| refused.why)?;
+        Ok(self.device(&grant))
     }
 
     fn device(&self, grant: &Grant) -> Device {
@@ -150,76 +177,6 @@ fn request() -> (rcgen::KeyPair, Vec<u8>) {
     assert!(!key.der_bytes().is_empty());
     let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
     (key, csr)
-}
-
-#[tokio::test]
-async fn an_entry_leaves_a_day_after_its_certificate_expired() {
-    let world = World::new().await;
-    world.enroll("pump-1").await;
-    world.authority.revoke(&subject("pump-1"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
-    // Valid for a day, then a day of grace; the CRL comes out twice a day meanwhile.
-    for hours in [12, 24, 36, 47] {
-        world.at(HOUR * hours);
-        assert_eq!(world.publish(false).await, 1, "after {hours} h");
-    }
-    world.at(HOUR * 49);
-    assert_eq!(world.publish(false).await, 0);
-}
-
-#[tokio::test]
-async fn a_clock_that_leaps_stops_removals_and_no_additions() {
-    let world = World::new().await;
-    world.enroll("pump-1").await;
-    world.enroll("pump-2").await;
-    world.authority.revoke(&subject("pump-1"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
-    world.at(DAY * 365);
-    assert_eq!(world.publish(false).await, 1, "nothing leaves");
-    world.at(HOUR);
-    world.authority.revoke(&subject("pump-2"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
-    assert_eq!(world.crl().entries().len(), 2, "additions go on");
-    world.at(DAY * 365);
-    assert_eq!(world.publish(false).await, 2, "it stays so until somebody says that the clock is right");
-    assert_eq!(world.publish(true).await, 0);
-}
-
-#[tokio::test]
-async fn numbers_and_dates_never_go_back_whatever_the_clock_does() {
-    let mut world = World::new().await;
-    let (mut number, mut date) = (world.crl().number(), world.crl().this_update());
-    for (hours, restart) in [(10, false), (2, false), (2, true), (0, true), (11, false)] {
-        world.at(HOUR * hours);
-        if restart {
-            world = world.restarted().await;
-        }
-        world.publish(false).await;
-        let crl = world.crl();
-        assert!(crl.number() > number && crl.this_update() >= date, "at {hours} h");
-        (number, date) = (crl.number(), crl.this_update());
-    }
-}
-
-#[tokio::test]
-async fn a_restart_serves_the_same_bytes_where_nothing_changed() {
-    let world = World::new().await;
-    world.enroll("pump-1").await;
-    world.authority.revoke(&subject("pump-1"), RevocationReason::Superseded, "operator/ana").await.unwrap();
-    let before = world.crl();
-    let world = world.restarted().await;
-    assert_eq!(world.crl().der(), before.der());
-}
-
-#[tokio::test]
-async fn a_crl_is_renewed_within_the_hour_where_nothing_changes() {
-    let world = World::new().await;
-    let first = world.crl().number();
-    world.at(HOUR);
-    let mut publications = world.authority.publisher.watch();
-    while world.crl().number() == first {
-        world.authority.publisher.wake_if(true);
-        publications.changed().await.unwrap();
-    }
-    assert_eq!(world.crl().this_update(), START + HOUR);
-    assert_eq!(world.crl().next_update(), START + HOUR + DAY * 7);
 }
 
 #[tokio::test]
@@ -260,86 +217,6 @@ async fn a_key_that_was_certified_before_is_not_certified_again() {
 }
 
 #[tokio::test]
-async fn the_second_holder_of_an_identity_puts_it_on_hold_until_an_operator_decides() {
-    let world = World::new().await;
-    let honest = world.enroll("pump-1").await;
-    let thief = world.renew(&honest).await.unwrap();
-    world.authority.confirm(&thief.0).await.unwrap();
-    assert!(matches!(world.renew(&honest).await, Err(Refusal::Fork { .. })));
-    assert!(matches!(world.renew(&thief).await, Err(Refusal::Held)));
-    let pump = subject("pump-1");
-    let release = |keep| world.authority.release(&pump, keep, "operator/ana");
-    assert!(matches!(release(None).await, Err(Refusal::State(_))));
-    release(Some(honest.0.serial)).await.unwrap();
-    assert!(world.renew(&honest).await.is_ok());
-    assert!(matches!(world.renew(&thief).await, Err(Refusal::CertificateRevoked | Refusal::Fork { .. })));
-    let revoked: Vec<_> = world.crl().entries().iter().map(|entry| entry.serial).collect();
-    assert_eq!(revoked, [thief.0.serial]);
-}
-
-#[tokio::test]
-async fn a_revocation_reaches_the_crl_even_while_the_clock_has_leapt() {
-    let world = World::new().await;
-    world.enroll("pump-1").await;
-    world.at(DAY * 2);
-    let receipt =
-        world.authority.revoke(&subject("pump-1"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
-    assert_eq!((receipt.certificates, receipt.crls.len()), (1, 1));
-    world.at(HOUR);
-    assert_eq!(world.publish(false).await, 1);
-}
-
-#[tokio::test]
-async fn a_fork_whose_certificates_have_all_expired_is_released_without_a_choice() {
-    let world = World::new().await;
-    let honest = world.enroll("pump-1").await;
-    let thief = world.renew(&honest).await.unwrap();
-    world.authority.confirm(&thief.0).await.unwrap();
-    assert!(matches!(world.renew(&honest).await, Err(Refusal::Fork { .. })));
-    world.at(DAY * 3);
-    let receipt = world.authority.release(&subject("pump-1"), None, "operator/ana").await.unwrap();
-    assert_eq!(receipt.status, Status::Active);
-}
-
-#[tokio::test]
-async fn a_certificate_that_a_release_took_away_never_holds_the_device_again() {
-    let world = World::new().await;
-    let honest = world.enroll("pump-1").await;
-    let (_, stale) = request();
-    let lost = world.device(&world.authority.renew(&honest.0, &stale).await.unwrap());
-    let thief = world.renew(&honest).await.unwrap();
-    world.authority.confirm(&thief.0).await.unwrap();
-    assert!(matches!(world.renew(&honest).await, Err(Refusal::Fork { .. })));
-    world.authority.release(&subject("pump-1"), Some(honest.0.serial), "operator/ana").await.unwrap();
-    for taken in [&lost, &thief] {
-        assert!(matches!(world.renew(taken).await, Err(Refusal::CertificateRevoked)));
-        let confirmed = world.authority.confirm(&taken.0).await.map_err(|refused| refused.why);
-        assert!(matches!(confirmed, Err(Refusal::CertificateRevoked)));
-    }
-    let again = world.authority.renew(&honest.0, &stale).await.map_err(|refused| refused.why);
-    assert!(matches!(again, Err(Refusal::KeyReused)), "what was taken away is not given again");
-    assert!(world.renew(&honest).await.is_ok());
-}
-
-#[tokio::test]
-async fn a_root_crl_that_no_gateway_would_take_today_is_not_taken_in() {
-    let world = World::new().await;
-    let issuers = world.authority.issuers();
-    let (id, _, root) = issuers.certificates().find(|(_, role, _)| *role == CaRole::DeviceRoot).unwrap();
-    let signer = &world.signers[&CaRole::DeviceRoot];
-    let before = ParsedCrl::parse(&world.authority.publisher.current(id).unwrap().der).unwrap();
-    let take = async |at| {
-        let (der, _) = root_crl(root, signer.as_ref(), Some(&before), at).unwrap();
-        let audit = crate::audit::Draft::done(START, "operator/ana", "crl.root_taken_in", "crl".into());
-        world.authority.publisher.take_root_crl(der, audit).await
-    };
-    assert!(matches!(take(START + DAY * 700).await, Err(PublishError::NotNow { .. })));
-    take(START + HOUR / 60).await.unwrap();
-    world.at(DAY * 500);
-    assert!(matches!(take(START + DAY * 2).await, Err(PublishError::NotNow { .. })));
-}
-
-#[tokio::test]
 async fn a_device_that_renews_in_a_loop_is_stopped() {
     let world = World::new().await;
     let mut device = world.enroll("pump-1").await;
@@ -357,16 +234,4 @@ async fn a_device_that_renews_in_a_loop_is_stopped() {
         }
     }
     assert!(matches!(refused, Some(Refusal::Overloaded)));
-}
-
-#[tokio::test]
-async fn a_token_key_for_which_anybody_can_sign_is_refused() {
-    let world = World::new().await;
-    let mut weak = [0; 32];
-    for first in [0, 1] {
-        weak[0] = first;
-        let new = NewToken { public_key: weak, target: TokenFor::Gateway("gw".parse().unwrap()), lifetime: HOUR };
-        let refused = world.authority.create_token(new, "operator/ana").await.unwrap_err();
-        assert!(matches!(refused, Refusal::Invalid { field: "public_key", .. }));
-    }
 }

@@ -1,0 +1,128 @@
+//! Publications in the course of time: what leaves a CRL and when, and what no clock and no caller can do to one.
+
+use std::{future::Future, pin::pin, task::Poll};
+
+use super::*;
+
+#[tokio::test]
+async fn an_entry_leaves_a_day_after_its_certificate_expired() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    world.authority.revoke(&subject("pump-1"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
+    // Valid for a day, then a day of grace; the CRL comes out twice a day meanwhile.
+    for hours in [12, 24, 36, 47] {
+        world.at(HOUR * hours);
+        assert_eq!(world.publish(false).await, 1, "after {hours} h");
+    }
+    world.at(HOUR * 49);
+    assert_eq!(world.publish(false).await, 0);
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_stops_removals_and_no_additions() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    world.enroll("pump-2").await;
+    world.authority.revoke(&subject("pump-1"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
+    world.at(DAY * 365);
+    assert_eq!(world.publish(false).await, 1, "nothing leaves");
+    world.at(HOUR);
+    world.authority.revoke(&subject("pump-2"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
+    assert_eq!(world.crl().entries().len(), 2, "additions go on");
+    world.at(DAY * 365);
+    assert_eq!(world.publish(false).await, 2, "it stays so until somebody says that the clock is right");
+    assert_eq!(world.publish(true).await, 0);
+}
+
+#[tokio::test]
+async fn numbers_and_dates_never_go_back_whatever_the_clock_does() {
+    let mut world = World::new().await;
+    let (mut number, mut date) = (world.crl().number(), world.crl().this_update());
+    for (hours, restart) in [(10, false), (2, false), (2, true), (0, true), (11, false)] {
+        world.at(HOUR * hours);
+        if restart {
+            world = world.restarted().await;
+        }
+        world.publish(false).await;
+        let crl = world.crl();
+        assert!(crl.number() > number && crl.this_update() >= date, "at {hours} h");
+        (number, date) = (crl.number(), crl.this_update());
+    }
+}
+
+#[tokio::test]
+async fn a_restart_serves_the_same_bytes_where_nothing_changed() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    world.authority.revoke(&subject("pump-1"), RevocationReason::Superseded, "operator/ana").await.unwrap();
+    let before = world.crl();
+    let world = world.restarted().await;
+    assert_eq!(world.crl().der(), before.der());
+}
+
+#[tokio::test]
+async fn a_crl_is_renewed_within_the_hour_where_nothing_changes() {
+    let world = World::new().await;
+    let first = world.crl().number();
+    world.at(HOUR);
+    let mut publications = world.authority.publisher.watch();
+    while world.crl().number() == first {
+        world.authority.publisher.wake_if(true);
+        publications.changed().await.unwrap();
+    }
+    assert_eq!(world.crl().this_update(), START + HOUR);
+    assert_eq!(world.crl().next_update(), START + HOUR + DAY * 7);
+}
+
+#[tokio::test]
+async fn a_revocation_reaches_the_crl_even_while_the_clock_has_leapt() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    world.at(DAY * 2);
+    let receipt =
+        world.authority.revoke(&subject("pump-1"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
+    assert_eq!((receipt.certificates, receipt.crls.len()), (1, 1));
+    world.at(HOUR);
+    assert_eq!(world.publish(false).await, 1);
+}
+
+#[tokio::test]
+async fn a_root_crl_that_no_gateway_would_take_today_is_not_taken_in() {
+    let world = World::new().await;
+    let issuers = world.authority.issuers();
+    let (id, _, root) = issuers.certificates().find(|(_, role, _)| *role == CaRole::DeviceRoot).unwrap();
+    let signer = &world.signers[&CaRole::DeviceRoot];
+    let before = ParsedCrl::parse(&world.authority.publisher.current(id).unwrap().der).unwrap();
+    let take = async |at| {
+        let (der, _) = root_crl(root, signer.as_ref(), Some(&before), at).unwrap();
+        let audit = crate::audit::Draft::done(START, "operator/ana", "crl.root_taken_in", "crl".into());
+        world.authority.publisher.take_root_crl(der, audit).await
+    };
+    assert!(matches!(take(START + DAY * 700).await, Err(PublishError::NotNow { .. })));
+    take(START + HOUR / 60).await.unwrap();
+    world.at(DAY * 500);
+    assert!(matches!(take(START + DAY * 2).await, Err(PublishError::NotNow { .. })));
+}
+
+/// Lets go of a call once it has been looked at so often.
+async fn abandoned<T>(call: impl Future<Output = T>, looks: usize) {
+    let (mut call, mut looked) = (pin!(call), 0);
+    let given_up = std::future::poll_fn(|context| {
+        looked += 1;
+        let done = looked > looks || call.as_mut().poll(context).is_ready();
+        if done { Poll::Ready(()) } else { Poll::Pending }
+    });
+    given_up.await;
+}
+
+#[tokio::test]
+async fn a_publication_whose_caller_goes_away_comes_to_its_end() {
+    let world = World::new().await;
+    for looks in 1..8 {
+        abandoned(world.authority.publisher.publish_now(false), looks).await;
+        // One that was cut off in the middle would have left a number in the store that nobody serves.
+        world.publish(false).await;
+        let recorded = world.authority.store.crl_head(world.issuer()).await.unwrap().unwrap();
+        assert_eq!(world.crl().number(), recorded.number, "{looks}");
+    }
+}

@@ -1,0 +1,56 @@
+//! Join tokens in the course of time.
+
+use super::*;
+
+#[tokio::test]
+async fn a_token_key_for_which_anybody_can_sign_is_refused() {
+    let world = World::new().await;
+    let mut weak = [0; 32];
+    for first in [0, 1] {
+        weak[0] = first;
+        let new = NewToken { public_key: weak, target: TokenFor::Gateway("gw".parse().unwrap()), lifetime: HOUR };
+        let refused = world.authority.create_token(new, "operator/ana").await.unwrap_err();
+        assert!(matches!(refused, Refusal::Invalid { field: "public_key", .. }));
+    }
+}
+
+#[tokio::test]
+async fn a_token_lives_no_longer_than_it_may() {
+    let world = World::new().await;
+    let fleet: FleetName = "pumps".parse().unwrap();
+    let targets = [
+        (TokenFor::Device { fleet: fleet.clone(), id: "pump-1".parse().unwrap(), reenroll: false }, 30 * DAY),
+        (TokenFor::Gateway("eu-7".parse().unwrap()), 30 * DAY),
+        (TokenFor::NewDevices { fleet, pattern: "p-*".into(), uses: 2 }, DAY),
+    ];
+    for (target, longest) in targets {
+        let lives = async |lifetime| {
+            let token = world.token(target.clone(), lifetime).await;
+            token.map(|token| token.expires_at.since(START))
+        };
+        assert_eq!(lives(longest).await.unwrap(), longest);
+        assert_eq!(lives(Duration::ZERO).await.unwrap(), DAY, "a day where nothing is said");
+        let refused = lives(longest + Duration::from_secs(1)).await;
+        assert!(matches!(refused, Err(Refusal::Invalid { field: "lifetime", .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_fleet_token_never_lets_in_again_who_came_by_it() {
+    let world = World::new().await;
+    let (fleet, policy): (FleetName, _) =
+        ("gauges".parse().unwrap(), Policy { validity_secs: 3600, ..Policy::default() });
+    world.authority.create_fleet(&fleet, policy, "operator/ana").await.unwrap();
+    let target = TokenFor::NewDevices { fleet, pattern: "*".into(), uses: 9 };
+    let token = world.token(target, Duration::ZERO).await.unwrap();
+    let own = request();
+    let first = world.enroll_with(&token, "gauge-1", &own).await.unwrap();
+    let again = world.enroll_with(&token, "gauge-1", &own).await.unwrap();
+    assert_eq!(first.0.serial, again.0.serial, "the answer was lost");
+    // The certificate has ended, the token has not, and a new key would not help.
+    world.at(2 * HOUR);
+    for own in [own, request()] {
+        let late = world.enroll_with(&token, "gauge-1", &own).await.err();
+        assert!(matches!(late, Some(Refusal::IdTaken)), "{late:?}");
+    }
+}

@@ -1,0 +1,149 @@
+//! A whole server in this process, with a clock in the test's hand: what happens to it in the course of weeks, and when
+//! one of its parts ends.
+
+use clap::Parser;
+use futures::FutureExt;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    time_provider::TimeProvider,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::{
+    cli::Cli,
+    clock::{ManualClock, SystemClock},
+    identity::{HostName, Timestamp},
+    pki::PeerCertificate,
+};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+struct World {
+    dir: tempfile::TempDir,
+    begun: Timestamp,
+    clock: Arc<ManualClock>,
+}
+
+impl World {
+    /// A new CA, made now.
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca");
+        let init = "ca-server init --trust-domain fleet.test --public-url http://pki.fleet.test --dir";
+        let line = init.split(' ').chain([path.to_str().unwrap()]);
+        Cli::try_parse_from(line).unwrap().run().await;
+        let begun = SystemClock.now();
+        Self { dir, begun, clock: Arc::new(ManualClock::new(begun)) }
+    }
+
+    fn folder(&self) -> Folder {
+        Folder::new(self.dir.path().join("ca"))
+    }
+
+    /// Serves it on free ports; the server looks every few milliseconds whether its certificate is to be renewed.
+    async fn serve(&self) -> Server {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = Config::read(&self.folder().config()).unwrap();
+        let config = Config { listen: free, operator_listen: free, http_listen: free, metrics_listen: free, ..config };
+        let listeners = Listeners::bind(&config).await.unwrap();
+        let pace = Duration::from_millis(5);
+        Server::start_at_pace(listeners, &self.folder(), &config, None, self.clock.clone(), pace).await.unwrap()
+    }
+
+    /// From now on it is so long after the start.
+    fn at(&self, after: Duration) {
+        self.clock.set(self.begun + after);
+    }
+
+    /// What the server shows in a handshake, judged under the control root at the time that the test's clock says.
+    async fn shown(&self, server: &Server) -> PeerCertificate {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.folder().control_root()).unwrap()).unwrap();
+        let time = Arc::new(At(self.clock.clone()));
+        let config = ClientConfig::builder_with_details(Arc::new(ring::default_provider()), time)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(server.addresses.devices).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let chain = stream.get_ref().1.peer_certificates().unwrap();
+        PeerCertificate::parse(&chain[0], &server.authority.domain().trust_domain).unwrap()
+    }
+}
+
+/// The test's clock, for TLS.
+#[derive(Debug)]
+struct At(Arc<ManualClock>);
+
+impl TimeProvider for At {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.now().secs()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+#[tokio::test]
+async fn the_servers_certificate_renews_itself_while_it_serves() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    let first = world.shown(&server).await;
+    assert_eq!(first.not_after.since(first.not_before), 30 * DAY + Duration::from_secs(300));
+
+    world.at(11 * DAY);
+    let renewed = loop {
+        let shown = world.shown(&server).await;
+        if shown.serial != first.serial {
+            break shown;
+        }
+    };
+    assert!(renewed.not_after.since(first.not_after) > 10 * DAY);
+    let known = server.authority.identify(&renewed).await.unwrap();
+    assert_eq!((known.holder.lineage.head, known.holder.lineage.generation), (Some(renewed.serial), 2));
+    server.stop().await;
+
+    let server = world.serve().await;
+    assert_eq!(world.shown(&server).await.serial, renewed.serial, "a restart changes nothing");
+    server.stop().await;
+    world.at(60 * DAY);
+    let server = world.serve().await;
+    assert!(world.shown(&server).await.not_before > renewed.not_after, "what has ended is not shown");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_servers_certificate_is_due_after_a_third_of_its_validity_and_where_its_names_are_others() {
+    let world = World::new().await;
+    let (folder, config) = (world.folder(), Config::read(&world.folder().config()).unwrap());
+    let credential = ServerCredential::read(&folder.server(), &"fleet.test".parse().unwrap()).unwrap();
+    let due = |names: &[HostName], after: Duration| credential.is_due(names, world.begun + after);
+    assert!(!due(&config.names, Duration::ZERO));
+    assert!(!due(&config.names, 10 * DAY - Duration::from_secs(3600)));
+    assert!(due(&config.names, 10 * DAY));
+    assert!(credential.is_due(&config.names, world.begun - DAY), "by this clock it is not valid yet");
+    let turned: Vec<HostName> = config.names.iter().rev().cloned().collect();
+    assert!(!due(&turned, Duration::ZERO));
+    assert!(due(&config.names[1..], Duration::ZERO));
+    assert!(due(&[&config.names[..], &["ca.fleet.test".parse().unwrap()]].concat(), Duration::ZERO));
+}
+
+#[tokio::test]
+async fn a_part_that_ends_is_told_of() {
+    let world = World::new().await;
+    for part in 0..3 {
+        let mut server = world.serve().await;
+        assert_eq!(server.failed().now_or_never(), None, "all is well");
+        server.background[part].abort();
+        assert_eq!(server.failed().await, "the publisher, the sealer or the renewal", "{part}");
+        server.stop().await;
+    }
+    let mut server = world.serve().await;
+    server.tasks.abort_all();
+    assert_eq!(server.failed().await, "a port");
+    server.stop().await;
+}

@@ -1,0 +1,184 @@
+//! What ends in the course of weeks: a server in this process, over its real ports, with a clock in the test's hand.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ca_server::{
+    clock::{Clock, ManualClock, SystemClock},
+    config::Config,
+    folder::Folder,
+    identity::Timestamp,
+    server::Server,
+};
+use enroll_client::{
+    attester::{Attester, token::JoinToken},
+    connect::Connection,
+    credential::{Credential, LockedFolder},
+    enroll::{Enrollment, enroll},
+    flow::{FlowError, Observer},
+    identity::Kind,
+    refusal::Refusal,
+    renew::renew,
+    renewal::Action,
+    trust::{Roots, Trust},
+};
+use fleetca_proto::v1::{
+    CreateFleetRequest, CreateGatewayRequest, CreateTokenRequest, DeviceStatus, GetCrlRequest, ListDevicesRequest,
+    ListFleetsRequest, get_crl_request::Form, operator_client::OperatorClient,
+};
+use fleetca_tests::server::init;
+use tempfile::TempDir;
+use tonic::{Status, transport::Channel};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct World {
+    server: Server,
+    begun: Timestamp,
+    clock: Arc<ManualClock>,
+    folder: TempDir,
+}
+
+impl World {
+    /// A server with a fleet whose devices' certificates are valid for a day.
+    async fn start() -> World {
+        let folder = TempDir::new().expect("a temporary folder");
+        let ca = Folder::new(folder.path().join("ca"));
+        init(ca.path());
+        let begun = SystemClock.now();
+        let clock = Arc::new(ManualClock::new(begun));
+        let mut config = Config::read(&ca.config()).expect("init writes settings");
+        for port in
+            [&mut config.listen, &mut config.operator_listen, &mut config.http_listen, &mut config.metrics_listen]
+        {
+            port.set_port(0);
+        }
+        let server = Server::start(&ca, &config, None, clock.clone()).await.expect("it starts");
+        let world = World { server, begun, clock, folder };
+        let request = CreateFleetRequest { name: "sensors".into(), policy: None };
+        world.operator().await.create_fleet(request).await.expect("a fleet");
+        world
+    }
+
+    /// From now on it is so many hours after the start.
+    fn after(&self, hours: u32) {
+        self.clock.set(self.begun + hours * HOUR);
+    }
+
+    fn ca(&self) -> Folder {
+        Folder::new(self.folder.path().join("ca"))
+    }
+
+    async fn connect(&self, port: u16, credential: &Credential) -> Connection {
+        let url = format!("https://localhost:{port}").parse().expect("a URL");
+        let trust = Trust::Roots(credential.control_roots().clone());
+        Connection::open(&url, &trust, Some(credential)).await.expect("dates are judged in calls, not in the handshake")
+    }
+
+    async fn operator(&self) -> OperatorClient<Channel> {
+        let credential = Credential::load(&self.ca().operator()).expect("the first operator's");
+        self.connect(self.server.addresses.operators.port(), &credential).await.operator()
+    }
+
+    /// A token for a device that may be active.
+    async fn token(&self, id: &str) -> JoinToken {
+        let token = JoinToken::generate().expect("a token");
+        let public_key = token.public_key().to_vec();
+        let request = CreateTokenRequest {
+            public_key,
+            fleet: "sensors".into(),
+            device_id: id.into(),
+            uses: 1,
+            reenroll: true,
+            ..Default::default()
+        };
+        self.operator().await.create_token(request).await.expect("it is recorded");
+        token
+    }
+
+    async fn enroll(&self, kind: Kind, id: &str, token: JoinToken) -> PathBuf {
+        let roots = std::fs::read(self.ca().control_root()).expect("what devices pin");
+        let enrollment = Enrollment {
+            server: format!("https://localhost:{}", self.server.addresses.devices.port()).parse().expect("a URL"),
+            trust: Trust::Roots(Roots::from_pem(&roots).expect("a root")),
+            kind,
+            id: Some(id.parse().expect("an ID")),
+            attester: Attester::Token(token),
+        };
+        let dir = self.folder.path().join(id);
+        let folder = LockedFolder::open(&dir).expect("nobody else has it");
+        enroll(&folder, &enrollment, Observer::none()).await.expect("a certificate");
+        dir
+    }
+
+    /// What a credential fetches.
+    async fn fetch(&self, dir: &Path) -> Result<(), Status> {
+        let credential = Credential::load(dir).expect("a credential");
+        let connection = self.connect(self.server.addresses.devices.port(), &credential).await;
+        let request = GetCrlRequest { form: Some(Form::Bundle(Default::default())) };
+        connection.revocation().get_crl(request).await.map(drop)
+    }
+
+    /// Renews with what is in the folder.
+    async fn renew(&self, dir: &Path) -> Result<(), Refusal> {
+        let folder = LockedFolder::open(dir).expect("nobody else has it");
+        match renew(&folder, Observer::none()).await {
+            Ok(_) => Ok(()),
+            Err(FlowError::Refused(refusal)) => Err(refusal),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+/// The refusal of what has ended.
+fn expired<T: std::fmt::Debug>(answer: Result<T, impl Into<Refusal>>) {
+    let refusal: Refusal = answer.expect_err("it has expired").into();
+    assert_eq!((refusal.reason.as_deref(), refusal.action), (Some("CERTIFICATE_EXPIRED"), Action::Reattest));
+}
+
+#[tokio::test]
+async fn a_device_whose_certificate_has_ended_is_told_so_and_attests_again() {
+    let world = World::start().await;
+    let device = world.enroll(Kind::Device, "pump-7", world.token("pump-7").await).await;
+    world.after(23);
+    world.fetch(&device).await.expect("it is valid");
+    let lapsed = ListDevicesRequest { lapsed: true, ..Default::default() };
+    let listed = world.operator().await.list_devices(lapsed.clone()).await.expect("a list").into_inner();
+    assert_eq!(listed.devices.len(), 0);
+
+    world.after(25);
+    expired(world.fetch(&device).await);
+    expired(world.renew(&device).await);
+    let listed = world.operator().await.list_devices(lapsed).await.expect("a list").into_inner();
+    let [pump] = &listed.devices[..] else { panic!("{listed:?}") };
+    assert_eq!((pump.id.as_str(), pump.status()), ("pump-7", DeviceStatus::Active), "lapsed, and on hold it is not");
+    let metrics = world.server.authority().telemetry.metrics_text();
+    assert!(metrics.contains("fleetca_security_events_total{kind=\"certificate.expired\"} 2"), "{metrics}");
+
+    world.enroll(Kind::Device, "pump-7", world.token("pump-7").await).await;
+    world.fetch(&device).await.expect("it is valid");
+    world.renew(&device).await.expect("it renews");
+}
+
+#[tokio::test]
+async fn gateways_and_operators_end_after_a_week_and_after_thirty_days() {
+    let world = World::start().await;
+    let token = JoinToken::generate().expect("a token");
+    let request = CreateGatewayRequest { id: "eu-7".into(), public_key: token.public_key().to_vec(), lifetime: None };
+    world.operator().await.create_gateway(request).await.expect("it is recorded");
+    let gateway = world.enroll(Kind::Gateway, "eu-7", token).await;
+    world.after(7 * 24 - 1);
+    world.fetch(&gateway).await.expect("it is valid");
+    world.after(7 * 24 + 1);
+    expired(world.fetch(&gateway).await);
+    expired(world.renew(&gateway).await);
+
+    let fleets = async || world.operator().await.list_fleets(ListFleetsRequest::default()).await;
+    world.after(30 * 24 - 1);
+    fleets().await.expect("it is valid");
+    world.after(30 * 24 + 1);
+    expired(fleets().await);
+}
