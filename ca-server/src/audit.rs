@@ -7,6 +7,32 @@ use ring::digest::{Context, SHA256, digest};
 
 use crate::identity::{SerialNumber, Timestamp};
 
+/// Every action that a record can have: `docs/audit.md` says when each is written.
+pub const ACTIONS: [&str; 18] = [
+    "ca.initialized",
+    "certificate.confirmed",
+    "certificate.issued",
+    "clock.accepted",
+    "crl.root_taken_in",
+    "device.decommissioned",
+    "device.held",
+    "device.registered",
+    "device.released",
+    "device.revoked",
+    "fleet.changed",
+    "fleet.created",
+    "gateway.revoked",
+    "keys.encrypted",
+    "operator.revoked",
+    "server.revoked",
+    "token.created",
+    "token.revoked",
+];
+
+/// What records and events are about: a thing that is there once, or a kind of things and, after its `/`, which.
+pub const SUBJECTS: [&str; 10] =
+    ["crl", "device/", "domain/", "fleet/", "gateway/", "issuer/", "keys", "operator/", "server/", "token/"];
+
 /// A record before the store has given it a sequence number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {

@@ -38,6 +38,7 @@ pub use connection::{Options, Session};
 pub use failure::CommandError;
 
 use crate::clock::{Clock, SystemClock};
+use output::Format;
 
 /// A certificate authority for device fleets
 #[derive(Parser, Debug)]
@@ -71,6 +72,11 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads this process's command line. What makes no sense has been told by then, and so has help.
+    pub fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| failure::report_usage(&error, Format::asked_for(std::env::args_os().skip(1))))
+    }
+
     /// Runs the command to its end, and says what went wrong, if anything.
     pub async fn run(self) -> ExitCode {
         let session = Session::new(self.options, SystemClock.now());

@@ -65,6 +65,8 @@ struct RawConfig {
 struct RawKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
     passphrase_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root_dir: Option<PathBuf>,
 }
 
 impl RawKeys {
@@ -106,6 +108,8 @@ pub struct Config {
     pub backdate: Duration,
     /// The file with the passphrase of the CA's keys, where they are encrypted.
     pub key_passphrase_file: Option<PathBuf>,
+    /// Where `init` put the root keys, if not into `DIR/offline`: nobody needs them there while the server runs.
+    pub root_dir: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -121,7 +125,8 @@ impl Config {
         })?;
         // A path in the file means the same from wherever the server is started.
         let beside = |named: PathBuf| path.parent().map_or_else(|| named.clone(), |folder| folder.join(&named));
-        config.key_passphrase_file = config.key_passphrase_file.map(beside);
+        config.key_passphrase_file = config.key_passphrase_file.map(&beside);
+        config.root_dir = config.root_dir.map(&beside);
         Ok(config)
     }
 
@@ -132,9 +137,11 @@ impl Config {
         raw.check()
     }
 
-    /// The text of a file for a server with these names, everything else at its default.
-    pub fn sample(names: &[HostName]) -> String {
-        let raw = RawConfig { names: names.iter().map(ToString::to_string).collect(), ..RawConfig::default() };
+    /// The text of a file for a server with these names, whose root keys are elsewhere where that is said; everything else
+    /// at its default.
+    pub fn sample(names: &[HostName], root_dir: Option<PathBuf>) -> String {
+        let names = names.iter().map(ToString::to_string).collect();
+        let raw = RawConfig { names, keys: RawKeys { root_dir, ..RawKeys::default() }, ..RawConfig::default() };
         raw.to_toml()
     }
 
@@ -157,7 +164,7 @@ impl Config {
             metrics_listen: self.metrics_listen,
             names: self.names.iter().map(ToString::to_string).collect(),
             backdate_seconds: self.backdate.as_secs(),
-            keys: RawKeys { passphrase_file: self.key_passphrase_file.clone() },
+            keys: RawKeys { passphrase_file: self.key_passphrase_file.clone(), root_dir: self.root_dir.clone() },
             limits: self.limits,
         }
     }
@@ -192,6 +199,7 @@ impl RawConfig {
             names,
             backdate: Duration::from_secs(self.backdate_seconds),
             key_passphrase_file: self.keys.passphrase_file,
+            root_dir: self.keys.root_dir,
             limits,
         })
     }
@@ -204,7 +212,7 @@ mod tests {
     #[test]
     fn what_init_writes_is_what_serve_reads() {
         let names = vec!["ca.example".parse().unwrap(), "10.0.0.1".parse().unwrap()];
-        let config = Config::parse(&Config::sample(&names)).unwrap();
+        let config = Config::parse(&Config::sample(&names, Some("/media/roots".into()))).unwrap();
         assert_eq!(config.names, names);
         assert_eq!(Config::parse(&config.to_toml()).unwrap().limits, config.limits);
     }

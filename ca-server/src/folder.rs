@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     identity::IssuerId,
+    pki::CaRole,
     step::{Step, reached},
 };
 
@@ -76,6 +77,11 @@ impl Folder {
     pub fn default_root_dir(&self) -> PathBuf {
         self.0.join("offline")
     }
+}
+
+/// A file of a root, in the folder of root keys: its `key.pem`, its certificate `pem`, or its newest `crl`.
+pub fn root_file(dir: &Path, root: CaRole, extension: &str) -> PathBuf {
+    dir.join(format!("{}.{extension}", root.as_str()))
 }
 
 /// Makes a folder that only its owner can enter, with those above it.

@@ -6,7 +6,6 @@ use std::{
 };
 
 use ca_server::cli::Cli;
-use clap::Parser;
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
@@ -19,5 +18,8 @@ async fn main() -> ExitCode {
     let filter =
         EnvFilter::try_from_env("FLEETCA_LOG").unwrap_or_else(|_| EnvFilter::new("warn,h2=error,ca_server=info"));
     tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal()).with_env_filter(filter).init();
-    Cli::parse().run().await
+    match Cli::read() {
+        Ok(cli) => cli.run().await,
+        Err(code) => code,
+    }
 }

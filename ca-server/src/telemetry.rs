@@ -25,6 +25,30 @@ use crate::{
 /// subject.
 const MAX_DISTINCT: usize = 1000;
 
+/// Every kind of security event: `docs/audit.md` says what each means.
+pub const EVENTS: [&str; 20] = [
+    "attestation.failed",
+    "attestation.refused",
+    "certificate.expired",
+    "certificate.revoked",
+    "certificate.superseded",
+    "certificate.unknown",
+    "crl.mismatch",
+    "csr.pop_failed",
+    "csr.refused",
+    "device.refused",
+    "key.compromised",
+    "key.reused",
+    "lineage.fork",
+    "lineage.late_confirm",
+    "lineage.second_key",
+    "permission.denied",
+    "protocol.error",
+    "token.expired",
+    "token.revoked",
+    "token.spent",
+];
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Issued {
     kind: &'static str,

@@ -102,6 +102,11 @@ fn report(error: &CliError) -> ExitCode {
         CliError::Usage(_) => (2, "see enroll-client --help"),
         CliError::Flow(FlowError::Credential(CredentialError::Absent(_)))
         | CliError::Sync(SyncError::Credential(CredentialError::Absent(_))) => (4, "enroll-client enroll --help"),
+        // Who wants a certificate says so after the handshake only, by closing the connection.
+        CliError::Flow(FlowError::Refused(refusal)) if refusal.reason.is_none() => (
+            3,
+            "is this the devices' port, 7443 by default? if so, the same command goes on later where this one ended",
+        ),
         CliError::Flow(error) => match error.action() {
             Action::Retry { .. } => (3, "try again later: the same command goes on where this one ended"),
             Action::Reattest => (4, "this credential is of no use any more: enroll again, with a new token"),

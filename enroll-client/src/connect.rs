@@ -70,6 +70,12 @@ pub enum ConnectError {
         /// Why not.
         reason: Distrust,
     },
+    /// What answers there does not speak TLS.
+    #[error(
+        "{0} does not speak TLS: CRLs and metrics have ports of their own, devices enroll and renew at 7443 by default, \
+         operators work at 7444"
+    )]
+    NotTls(ServerUrl),
     /// TLS failed in another way.
     #[error("TLS with {server} failed: {source}")]
     Tls {
@@ -106,6 +112,7 @@ impl ConnectError {
             ConnectError::Url | ConnectError::Untrusted { .. } | ConnectError::Credential(_) => Action::Stop,
             ConnectError::Unreachable { .. }
             | ConnectError::TimedOut(_)
+            | ConnectError::NotTls(_)
             | ConnectError::Tls { .. }
             | ConnectError::Transport { .. }
             | ConnectError::Certificate(_)
@@ -217,9 +224,16 @@ impl Dialer {
         stream.set_nodelay(true).map_err(unreachable)?;
         TlsConnector::from(self.tls.clone()).connect(name, stream).await.map_err(|source| match Distrust::of(&source) {
             Some(reason) => ConnectError::Untrusted { server: self.server.clone(), reason },
+            None if is_no_tls(&source) => ConnectError::NotTls(self.server.clone()),
             None => ConnectError::Tls { server: self.server.clone(), source },
         })
     }
+}
+
+/// Whether the other side's first octets were no TLS record.
+fn is_no_tls(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(tls, Some(rustls::Error::InvalidMessage(_)))
 }
 
 fn tls_config(

@@ -1,6 +1,6 @@
 //! What the server answered when it did not do what it was asked: a gRPC status with its `google.rpc` details.
 
-use std::fmt;
+use std::{error::Error, fmt};
 
 use fleetca_proto::ERROR_DOMAIN;
 use tonic::{Code, Status};
@@ -32,7 +32,10 @@ impl From<Status> for Refusal {
         };
         let mut message = printable(status.message());
         if details.reason.is_none() {
-            let mut source = std::error::Error::source(&status);
+            if message.is_empty() {
+                message = status.code().description().to_owned();
+            }
+            let mut source = status.source();
             while let Some(error) = source {
                 message = format!("{message}: {}", printable(&error.to_string()));
                 source = error.source();
@@ -51,7 +54,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl Error for Refusal {}
 
 /// At most 300 characters, no control characters: what a peer sends goes to terminals and logs.
 fn printable(text: &str) -> String {

@@ -1,8 +1,9 @@
 //! Both programs at the command line: their exit codes, and that no secret is ever told.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use fleetca_tests::{
+    binaries,
     device::Device,
     operator::Operator,
     process::{Finished, run},
@@ -83,4 +84,58 @@ fn no_log_tells_a_secret() {
     for secret in [secret, key] {
         assert!(!told.contains(secret), "a secret was told");
     }
+}
+
+#[test]
+fn a_url_with_the_wrong_port_says_so() {
+    let server = Server::start();
+    server.admin().create_fleet("sensors");
+    let ports = server.addresses();
+    let at = |port: u16| Operator::new(format!("https://localhost:{port}"), server.admin().credential().to_path_buf());
+    let said = |port: u16| at(port).refused(&["fleet", "list"]);
+    assert!(said(ports.devices.port()).contains("is --server the operators' port"), "{}", said(ports.devices.port()));
+    assert!(said(ports.http.port()).contains("does not speak TLS"), "{}", said(ports.http.port()));
+
+    let token = server.admin().device_token("sensors", "pump-7", server.scratch());
+    let enroll = |port: u16| {
+        let mut command = Device::new(server.scratch().join("pump-7")).command("enroll");
+        command.args(["--server", &format!("https://localhost:{port}"), "--device-id", "pump-7"]);
+        command.arg("--root").arg(server.control_root()).arg("--attest").arg(format!("token:{}", token.display()));
+        run(&mut command)
+    };
+    let refused = enroll(ports.operators.port());
+    assert!(refused.code == 3 && refused.stderr.contains("is this the devices' port"), "{refused:?}");
+    let refused = enroll(ports.metrics.port());
+    assert!(refused.code == 3 && refused.stderr.contains("does not speak TLS"), "{refused:?}");
+
+    let mut sync = Command::new(binaries::enroll_client());
+    sync.args(["sync-crls", "--http-url", &format!("http://localhost:{}", ports.devices.port()), "--trust"]);
+    let refused = run(sync.arg(server.device_root()).arg("--out").arg(server.scratch().join("crls.pem")));
+    assert!(refused.code == 3 && refused.stderr.contains("not HTTP; CRLs have a port of their own"), "{refused:?}");
+    assert_eq!(enroll(ports.devices.port()).code, 0);
+}
+
+#[test]
+fn a_mistake_in_usage_is_json_for_programs_too() {
+    let said = |line: &str| {
+        let finished = run(Command::new(binaries::ca_server()).args(line.split(' ')));
+        assert_eq!((finished.code, &*finished.stdout), (2, ""), "{finished:?}");
+        finished.stderr
+    };
+    for (line, part) in [
+        ("--output json frobnicate", "'frobnicate'"),
+        ("fleet create --output=json", "<NAME>"),
+        ("device list --status asleep --output json", "'asleep'"),
+        ("--output json", "subcommand"),
+        ("fleet list --output json", "--server"),
+    ] {
+        let report: Value = serde_json::from_str(&said(line)).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert_eq!((&report["error"]["exit_code"], &report["error"]["reason"]), (&2.into(), &Value::Null), "{line}");
+        let message = report["error"]["message"].as_str().expect("a message");
+        assert!(message.contains(part) && !message.contains('\n'), "{line}: {message}");
+    }
+    assert!(said("frobnicate").starts_with("error: "), "people get words");
+    assert!(
+        run(Command::new(binaries::ca_server()).args(["--output", "json", "--help"])).succeeded().contains("Usage")
+    );
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ca_server::config::Config;
+use ca_server::{audit::ACTIONS, config::Config, telemetry::EVENTS};
 use fleetca_tests::binaries::workspace;
 
 #[test]
@@ -144,4 +144,36 @@ fn collect(folder: &Path, extension: &str, into: &mut Vec<PathBuf>) {
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn what_can_be_asked_of_the_audit_log_is_what_is_written_and_documented() {
+    let known: BTreeSet<&str> = ACTIONS.into_iter().chain(EVENTS).collect();
+    let page = read(&workspace().join("docs/audit.md"));
+    for name in &known {
+        assert!(page.contains(&format!("`{name}`")), "docs/audit.md knows nothing of {name}");
+    }
+    let kinds: BTreeSet<&str> = known.iter().filter_map(|name| name.split('.').next()).collect();
+    let mut sources = Vec::new();
+    collect(&workspace().join("ca-server/src"), "rs", &mut sources);
+    sources.retain(|path| !path.to_string_lossy().contains("tests") && !path.to_string_lossy().contains("contract"));
+    let mut written = BTreeSet::new();
+    for source in sources {
+        let code = read(&source);
+        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        for text in code.split('"').skip(1).step_by(2) {
+            let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c == '_' || c.is_ascii_lowercase());
+            if let Some((kind, what)) = text.split_once('.')
+                && kinds.contains(kind)
+                && is_word(what)
+                && !["pem", "db", "crl", "cer", "example", "toml", "lock"].contains(&what)
+            {
+                assert!(known.contains(text), "{}: {text} is written, and can't be asked for", source.display());
+                written.insert(text.to_owned());
+            }
+        }
+    }
+    for name in known {
+        assert!(written.contains(name), "{name} is written nowhere");
+    }
 }

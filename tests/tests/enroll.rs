@@ -1,19 +1,27 @@
 //! Enrollment by join token: what it gives, what is refused with which reason, and what neither races, lost replies nor
 //! failed attempts can break.
 
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
 use der::Decode;
-use enroll_client::attester::token::JoinToken;
+use enroll_client::{
+    attester::token::JoinToken,
+    certificate::{self, hex},
+};
 use fleetca_proto::v1::{EnrollRequest, Kind, Proof, Start, enroll_request::Step};
 use fleetca_tests::{
+    binaries,
     device::Device,
     holder::Holder,
     openssl,
-    pem::write_certificate,
+    pem::{read_certificates, write_certificate},
+    process::run,
     server::Server,
     stranger::{self, Exchange, Refusal, SubjectKey},
 };
 use prost::Message;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tonic::Code;
 use x509_cert::Certificate;
 
@@ -277,5 +285,51 @@ async fn nothing_but_the_key_of_a_csr_is_taken() {
         assert!(text.contains("URI:spiffe://fleet.test/device/pump-7\n"), "{text}");
         assert!(text.contains("TLS Web Client Authentication\n") && !text.contains("Server Authentication"), "{text}");
         assert!(!text.contains("Certificate Sign"), "{text}");
+    }
+}
+
+#[test]
+fn the_fingerprint_of_the_control_root_is_enough_to_know_the_server_by() {
+    let server = server();
+    let root = CertificateDer::from_pem_file(server.control_root()).expect("a certificate");
+    let other = CertificateDer::from_pem_file(server.device_root()).expect("a certificate");
+    let token = server.admin().device_token("sensors", "pump-7", server.scratch());
+    let device = Device::new(server.scratch().join("pump-7"));
+    let enroll = |root: &CertificateDer<'_>| {
+        let mut command = device.command("enroll");
+        command.args(["--server", &server.url(), "--device-id", "pump-7"]);
+        let root = certificate::Certificate::parse(root).expect("a root");
+        command.args(["--root-fingerprint", &hex(&root.fingerprint())]);
+        run(command.arg("--attest").arg(format!("token:{}", token.display())))
+    };
+    let refused = enroll(&other);
+    assert!(refused.code == 1 && refused.stderr.contains("--root-fingerprint"), "{refused:?}");
+    assert!(!device.folder().join("current").exists());
+    enroll(&root).succeeded();
+    assert_eq!(read_certificates(&device.folder().join("current/trust.pem")), [root], "from now on it is pinned whole");
+    device.renew();
+}
+
+#[test]
+fn a_credential_folder_can_be_changed_by_its_owner_only_whatever_the_umask_is() {
+    let server = server();
+    let token = server.admin().device_token("sensors", "pump-7", server.scratch());
+    let folder = server.scratch().join("pump-7");
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0; exec \"$0\" \"$@\""]).arg(binaries::enroll_client());
+    command.args(["enroll", "--server", &server.url(), "--device-id", "pump-7", "--root"]).arg(server.control_root());
+    command.arg("--attest").arg(format!("token:{}", token.display())).arg("--dir").arg(&folder);
+    run(&mut command).succeeded();
+    let (mut open, mut seen) = (vec![folder], Vec::new());
+    while let Some(path) = open.pop() {
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(mode & 0o022, 0, "{}: {mode:o}", path.display());
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+        }
+        seen.push((path.file_name().expect("a name").to_owned(), mode));
+    }
+    for (name, mode) in [("key.pem", 0o600), ("credential.pem", 0o644), ("generations", 0o755), ("lock", 0o600)] {
+        assert!(seen.contains(&(name.into(), mode)), "{name}: {seen:?}");
     }
 }

@@ -2,6 +2,7 @@
 //! loaded the new list, and one that was revoked earlier still does not.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -10,6 +11,7 @@ use fleetca_tests::{
     binaries,
     device::Device,
     gateway::{Admission, Gateway, mosquitto::Mosquitto, nginx::Nginx},
+    http,
     process::run,
     server::Server,
     wait::{SOON, until_true},
@@ -23,15 +25,20 @@ enum Source {
     Grpc(Device),
 }
 
-/// Fetches what a gateway loads, as a cron job would.
-fn sync_crls(server: &Server, source: &Source, on_change: Option<&str>) -> PathBuf {
-    let bundle = server.scratch().join("crls.pem");
+fn sync_command(server: &Server, source: &Source, out: &Path) -> Command {
     let mut command = Command::new(binaries::enroll_client());
-    command.arg("sync-crls").arg("--out").arg(&bundle);
+    command.arg("sync-crls").arg("--out").arg(out);
     match source {
         Source::Http => command.args(["--http-url", &server.http_url(""), "--trust"]).arg(server.device_root()),
         Source::Grpc(gateway) => command.arg("--dir").arg(gateway.folder()),
     };
+    command
+}
+
+/// Fetches what a gateway loads, as a cron job would.
+fn sync_crls(server: &Server, source: &Source, on_change: Option<&str>) -> PathBuf {
+    let bundle = server.scratch().join("crls.pem");
+    let mut command = sync_command(server, source, &bundle);
     if let Some(hook) = on_change {
         command.args(["--on-change", hook]);
     }
@@ -72,4 +79,35 @@ fn nginx_keeps_revoked_devices_out() {
 #[test]
 fn mosquitto_keeps_revoked_devices_out() {
     a_revoked_device_is_kept_out(|server| Source::Grpc(Device::enroll_gateway(server, "eu-7")), Mosquitto::start);
+}
+
+#[test]
+fn a_gateway_takes_everything_one_fleets_bundle_or_one_issuers_crl() {
+    let server = Server::start();
+    server.admin().create_fleet("sensors");
+    Device::enroll(&server, "sensors", "pump-7");
+    server.admin().run(&["device", "revoke", "pump-7"]);
+    let gateway = Device::enroll_gateway(&server, "eu-7");
+    let issuers = server.admin().run(&["issuer", "list"]);
+    let issuing = issuers.as_array().expect("a list").iter().find(|issuer| issuer["hierarchy"] == "device");
+    let issuing = issuing.expect("an issuing CA")["id"].as_str().expect("an ID").to_owned();
+    let sync = |form: &str, source: &Source, max_age: &str| {
+        let out = server.scratch().join(format!("{}.pem", form.replace(':', "-")));
+        let mut command = sync_command(&server, source, &out);
+        (run(command.args(["--form", form, "--max-age", max_age])), out)
+    };
+    for source in [Source::Http, Source::Grpc(gateway)] {
+        for (form, served) in [
+            ("bundle", "/crl/bundle.pem".to_owned()),
+            ("fleet:sensors", "/crl/fleet/sensors/bundle.pem".to_owned()),
+            (&format!("full:{issuing}"), format!("/crl/{issuing}/full.pem")),
+        ] {
+            let (finished, out) = sync(form, &source, "1h");
+            assert!(finished.code == 0 && finished.stderr.contains("1 revoked"), "{form}: {finished:?}");
+            assert_eq!(fs::read(&out).expect("it is written"), http::get(&server.http_url(&served)).ok(), "{form}");
+        }
+        assert_eq!(sync("fleet:nobody", &source, "1h").0.code, 1);
+        assert_eq!(sync("full:0123456789abcdef", &source, "1h").0.code, 1);
+        assert_eq!(sync("delta", &source, "1h").0.code, 2, "a delta must never reach a gateway");
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use fleetca_tests::{
     binaries, openssl,
-    process::{Finished, run},
+    process::{Finished, Running, run},
     server::{PUBLIC_URL, Server, TRUST_DOMAIN, init},
 };
 use serde_json::Value;
@@ -279,4 +279,46 @@ fn a_ca_is_made_in_a_folder_that_is_there_already_and_whose_parent_is_not_ours()
     let other = dir.path().join("other");
     assert!(!run(&other).status.success(), "the root folder is taken");
     assert_eq!(names(dir.path()), ["parent", "roots"], "no draft is left behind");
+}
+
+/// Serves a folder on free ports until it says that it is ready, and ends it: its output and its log.
+fn served(dir: &Path, options: &[&str]) -> (String, String) {
+    let mut command = Command::new(binaries::ca_server());
+    command.arg("serve").arg("--dir").arg(dir).args(options);
+    for port in ["--listen", "--operator-listen", "--http-listen", "--metrics-listen"] {
+        command.args([port, "127.0.0.1:0"]);
+    }
+    let mut process = Running::start("serve", command, dir);
+    process.until("it is ready", |process| process.stdout().ends_with('\n').then_some(()));
+    assert!(process.stop().success());
+    (process.stdout(), process.stderr())
+}
+
+#[test]
+fn a_server_that_can_read_the_root_keys_warns_wherever_they_are() {
+    const WARNING: &str = "this server can read the root keys";
+    let folder = TempDir::new().expect("a temporary folder");
+    let (inside, beside, roots) = (folder.path().join("a"), folder.path().join("b"), folder.path().join("roots"));
+    try_init(&inside, &[]).succeeded();
+    try_init(&beside, &["--root-dir", path(&roots)]).succeeded();
+    for (dir, keys) in [(&inside, &inside.join("offline")), (&beside, &roots)] {
+        let (_, log) = served(dir, &[]);
+        assert!(log.contains(WARNING) && log.contains(path(keys)), "{log}");
+        fs::rename(keys, folder.path().join("safe")).expect("they are taken away");
+        let (_, log) = served(dir, &[]);
+        assert!(!log.contains(WARNING), "{log}");
+        fs::remove_dir_all(folder.path().join("safe")).expect("they were there");
+    }
+}
+
+#[test]
+fn a_program_can_read_where_the_server_listens() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let dir = folder.path().join("ca");
+    init(&dir);
+    let (output, _) = served(&dir, &["--output", "json"]);
+    let addresses: Value = serde_json::from_str(&output).expect("one line of JSON");
+    for port in ["devices", "operators", "http", "metrics"] {
+        assert!(addresses[port].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{output}");
+    }
 }

@@ -126,9 +126,9 @@ async fn pages_give_each_device_once_while_others_come() {
         found.sort();
         assert!(before.iter().all(|id| found.binary_search(id).is_ok()), "none left out");
     }
-    for page_token in ["x", "bm9uc2Vuc2U", "%"] {
+    for page_token in ["x", "bm9uc2Vuc2U", "%", "0123456789abcdef"] {
         let request = ListDevicesRequest { page_token: page_token.into(), ..Default::default() };
-        assert_eq!(reason(admin.client().list_devices(request).await), "NOT_FOUND", "{page_token}");
+        assert_eq!(reason(admin.client().list_devices(request).await), "INVALID_ARGUMENT", "{page_token}");
         let request = ListTokensRequest { page_token: page_token.into(), ..Default::default() };
         assert_eq!(reason(admin.client().list_tokens(request).await), "INVALID_ARGUMENT", "{page_token}");
     }
@@ -177,4 +177,34 @@ async fn fleets_tokens_gateways_and_records_are_listed_beyond_a_page() {
     assert_eq!(sequences(&["--action", "token.created"]).len(), 2 * COUNT);
     assert_eq!(sequences(&["--subject", "fleet/n-007"]).len(), 1);
     assert_eq!(sequences(&["--limit", "150"]), (1..=150).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_never_written_can_not_be_asked_for() {
+    let server = Server::start();
+    let admin = server.admin();
+    fn records<'a>(options: &[&'a str]) -> Vec<&'a str> {
+        [&["audit", "list"], options].concat()
+    }
+    for (wrong, known) in [
+        (&["--action", "device.revokt"][..], "device.revoked"),
+        (&["--action", "lineage.fork"], "device.held"),
+        (&["--security", "--action", "device.revoked"], "lineage.fork"),
+        (&["--subject", "pump-7"], "device/pump-7"),
+        (&["--subject", "devices/pump-7"], "device/pump-7"),
+        (&["--subject", "device/"], "device/pump-7"),
+        (&["--security", "--subject", "pump-7"], "device/pump-7"),
+    ] {
+        assert_eq!(admin.reason(&records(wrong)), "INVALID_ARGUMENT", "{wrong:?}");
+        let said = admin.refused(&records(wrong));
+        assert!(said.contains(known), "{wrong:?}: {said}");
+    }
+    for empty in [
+        &["--subject", "device/nobody"][..],
+        &["--action", "device.revoked"],
+        &["--security", "--action", "lineage.fork"],
+    ] {
+        assert_eq!(admin.run(&records(empty)), Value::Array(Vec::new()), "{empty:?}");
+    }
+    assert_eq!(admin.run(&records(&["--subject", "domain/fleet.test"])).as_array().map(Vec::len), Some(1));
 }

@@ -330,7 +330,7 @@ fn an_admin_who_is_locked_out_comes_back_by_the_servers_own_folder() {
     assert_eq!(admin.reason(&["fleet", "list"]), "CERTIFICATE_SUPERSEDED", "the lost key is worth nothing any more");
 
     // The key is stolen: the name is gone for good, and the way back is under another one.
-    again.run(&["operator", "revoke", "admin", "--reason", "keyCompromise"]);
+    again.run(&["operator", "revoke", "admin", "--reason", "keyCompromise", "--yes"]);
     assert_eq!(again.reason(&["fleet", "list"]), "DEVICE_REVOKED");
     let refused = recover(&server, "admin", &scratch("again"));
     assert_eq!(refused.code, 1);
@@ -367,4 +367,25 @@ async fn an_operator_enrolls_again_only_with_a_new_join_token() {
     run(command.arg(server.control_root()).args(["--attest", &format!("token:{second}")])).succeeded();
     operator(&server, &again).run(&["fleet", "list"]);
     assert_eq!(operator(&server, &ana).reason(&["fleet", "list"]), "CERTIFICATE_SUPERSEDED");
+}
+
+#[test]
+fn the_last_admin_is_not_revoked_by_accident() {
+    let server = Server::start();
+    let admin = server.admin();
+    let said = admin.try_run(&["operator", "revoke", "admin"]);
+    assert!(said.code == 2 && said.stderr.contains("last admin"), "{said:?}");
+    assert!(said.stderr.contains("operator recover"), "it says what the way back is: {said:?}");
+    // A viewer is no admin, and neither is one who has not enrolled.
+    Device::enroll_operator(&server, "ana", "viewer");
+    let out = server.scratch().join("bob.token");
+    admin.run(&["operator", "create", "bob", "--role", "admin", "--out", out.to_str().expect("UTF-8")]);
+    assert_eq!(admin.try_run(&["operator", "revoke", "admin"]).code, 2);
+    admin.run(&["operator", "revoke", "ana"]);
+
+    let carl = operator(&server, &Device::enroll_operator(&server, "carl", "admin"));
+    assert_eq!(carl.run(&["operator", "revoke", "admin"])["status"], "revoked");
+    assert_eq!(carl.try_run(&["operator", "revoke", "carl"]).code, 2);
+    assert_eq!(carl.run(&["operator", "revoke", "carl", "--yes"])["status"], "revoked", "who insists may");
+    assert_eq!(carl.reason(&["fleet", "list"]), "DEVICE_REVOKED");
 }

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use fleetca_tests::binaries;
+use serde_json::Value;
 
 #[test]
 fn the_quickstart_tells_its_story_to_the_end() {
@@ -22,6 +23,18 @@ fn the_quickstart_tells_its_story_to_the_end() {
         ["ca/control-root.pem", "ca/operator/current/key.pem", "pump-1/current/credential.pem", "gateway/crls.pem"]
     {
         assert!(dir.path().join("story").join(file).exists(), "{file}");
+    }
+
+    let mut command = Command::new(binaries::ca_server());
+    command.current_dir(dir.path()).args(["quickstart", "--exit", "--output", "json", "--dir", "told"]);
+    let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let lines: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (end, steps) = lines.split_last().unwrap();
+    assert_eq!(*end, serde_json::json!({ "done": true, "dir": "told", "serving": null }));
+    assert_eq!(steps.len(), text.lines().count() - 1, "a line a step, for people and for programs");
+    for (index, step) in steps.iter().enumerate() {
+        assert_eq!(step["step"], index + 1);
+        assert!(step["what"].is_string());
     }
 
     let again = run("story");

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use der::{Decode, Encode, oid::AssociatedOid};
+use der::{Decode, Encode, asn1::ObjectIdentifier, oid::AssociatedOid};
 use fleetca_tests::{
     device::Device,
     http, openssl,
@@ -15,6 +15,7 @@ use fleetca_tests::{
     server::{PUBLIC_URL, Server},
     tls,
 };
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_cert::{
     Certificate,
     ext::pkix::{
@@ -23,6 +24,9 @@ use x509_cert::{
         name::{DistributionPointName, GeneralName},
     },
 };
+
+/// How far notBefore lies before the issuance, in seconds, where the settings say nothing else.
+const BACKDATED: u64 = 300;
 
 /// One of each kind of thing that a CA issues, as PEM files.
 struct Exhibits {
@@ -168,4 +172,45 @@ fn openssl_refuses_a_revoked_device() {
     let Some(verdict) = openssl::verify(&chain, &server.device_root(), Some(&chain), Some(&bundle)) else { return };
     assert_ne!(verdict.code, 0);
     assert!(verdict.stderr.contains("certificate revoked"), "{verdict:?}");
+}
+
+/// How long a certificate is valid from its issuance on, in seconds.
+fn lasts(certificate: &Certificate) -> u64 {
+    let validity = certificate.tbs_certificate().validity();
+    let span = validity.not_after.to_unix_duration() - validity.not_before.to_unix_duration();
+    span.as_secs() - BACKDATED
+}
+
+#[test]
+fn everything_lasts_as_long_as_is_documented_and_has_a_p_256_key() {
+    const DAY: u64 = 24 * 3600;
+    let server = Server::start();
+    let admin = server.admin();
+    admin.create_fleet("sensors");
+    admin.run(&["fleet", "create", "brief", "--validity", "5m"]);
+    let issuers = admin.run(&["issuer", "list"]);
+    let issuer = |hierarchy: &str| {
+        let found = issuers.as_array().expect("a list").iter().find(|issuer| issuer["hierarchy"] == hierarchy);
+        let pem = found.expect("an issuer")["pem"].as_str().expect("PEM").to_owned();
+        CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM").into_owned()
+    };
+    let leaf = |device: Device| device.chain()[0].clone().into_owned();
+    for (certificate, expected) in [
+        (issuer("control-root"), 20 * 365 * DAY),
+        (issuer("device-root"), 20 * 365 * DAY),
+        (issuer("control"), 3 * 365 * DAY),
+        (issuer("device"), 3 * 365 * DAY),
+        (tls::server_chain(server.addresses().devices.port(), &server.control_root())[0].clone(), 30 * DAY),
+        (leaf(Device::new(server.admin().credential().to_path_buf())), 30 * DAY),
+        (leaf(Device::enroll_gateway(&server, "eu-7")), 7 * DAY),
+        (leaf(Device::enroll(&server, "sensors", "sensor-1")), DAY),
+        (leaf(Device::enroll(&server, "brief", "brief-1")), 300),
+    ] {
+        let certificate = Certificate::from_der(&certificate).expect("a certificate");
+        let name = certificate.tbs_certificate().subject().to_string();
+        assert_eq!(lasts(&certificate), expected, "{name}");
+        let algorithm = &certificate.tbs_certificate().subject_public_key_info().algorithm;
+        let curve = algorithm.parameters.as_ref().and_then(|curve| curve.decode_as::<ObjectIdentifier>().ok());
+        assert_eq!(curve.expect("a named curve").to_string(), "1.2.840.10045.3.1.7", "{name}");
+    }
 }

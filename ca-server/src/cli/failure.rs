@@ -150,6 +150,9 @@ impl CommandError {
             CommandError::Connect(error) if is_out_of_reach(error) => {
                 Some("is the server running, and is --server its operators' port (7444 by default)?".into())
             }
+            CommandError::Connect(error) if matches!(**error, ConnectError::NotTls(_)) => {
+                Some("--server takes the operators' port (7444 by default)".into())
+            }
             CommandError::Credential(error) if matches!(**error, CredentialError::Absent(_)) => {
                 Some("--credential takes a credential folder, such as DIR/operator of `ca-server init`".into())
             }
@@ -160,11 +163,31 @@ impl CommandError {
     }
 }
 
+/// Tells on stderr why a command line makes no sense, or on stdout the help that it asks for, and gives the exit code.
+pub fn report_usage(error: &clap::Error, format: Format) -> ExitCode {
+    if format == Format::Table || !error.use_stderr() {
+        // If nobody can be told, the exit code has to do.
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    CommandError::Usage(first_paragraph(error)).report(format)
+}
+
+fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let (reason, _) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let words: Vec<&str> = reason.trim_start_matches("error: ").split_whitespace().collect();
+    words.join(" ")
+}
+
 fn is_out_of_reach(error: &ConnectError) -> bool {
     matches!(error, ConnectError::Unreachable { .. } | ConnectError::TimedOut(_) | ConnectError::Transport { .. })
 }
 
 fn after_refusal(refusal: &Refusal) -> Option<String> {
+    if refusal.reason.is_none() && refusal.code == Code::Unimplemented {
+        return Some("is --server the operators' port (7444 by default), and not that of devices?".into());
+    }
     let known = match refusal.reason.as_deref() {
         Some("CERTIFICATE_EXPIRED" | "CERTIFICATE_REVOKED") => Some(
             "an admin makes a new token with `ca-server operator create`; if there is none left, run `ca-server operator \

@@ -118,6 +118,9 @@ pub async fn make(mut args: Init) -> Result<Made, CommandError> {
     let public_url = Locations::new(&public_url).map_err(|error| CommandError::Usage(error.to_string()))?;
     let domain = Domain { trust_domain: args.trust_domain.clone(), public_url: public_url.base().to_owned() };
     let draft = draft_of(&args.dir)?;
+    if args.root_dir.is_some() {
+        args.root_dir = Some(root_dir.clone());
+    }
     let inside = root_dir.strip_prefix(&args.dir).ok().map(Path::to_owned);
     let root_draft = match &inside {
         Some(below) => draft.join(below),
@@ -176,7 +179,8 @@ async fn write(
         .into_iter()
         .map(|role| Ok((role, Arc::new(SoftwareSigner::generate().map_err(local)?))))
         .collect::<Result<_, CommandError>>()?;
-    let config = Config::parse(&Config::sample(&args.names)).map_err(|error| CommandError::Usage(error.to_string()))?;
+    let settings = Config::sample(&args.names, args.root_dir.clone());
+    let config = Config::parse(&settings).map_err(|error| CommandError::Usage(error.to_string()))?;
     let server_key = SoftwareSigner::generate().map_err(local)?;
     let operator_key = FileKey::generate().map_err(local)?;
     let operator_public = PublicKey::from_spki_der(&operator_key.spki()).map_err(local)?;
@@ -195,18 +199,18 @@ async fn write(
     for role in CaRole::ALL {
         let id = issuer_id(&made, role)?;
         if role.is_root() {
-            let path = root_draft.join(format!("{}.key.pem", role.as_str()));
-            signers[&role].save(&path, passphrases.roots.as_ref()).map_err(local)?;
-            public_file(&root_draft.join(format!("{}.pem", role.as_str())), &certificate_pem(&made, role))?;
+            let file = |extension| folder::root_file(root_draft, role, extension);
+            signers[&role].save(&file("key.pem"), passphrases.roots.as_ref()).map_err(local)?;
+            public_file(&file("pem"), &certificate_pem(&made, role))?;
             let crl = made.record.crls.iter().find(|head| head.issuer == id).and_then(|head| head.der.as_deref());
-            public_file(&root_draft.join(format!("{}.crl", role.as_str())), crl.unwrap_or_default())?;
+            public_file(&file("crl"), crl.unwrap_or_default())?;
         } else {
             signers[&role].save(&folder.issuer_key(id), passphrases.keys.as_ref()).map_err(local)?;
         }
     }
     public_file(&folder.control_root(), &certificate_pem(&made, CaRole::ControlRoot))?;
     public_file(&folder.device_root(), &certificate_pem(&made, CaRole::DeviceRoot))?;
-    public_file(&folder.config(), Config::sample(&args.names).as_bytes())?;
+    public_file(&folder.config(), settings.as_bytes())?;
     let control = &made.certificates[&CaRole::ControlCa];
     let control_root = &made.certificates[&CaRole::ControlRoot];
     let chain: [&[u8]; 3] = [&made.server, control, control_root];

@@ -1,7 +1,10 @@
 //! `ca-server operator`: who may run the CA, and as what.
 
 use clap::{Args, Subcommand};
-use fleetca_proto::v1::{CreateOperatorRequest, ListOperatorsRequest, RevokeOperatorRequest};
+use fleetca_proto::v1::{
+    self, CreateOperatorRequest, ListOperatorsRequest, RevokeOperatorRequest, operator_client::OperatorClient,
+};
+use tonic::transport::Channel;
 
 use super::{
     CommandError, Session, paging, peer,
@@ -10,7 +13,7 @@ use super::{
     token::TokenFile,
     words::{Role, parse_reason, reason_wire},
 };
-use crate::identity::RevocationReason;
+use crate::identity::{RevocationReason, Timestamp};
 
 /// Operators: who may run the CA, and as what
 #[derive(Args, Debug)]
@@ -52,6 +55,9 @@ enum Remote {
         /// Why, by the names of RFC 5280
         #[arg(long, value_parser = parse_reason, default_value = "unspecified")]
         reason: RevocationReason,
+        /// Even if it is the last admin
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -76,17 +82,39 @@ async fn run_remote(command: Remote, session: &Session) -> Result<(), CommandErr
             file.make(session.output(), &options, record).await
         }
         Remote::List { limit } => {
-            let operators = paging::all(limit, async |page_size, page_token| {
-                let page = operator.list_operators(ListOperatorsRequest { page_size, page_token }).await?.into_inner();
-                Ok((page.operators, page.next_page_token))
-            });
-            let operators: Vec<peer::Operator> = operators.await?.into_iter().map(peer::Operator::from).collect();
+            let operators = list(&mut operator, limit).await?;
+            let operators: Vec<peer::Operator> = operators.into_iter().map(peer::Operator::from).collect();
             session.output().list(&operators)
         }
-        Remote::Revoke { name, reason } => {
+        Remote::Revoke { name, reason, yes } => {
+            if !yes && is_last_admin(&list(&mut operator, None).await?, &name, session.output().now()) {
+                return Err(CommandError::Usage(format!(
+                    "{name} is the last admin, and nobody could make another over the network: make one first, or say \
+                     --yes (the way back in is `ca-server operator recover`, on the server)"
+                )));
+            }
             let receipt = operator.revoke_operator(RevokeOperatorRequest { name, reason: reason_wire(reason) }).await?;
             let receipt = Receipt::from(receipt.into_inner());
             session.output().told(&receipt, |_| receipt.words())
         }
     }
+}
+
+async fn list(operator: &mut OperatorClient<Channel>, limit: Option<u32>) -> Result<Vec<v1::Peer>, CommandError> {
+    paging::all(limit, async |page_size, page_token| {
+        let page = operator.list_operators(ListOperatorsRequest { page_size, page_token }).await?.into_inner();
+        Ok((page.operators, page.next_page_token))
+    })
+    .await
+}
+
+/// Whether nobody but `name` could make an admin. One who has not enrolled, or whose certificate has ended, can't.
+fn is_last_admin(operators: &[v1::Peer], name: &str, now: Timestamp) -> bool {
+    let is_admin = |peer: &&v1::Peer| {
+        let is_active = peer.status == i32::from(v1::DeviceStatus::Active);
+        let is_valid = peer.expires_at.as_ref().is_some_and(|at| at.seconds >= now.secs());
+        is_active && is_valid && peer.role == i32::from(v1::Role::Admin)
+    };
+    let mut admins = operators.iter().filter(is_admin).map(|peer| peer.id.as_str());
+    admins.next() == Some(name) && admins.next().is_none()
 }

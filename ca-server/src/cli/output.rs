@@ -3,7 +3,10 @@
 //! Whatever is shown implements [`Serialize`], and [`Row`] to stand in a list or [`Details`] to stand alone. Nothing of
 //! what a server sends reaches a terminal with control characters in it.
 
-use std::io::{self, Write};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+};
 
 use serde::{Serialize, Serializer};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -19,6 +22,19 @@ pub enum Format {
     Table,
     /// For programs.
     Json,
+}
+
+impl Format {
+    /// What a command line asks for that can't be understood as a whole.
+    pub fn asked_for(line: impl Iterator<Item = OsString>) -> Self {
+        let words: Vec<OsString> = line.collect();
+        let is_json =
+            |words: &[OsString]| words[0] == "--output" && words.get(1).is_some_and(|format| format == "json");
+        match (0..words.len()).any(|at| is_json(&words[at..]) || words[at] == "--output=json") {
+            true => Format::Json,
+            false => Format::Table,
+        }
+    }
 }
 
 /// Something that can stand in a list.
@@ -88,6 +104,12 @@ impl Output {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         Ok(stdout.flush()?)
+    }
+
+    /// One thing of several that come in the course of time: JSON in a line of its own.
+    pub fn line<T: Serialize>(&self, item: &T) -> Result<(), CommandError> {
+        let text = serde_json::to_string(item).map_err(io::Error::other)?;
+        self.write(&(text + "\n"))
     }
 
     fn json<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), CommandError> {

@@ -22,11 +22,12 @@ use enroll_client::{
     trust::{Roots, Trust},
 };
 use fleetca_proto::v1::{self, operator_client::OperatorClient};
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Channel;
 
 use self::gateway::Gateway;
-use super::{CommandError, Session, init, local};
+use super::{CommandError, Session, init, local, output::Format};
 use crate::{
     clock::SystemClock,
     config::Config,
@@ -64,9 +65,9 @@ pub async fn run(args: Quickstart, session: &Session) -> Result<(), CommandError
     let server = story.tell().await?;
     if args.exit {
         server.stop().await;
-        return story.say("Done: every step did what it says.");
+        return story.end(None);
     }
-    story.what_next(server.addresses)?;
+    story.end(Some(server.addresses))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -75,6 +76,21 @@ pub async fn run(args: Quickstart, session: &Session) -> Result<(), CommandError
     }
     server.stop().await;
     Ok(())
+}
+
+/// A step of the story, for programs.
+#[derive(Serialize)]
+struct Step {
+    step: usize,
+    what: String,
+}
+
+/// The story's end, for programs.
+#[derive(Serialize)]
+struct End<'a> {
+    done: bool,
+    dir: &'a Path,
+    serving: Option<Addresses>,
 }
 
 struct Story<'a> {
@@ -234,6 +250,16 @@ impl Story<'_> {
         self.done(format!("a TLS gateway that checks this CRL: {}", outcomes.join(", ")))
     }
 
+    /// That every step did what it says; and where the server serves on, if it does.
+    fn end(&self, serving: Option<Addresses>) -> Result<(), CommandError> {
+        let output = self.session.output();
+        match (output.format(), serving) {
+            (Format::Table, None) => self.say("Done: every step did what it says."),
+            (Format::Table, Some(addresses)) => self.what_next(addresses),
+            (Format::Json, serving) => output.line(&End { done: true, dir: &self.dir, serving }),
+        }
+    }
+
     fn what_next(&self, addresses: Addresses) -> Result<(), CommandError> {
         let dir = std::path::absolute(&self.dir)?;
         let folder = Folder::new(dir.join("ca"));
@@ -271,7 +297,11 @@ impl Story<'_> {
     /// One line for what has just happened.
     fn done(&mut self, what: String) -> Result<(), CommandError> {
         self.step += 1;
-        self.say(&format!("{:2}. {what}", self.step))
+        let output = self.session.output();
+        match output.format() {
+            Format::Table => self.say(&format!("{:2}. {what}", self.step)),
+            Format::Json => output.line(&Step { step: self.step, what }),
+        }
     }
 
     fn say(&self, text: &str) -> Result<(), CommandError> {

@@ -61,19 +61,19 @@ pub fn run(args: Root, session: &Session) -> Result<(), CommandError> {
 }
 
 fn sign(root_dir: &Path, root: CaRole, passphrase: Option<&Passphrase>) -> Result<Signed, CommandError> {
-    let file = |ending: &str| root_dir.join(format!("{}{ending}", root.as_str()));
+    let file = |extension| folder::root_file(root_dir, root, extension);
     let content = |path: &Path, reason: String| CommandError::Content { path: path.to_owned(), reason };
-    let path = file(".pem");
+    let path = file("pem");
     let text = std::fs::read_to_string(&path).map_err(CommandError::file(&path))?;
     let ders = from_pem(PemLabel::Certificate, &text).map_err(|error| content(&path, error.to_string()))?;
     let [der] = ders.as_slice() else { return Err(content(&path, "not one certificate".into())) };
     let certificate = IssuerCertificate::parse(der).map_err(|error| content(&path, error.to_string()))?;
-    let signer = SoftwareSigner::load(&file(".key.pem"), passphrase).map_err(local)?;
+    let signer = SoftwareSigner::load(&file("key.pem"), passphrase).map_err(local)?;
     if crate::signer::Signer::public_key(&signer).fingerprint() != certificate.public_key().fingerprint() {
-        return Err(content(&file(".key.pem"), "not the key of the certificate beside it".into()));
+        return Err(content(&file("key.pem"), "not the key of the certificate beside it".into()));
     }
     // The entries and the number of the CRL before are needed: without it, revoked CAs would be let in again.
-    let path = file(".crl");
+    let path = file("crl");
     let before = std::fs::read(&path).map_err(CommandError::file(&path))?;
     let before = ParsedCrl::parse(&before).map_err(|error| content(&path, error.to_string()))?;
     before.verify(&certificate).map_err(|error| content(&path, error.to_string()))?;

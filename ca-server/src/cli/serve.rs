@@ -1,6 +1,11 @@
 //! `ca-server serve` and `show-config`.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,7 +14,8 @@ use super::{CommandError, Session, key_passphrase::KeyPassphrase, local, output:
 use crate::{
     clock::SystemClock,
     config::Config,
-    folder::Folder,
+    folder::{self, Folder},
+    pki::CaRole,
     server::{Addresses, Server},
 };
 
@@ -64,11 +70,14 @@ pub async fn run(args: Serve, session: &Session) -> Result<(), CommandError> {
     let config = args.config()?;
     let folder = args.folder();
     let passphrase = args.key_passphrase.read(&config)?;
-    warn_of_root_keys(&folder);
+    warn_of_root_keys(config.root_dir.as_deref().unwrap_or(&folder.default_root_dir()));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut server = Server::start(&folder, &config, passphrase, Arc::new(SystemClock)).await.map_err(local)?;
-    session.output().write(&format!("{}\n", ready(&server.addresses)))?;
+    match session.output().format() {
+        Format::Table => session.output().write(&ready(&server.addresses))?,
+        Format::Json => session.output().line(&server.addresses)?,
+    }
     let failed = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
@@ -93,15 +102,19 @@ pub fn show_config(args: &Serve, session: &Session) -> Result<(), CommandError> 
 /// The one line on stdout that says where the server listens.
 fn ready(addresses: &Addresses) -> String {
     let Addresses { devices, operators, http, metrics } = addresses;
-    format!("ready: devices={devices} operators={operators} http={http} metrics={metrics}")
+    format!("ready: devices={devices} operators={operators} http={http} metrics={metrics}\n")
 }
 
-fn warn_of_root_keys(folder: &Folder) {
-    let dir = folder.default_root_dir();
-    if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
+fn warn_of_root_keys(dir: &Path) {
+    if can_read_root_keys(dir) {
         tracing::warn!(
             dir = %dir.display(),
             "this server can read the root keys: move them offline, nobody needs them here"
         );
     }
+}
+
+fn can_read_root_keys(dir: &Path) -> bool {
+    let keys = [CaRole::ControlRoot, CaRole::DeviceRoot].map(|role| folder::root_file(dir, role, "key.pem"));
+    keys.iter().any(|key| File::open(key).is_ok())
 }

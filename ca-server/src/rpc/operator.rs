@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     authority::{Authority, Refusal},
-    store::Role,
+    store::{Role, StoreError},
 };
 
 /// How many rows a page has where nothing is said, and at most: at 64 KiB a message.
@@ -40,6 +40,14 @@ fn page_size(asked: u32) -> u32 {
 /// The token of the next page: the key of the last row, where there may be more.
 fn next_page<T>(rows: &[T], limit: u32, key: impl Fn(&T) -> String) -> String {
     if rows.len() < limit as usize { String::new() } else { rows.last().map(key).unwrap_or_default() }
+}
+
+/// A page token that the store does not know is a mistake of the caller's, like any other field that can't be what it is.
+fn page_refused(error: StoreError) -> Refusal {
+    match error {
+        StoreError::NotFound("page") => Refusal::invalid("page_token", "is none of this list"),
+        other => other.into(),
+    }
 }
 
 /// Writes each call as: prove the role, run the use case, map its refusal.

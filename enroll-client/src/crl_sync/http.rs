@@ -45,6 +45,9 @@ pub enum HttpError {
         /// What happened.
         source: hyper::Error,
     },
+    /// What answers there does not speak HTTP.
+    #[error("{0}: not HTTP; CRLs have a port of their own (7080 by default)")]
+    NotHttp(String),
     /// No answer for half a minute.
     #[error("{0} does not answer")]
     TimedOut(String),
@@ -65,7 +68,10 @@ impl HttpError {
     /// Whether another try may help.
     pub fn is_temporary(&self) -> bool {
         match self {
-            HttpError::Unreachable { .. } | HttpError::Broken { .. } | HttpError::TimedOut(_) => true,
+            HttpError::Unreachable { .. }
+            | HttpError::Broken { .. }
+            | HttpError::NotHttp(_)
+            | HttpError::TimedOut(_) => true,
             HttpError::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
             HttpError::Url | HttpError::TooLarge(_) => false,
         }
@@ -189,7 +195,10 @@ async fn get(url: &HttpUrl, path: &str, etag: Option<&str>, most: usize) -> Resu
 
 async fn request(url: &HttpUrl, path: &str, full: &str, etag: Option<&str>) -> Result<Response<Incoming>, HttpError> {
     let unreachable = |source| HttpError::Unreachable { url: full.to_owned(), source };
-    let broken = |source| HttpError::Broken { url: full.to_owned(), source };
+    let broken = |source: hyper::Error| match source.is_parse() {
+        true => HttpError::NotHttp(full.to_owned()),
+        false => HttpError::Broken { url: full.to_owned(), source },
+    };
     let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(unreachable)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // It ends with the answer; what goes wrong in it, the answer tells.

@@ -4,10 +4,11 @@ use fleetca_proto::v1;
 
 use super::page_size;
 use crate::{
-    audit::{Kept, Seal},
+    audit::{ACTIONS, Kept, SUBJECTS, Seal},
     authority::{Authority, Refusal},
     rpc::convert,
     store::{AuditQuery, EventQuery},
+    telemetry::EVENTS,
 };
 
 /// The most octets of records in one answer: a message has 64 KiB.
@@ -19,12 +20,11 @@ pub async fn records(
     _: &str,
 ) -> Result<v1::ListAuditRecordsResponse, Refusal> {
     let limit = page_size(request.page_size);
-    let text = |text: String| if text.is_empty() { None } else { Some(text) };
     let query = AuditQuery {
         from: request.from_sequence,
         limit,
-        subject: text(request.subject),
-        action: text(request.action),
+        subject: subject(request.subject)?,
+        action: one_of("action", request.action, &ACTIONS)?,
         newest_first: request.newest_first,
     };
     let rows = authority.store.audit_records(&query).await?;
@@ -64,16 +64,41 @@ pub async fn events(
     _: &str,
 ) -> Result<v1::ListSecurityEventsResponse, Refusal> {
     let limit = page_size(request.page_size);
-    let text = |text: String| if text.is_empty() { None } else { Some(text) };
     let before = match request.page_token.as_str() {
         "" => 0,
-        token => token.parse().map_err(|_| Refusal::invalid("page_token", "is not of this list"))?,
+        token => token.parse().map_err(|_| Refusal::invalid("page_token", "is none of this list"))?,
     };
-    let query = EventQuery { kind: text(request.kind), subject: text(request.subject), before, limit };
+    let kind = one_of("kind", request.kind, &EVENTS)?;
+    let query = EventQuery { kind, subject: subject(request.subject)?, before, limit };
     let rows = authority.store.security_events(&query).await?;
     let next_page_token = super::next_page(&rows, limit, |row| row.position.to_string());
     let events = rows.into_iter().map(convert::security_event).collect();
     Ok(v1::ListSecurityEventsResponse { events, next_page_token })
+}
+
+/// A word that can be asked for: one that is never written would give an empty list, which reads like good news.
+fn one_of(field: &'static str, word: String, all: &[&str]) -> Result<Option<String>, Refusal> {
+    match word.as_str() {
+        "" => Ok(None),
+        known if all.contains(&known) => Ok(Some(word)),
+        _ => Err(Refusal::invalid(field, format!("there is none of this name; there are {}", all.join(", ")))),
+    }
+}
+
+/// Likewise for what records and events are about.
+fn subject(text: String) -> Result<Option<String>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is = |subject: &&str| match text.strip_prefix(*subject) {
+        Some(which) => subject.ends_with('/') != which.is_empty(),
+        None => false,
+    };
+    if SUBJECTS.iter().any(is) {
+        return Ok(Some(text));
+    }
+    let why = format!("must be such as device/pump-7; it begins with one of {}", SUBJECTS.join(", "));
+    Err(Refusal::invalid("subject", why))
 }
 
 fn record(kept: Kept) -> v1::AuditRecord {

@@ -2,7 +2,7 @@
 
 use fleetca_proto::v1::{self, list_devices_request::Sort};
 
-use super::page_size;
+use super::{page_refused, page_size};
 use crate::{
     authority::{Authority, Refusal},
     identity::{FleetName, Kind, Subject},
@@ -70,7 +70,7 @@ pub async fn list(
         page_token: request.page_token,
         limit: page_size(request.page_size),
     };
-    let page = authority.store.devices(&query).await?;
+    let page = authority.store.devices(&query).await.map_err(page_refused)?;
     Ok(v1::ListDevicesResponse {
         devices: page.devices.into_iter().map(|holder| convert::device(holder, now)).collect(),
         next_page_token: page.next,

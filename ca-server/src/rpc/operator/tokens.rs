@@ -2,7 +2,7 @@
 
 use fleetca_proto::v1;
 
-use super::{next_page, page_size};
+use super::{next_page, page_refused, page_size};
 use crate::{
     authority::{Authority, NewToken, Refusal, TokenFor},
     identity::{FleetName, TokenId},
@@ -45,7 +45,7 @@ pub async fn list(
         "" => None,
         id => Some(id.parse().map_err(Refusal::name("page_token"))?),
     };
-    let rows = authority.store.tokens(fleet.as_ref(), before.as_ref(), limit).await?;
+    let rows = authority.store.tokens(fleet.as_ref(), before.as_ref(), limit).await.map_err(page_refused)?;
     let next_page_token = next_page(&rows, limit, |row| row.id.to_string());
     Ok(v1::ListTokensResponse {
         tokens: rows.into_iter().map(|row| convert::token(row, now)).collect(),
