@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    fleets, holders, issuers,
+    holders, issuers,
     query::{Columns, all, change, change_one, column, count, first, int, the},
 };
 use crate::{
@@ -78,12 +78,24 @@ pub(super) fn renewal(
     serial: SerialNumber,
     key: &KeyFingerprint,
 ) -> Result<Option<RenewalFacts>, StoreError> {
-    let Some(peer) = peer(db, serial)? else { return Ok(None) };
-    let policy = peer.holder.fleet.as_ref().map(|name| fleets::policy(db, name)).transpose()?.flatten();
     // The index of holders keeps each one's certificates in the order in which they were made.
-    let sql = "-- oldest_that_counts()\nSELECT not_after FROM certificates WHERE key = (SELECT key FROM certificates \
-               WHERE holder = ?1 ORDER BY key DESC LIMIT 1 OFFSET ?2)";
-    let oldest_that_counts = first(db, sql, params![peer.holder.version.key, MAX_LIVE - 1], column)?;
+    let sql = concat!(
+        "-- renewal()\nSELECT ",
+        certificate_columns!(),
+        ", ",
+        holders::holder_columns!(),
+        ", fleets.policy, (SELECT not_after FROM certificates WHERE key = (SELECT key FROM certificates AS newer \
+         WHERE newer.holder = holders.key ORDER BY key DESC LIMIT 1 OFFSET ?2)) FROM ",
+        certificate_tables!(),
+        " LEFT JOIN fleets ON fleets.key = holders.fleet WHERE certificates.serial = ?1"
+    );
+    let read = |row: &mut Columns| {
+        let peer = Peer { certificate: read(row)?, holder: holders::read(row)? };
+        Ok((peer, row.take()?, row.take()?))
+    };
+    let Some((peer, policy, oldest_that_counts)) = first(db, sql, params![serial, MAX_LIVE - 1], read)? else {
+        return Ok(None);
+    };
     let (key_use, trust_bundle) = (key_use(db, key)?, issuers::trust_bundle(db)?);
     Ok(Some(RenewalFacts { key_use, policy, oldest_that_counts, trust_bundle, peer }))
 }

@@ -1,7 +1,10 @@
 //! The one writer: takes whatever has queued and commits it as one transaction.
 //!
 //! A job that fails takes back its own changes and nobody else's: where one has changed something before it failed, the
-//! whole batch is taken back and done again with a savepoint for each. Savepoints cost as much as the work itself. Nobody is answered before the commit is on disk; where
+//! whole batch is taken back and done again with a savepoint for each. Savepoints cost as much as the work itself.
+//!
+//! While many are at it, the writer waits a moment for more jobs: a commit costs as much as several jobs, and each makes
+//! every reader read its pages again. Whoever is alone does not wait. Nobody is answered before the commit is on disk; where
 //! the commit fails, everybody hears of it. Where the disk is full, urgent jobs (revocations) get the space of
 //! [`Reserve`].
 
@@ -12,7 +15,8 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -29,6 +33,9 @@ const QUEUE: usize = 4096;
 
 /// How many jobs one transaction holds at most.
 const BATCH: usize = 512;
+
+/// How long a batch waits for more jobs, where the one before it had more than one.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// Whether a job may use the space kept in reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +59,7 @@ impl Writer {
         let reserve = Reserve::beside(path);
         let (queue, jobs) = mpsc::channel(QUEUE);
         let run = move || Loop { db, reserve, written }.run(jobs);
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("store-writer".into())
             .spawn(run)
             .map_err(|error| StoreError::Unusable(format!("can't start the store's writer: {error}")))?;
@@ -134,12 +141,17 @@ struct Loop {
 
 impl Loop {
     fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+        let mut crowded = false;
         while let Some(job) = jobs.blocking_recv() {
             let mut batch = vec![job];
+            if crowded {
+                thread::sleep(GATHERING);
+            }
             while batch.len() < BATCH {
                 let Ok(job) = jobs.try_recv() else { break };
                 batch.push(job);
             }
+            crowded = batch.len() > 1;
             self.serve(batch);
         }
     }
