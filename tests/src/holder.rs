@@ -8,6 +8,7 @@ use fleetca_proto::v1::{
     renewal_client::RenewalClient, revocation_client::RevocationClient,
 };
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -51,6 +52,21 @@ impl Holder {
         pem::serial(self.certificate())
     }
 
+    /// A TLS client that presents the certificate.
+    pub fn tls(&self, server: &Server) -> ClientConfig {
+        tls::config(&server.control_root(), Some((self.chain.clone(), self.key.clone_key())))
+    }
+
+    /// The chain, leaf first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The private key.
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        self.key.clone_key()
+    }
+
     /// A new connection to one of the server's ports, which presents the certificate. The handshake comes with the
     /// first call.
     pub fn connect(&self, server: &Server, port: u16) -> Channel {
@@ -72,7 +88,7 @@ impl Holder {
         Endpoint,
         impl Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future = Connecting> + Send + 'static,
     ) {
-        let mut config = tls::config(&server.control_root(), Some((self.chain.clone(), self.key.clone_key())));
+        let mut config = self.tls(server);
         config.alpn_protocols = vec![b"h2".to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         let endpoint = Endpoint::from_shared(format!("http://localhost:{port}")).expect("an address");

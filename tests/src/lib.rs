@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod binaries;
+pub mod calls;
 pub mod crl;
 pub mod crowd;
 pub mod csr;
