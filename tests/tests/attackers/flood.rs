@@ -1,16 +1,13 @@
 //! A thousand connections, each kind of them: renewals, operators and honest newcomers go on. Limits are small here, so
 //! that every flood fills them.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{io, net::Ipv4Addr, sync::Arc};
 
 use enroll_client::attester::token::JoinToken;
-use fleetca_proto::v1::{EnrollRequest, enroll_request::Step, enrollment_client::EnrollmentClient};
+use fleetca_proto::v1::{
+    EnrollRequest, GetRenewalInfoRequest, GetTimeRequest, ListFleetsRequest, enroll_request::Step,
+    enrollment_client::EnrollmentClient,
+};
 use fleetca_tests::{
     crowd::{self, ELSEWHERE},
     device::Device,
@@ -18,11 +15,15 @@ use fleetca_tests::{
     http,
     server::Server,
     stranger::{self, Exchange, SubjectKey},
-    wait::SOON,
+    wait::{SOON, until_true},
 };
 use prost::Message;
 use rustls::ClientConnection;
-use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
 
 const LIMITS: [(&str, usize); 7] = [
     ("connections", 24),
@@ -48,13 +49,29 @@ impl Site {
         Site { server, device }
     }
 
-    /// Renewals, operators, an honest enrollment and readers of CRLs. Each gets in at the first attempt.
-    fn goes_on(&self, newcomer: &str) {
+    /// Renewals, operators, an honest enrollment and readers of CRLs.
+    async fn goes_on(&self, newcomer: &str) {
+        // At the first attempt: the commands below would try again.
+        let stranger = crowd::stranger(&self.server, Ipv4Addr::LOCALHOST).await.expect("a place");
+        EnrollmentClient::new(stranger).get_time(GetTimeRequest {}).await.expect("an answer");
+        let device = Holder::copy(&self.device);
+        device.renewal(&self.server).get_renewal_info(GetRenewalInfoRequest {}).await.expect("an answer");
+        let operator = Holder::copy(&Device::new(self.server.admin().credential().to_path_buf()));
+        operator.operator(&self.server).list_fleets(ListFleetsRequest::default()).await.expect("an answer");
         self.device.renew();
         Device::enroll(&self.server, "sensors", newcomer);
         assert!(self.server.admin().run(&["device", "list"]).as_array().is_some_and(|devices| devices.len() >= 2));
         http::get(&self.server.http_url("/crl/bundle.pem")).ok();
         http::get(&self.server.metrics_url("/readyz")).ok();
+    }
+
+    /// Waits until all places of a kind were taken at least once.
+    fn is_full(&self, places: &str) {
+        let label = format!("fleetca_overload_total{{port=\"devices\",places=\"{places}\"");
+        until_true(SOON, "the flood fills the places", || {
+            let metrics = http::get(&self.server.metrics_url("/metrics")).ok();
+            String::from_utf8_lossy(&metrics).contains(&label)
+        });
     }
 }
 
@@ -81,42 +98,32 @@ async fn a_thousand_silent_connections_keep_nobody_out() {
         // It may have been ended already.
         silent.extend(half_a_handshake(&site.server).await);
         if round == 100 {
-            site.goes_on("pump-8");
+            site.goes_on("pump-8").await;
         }
     }
     assert!(silent.len() > 900, "{}", silent.len());
-    site.goes_on("pump-9");
+    site.goes_on("pump-9").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_who_come_and_come_keep_nobody_out() {
     let site = Site::new();
-    let (server, stop) = (&site.server, Arc::new(AtomicBool::new(false)));
     // Connections whose handshake is done, and which then say nothing: each as soon as another one has ended.
-    let flood: Vec<_> = (0..20)
-        .map(|_| {
-            let (stop, address) = (stop.clone(), server.addresses().devices);
-            let config = fleetca_tests::tls::config(&server.control_root(), None);
-            tokio::spawn(async move {
-                let mut came = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    let Ok(mut stream) = crowd::tls(ELSEWHERE, address, config.clone()).await else { continue };
-                    came += 1;
-                    let ended = async { while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} };
-                    let _ = tokio::time::timeout(SOON / 60, ended).await;
-                }
-                came
-            })
-        })
-        .collect();
-    site.goes_on("pump-8");
-    site.goes_on("pump-9");
-    stop.store(true, Ordering::Relaxed);
-    let mut came = 0;
-    for visitor in flood {
-        came += visitor.await.expect("it does not panic");
+    let mut flood = JoinSet::new();
+    for _ in 0..20 {
+        let (address, root) = (site.server.addresses().devices, site.server.control_root());
+        let config = fleetca_tests::tls::config(&root, None);
+        flood.spawn(async move {
+            loop {
+                let Ok(mut stream) = crowd::tls(ELSEWHERE, address, config.clone()).await else { continue };
+                while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
+            }
+        });
     }
-    assert!(came >= 16, "the flood did not even fill the places: {came}");
+    site.is_full("stranger_connections");
+    site.goes_on("pump-8").await;
+    site.goes_on("pump-9").await;
+    flood.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,7 +147,7 @@ async fn enrollments_that_stop_at_the_challenge_keep_nobody_out() {
         }
     }
     assert!(open.len() >= 16 && open.len() + refused == 48, "{refused}");
-    site.goes_on("pump-8");
+    site.goes_on("pump-8").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,14 +156,15 @@ async fn one_key_with_a_hundred_connections_keeps_no_other_out() {
     let thief = Holder::copy(&Device::enroll(&site.server, "sensors", "pump-6"));
     let mut open = Vec::new();
     for _ in 0..50 {
-        // At its second attempt if the first has had no turn yet.
+        // The first ones end, or the last ones are refused: nobody has more than his share.
         open.extend(crowd::channel(ELSEWHERE, site.server.addresses().devices, thief.tls(&site.server)).await);
     }
-    let stalled: Vec<_> = open
-        .iter()
-        .flat_map(|channel| std::iter::repeat_n(channel.clone(), 10))
-        .map(|channel| tokio::spawn(async move { crowd::stalled(&channel, "/fleetca.v1.Renewal/Renew").await }))
-        .collect();
-    site.goes_on("pump-8");
-    stalled.iter().for_each(tokio::task::JoinHandle::abort);
+    let mut stalled = JoinSet::new();
+    for channel in open.iter().flat_map(|channel| std::iter::repeat_n(channel.clone(), 10)) {
+        stalled.spawn(async move { crowd::stalled(&channel, "/fleetca.v1.Renewal/Renew").await });
+    }
+    site.is_full("connections");
+    site.is_full("requests");
+    site.goes_on("pump-8").await;
+    stalled.shutdown().await;
 }
