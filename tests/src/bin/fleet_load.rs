@@ -20,6 +20,9 @@ use futures::StreamExt;
 use serde_json::json;
 use tonic::transport::Channel;
 
+/// Enrollments at the same time: they share a connection, which bears 64 requests.
+const STREAMS: usize = 32;
+
 /// Renews a fleet against a real server process on this machine, and says what it costs.
 #[derive(Debug, Parser)]
 #[command(name = "fleet_load")]
@@ -135,7 +138,7 @@ struct Load {
 
 impl Load {
     /// Does something for everyone, so many at the same time.
-    async fn phase<A, B, F>(&self, all: Vec<A>, work: impl Fn(A) -> F) -> (Phase, Vec<B>)
+    async fn phase<A, B, F>(&self, in_flight: usize, all: Vec<A>, work: impl Fn(A) -> F) -> (Phase, Vec<B>)
     where
         F: Future<Output = B>,
     {
@@ -148,7 +151,7 @@ impl Load {
                 (work.await, begun.elapsed())
             }
         });
-        let done: Vec<(B, Duration)> = futures::stream::iter(timed).buffer_unordered(self.in_flight).collect().await;
+        let done: Vec<(B, Duration)> = futures::stream::iter(timed).buffer_unordered(in_flight).collect().await;
         let (wall, cpu) = (wall.elapsed(), cpu_of(self.pid) - cpu);
         let mut results = Vec::with_capacity(done.len());
         for (result, latency) in done {
@@ -165,14 +168,14 @@ impl Load {
             let issued = stranger::enroll(connection, &id, token, &key).await.expect("it enrolls");
             Holder::of(&issued, &key)
         };
-        self.phase(keys, work).await.1
+        self.phase(self.in_flight.min(STREAMS), keys, work).await.1
     }
 
     /// Every device opens a connection with its newest certificate.
     async fn connect(&self, holders: Vec<Holder>) -> (Phase, Vec<Channel>) {
         let port = self.server.addresses().devices.port();
         let work = |holder: Holder| async move { holder.connect_now(&self.server, port).await.expect("it connects") };
-        self.phase(holders, work).await
+        self.phase(self.in_flight, holders, work).await
     }
 
     /// Every device asks for its next certificate over the connection that it has.
@@ -185,7 +188,7 @@ impl Load {
             let issued = RenewalClient::new(channel.clone()).renew(request).await.expect("it renews").into_inner();
             (channel, Holder::of(&issued, &key))
         };
-        let (phase, done) = self.phase(prepared.collect(), work).await;
+        let (phase, done) = self.phase(self.in_flight, prepared.collect(), work).await;
         // The old connections end here, after the phase.
         (phase, done.into_iter().map(|(_, holder)| holder).collect())
     }
@@ -196,6 +199,6 @@ impl Load {
             RenewalClient::new(channel.clone()).confirm(ConfirmRequest {}).await.expect("it confirms");
             channel
         };
-        self.phase(devices, work).await
+        self.phase(self.in_flight, devices, work).await
     }
 }

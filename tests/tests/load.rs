@@ -1,0 +1,27 @@
+//! The load tools say what they promise, at a size that proves nothing else.
+
+use std::process::Command;
+
+use fleetca_tests::{binaries, process::run};
+use serde_json::Value;
+
+#[test]
+fn a_fleet_renews_under_load_and_every_figure_is_told() {
+    let mut command = Command::new(binaries::helper("fleet_load"));
+    let output =
+        run(command.args(["--devices", "6", "--rounds", "2", "--in-flight", "3", "--output", "json"])).succeeded();
+    let result: Value = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}, in: {output}"));
+    assert_eq!(result["renewals"], 12);
+    for figure in [
+        "renewals_per_s",
+        "latency_p50_ms",
+        "latency_p99_ms",
+        "renew_cpu_us",
+        "handshake_cpu_us",
+        "confirm_cpu_us",
+        "verify_plus_sign_us",
+        "ratio",
+    ] {
+        assert!(result[figure].as_f64().is_some_and(|value| value > 0.0), "{figure} in {output}");
+    }
+}
