@@ -4,14 +4,17 @@
 //! it all in one transaction, and only then answer. Where the facts have changed in between, the store says `Conflict`
 //! and the case is decided anew.
 
+mod adopt;
 mod enroll;
 mod fleets;
 mod initialize;
 mod issuers;
+mod notice;
 mod publish;
 mod recover;
 mod refusal;
 mod renew;
+mod restore;
 mod revoke;
 mod seal;
 mod server_certificate;
@@ -33,9 +36,11 @@ use crate::{
 pub use enroll::{EnrollmentRequest, Proofs};
 pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};
+pub use notice::HeldCrl;
 pub use publish::{PublishError, Published, Publisher};
 pub use recover::recover_operator;
 pub use refusal::{Refusal, Refused};
+pub use restore::{LONGEST_WINDOW, RestoreError, TakenBack, notice_restored, resume, take_back, undecided};
 pub use revoke::Receipt;
 pub use seal::seal_once;
 pub use server_certificate::issue_server_certificate;
@@ -47,6 +52,9 @@ const GATEWAY_VALIDITY: std::time::Duration = std::time::Duration::from_secs(7 *
 const OPERATOR_VALIDITY: std::time::Duration = std::time::Duration::from_secs(30 * 24 * 3600);
 /// How often a use case is decided anew because the facts changed meanwhile, before it gives up.
 const MAX_ATTEMPTS: usize = 16;
+
+/// The record of a CRL of a lost time that was taken in, and of what follows from it.
+const TAKEN_BACK: &str = "crl.taken_back";
 
 /// The certificate authority: everything that a use case needs.
 pub struct Authority {

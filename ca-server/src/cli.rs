@@ -5,6 +5,7 @@
 //! 0 done, 1 refused or failed, 2 usage, 3 server out of reach.
 
 mod audit;
+mod backup;
 mod certificate;
 mod connection;
 mod crl;
@@ -25,6 +26,7 @@ mod peer;
 mod quickstart;
 mod receipt;
 mod recover;
+mod restore;
 mod root;
 mod secret_file;
 mod serve;
@@ -59,6 +61,8 @@ enum Command {
     /// Print the settings in force
     ShowConfig(serve::Serve),
     Root(root::Root),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     Fleet(fleet::Fleet),
     Device(device::Device),
     Certificate(certificate::Certificate),
@@ -95,6 +99,8 @@ impl Command {
             Command::Serve(args) => serve::run(args, session).await,
             Command::ShowConfig(args) => serve::show_config(&args, session),
             Command::Root(args) => root::run(args, session),
+            Command::Backup(args) => backup::run(args, session),
+            Command::Restore(args) => restore::run(args, session).await,
             Command::Fleet(args) => fleet::run(args, session).await,
             Command::Device(args) => device::run(args, session).await,
             Command::Certificate(args) => certificate::run(args, session).await,
@@ -145,6 +151,9 @@ mod tests {
             "ca-server gateway create eu-7 --out eu-7.token",
             "ca-server audit list --security --action lineage.fork --subject device/pump-7",
             "ca-server audit verify --head head.json",
+            "ca-server backup --dir ca --out copy --passphrase-file phrase",
+            "ca-server restore --from copy --dir ca --keys keys --crl crls.pem --crl control.crl --resume --window 3d",
+            "ca-server restore --dir ca --resume --accept-loss",
         ] {
             assert!(parses(line), "{line}");
         }
@@ -163,6 +172,8 @@ mod tests {
             "ca-server device revoke pump-7 --reason certificateHold",
             "ca-server device release pump-7 --keep 0011",
             "ca-server operator create ana --out ana.token",
+            "ca-server restore --dir ca --accept-loss",
+            "ca-server restore --dir ca --keys keys",
         ] {
             assert!(!parses(line), "{line}");
         }

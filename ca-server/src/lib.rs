@@ -6,6 +6,7 @@ pub mod accept;
 pub mod attestation;
 pub mod audit;
 pub mod authority;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod contract;
+mod past;
 mod rows;
 pub mod sqlite;
 
@@ -16,6 +17,7 @@ use crate::{
     inventory::{device::Status, fleet::Policy, lineage::Lineage},
 };
 
+pub use past::*;
 pub use rows::*;
 
 /// How many unexpired certificates a holder may have. An honest one has two to four; whoever renews in a loop would
@@ -115,6 +117,17 @@ pub trait ReadStore: Send + Sync {
     /// Security events, newest first: those before the position named.
     async fn security_events(&self, query: &EventQuery) -> Result<Vec<SecurityEventRow>, StoreError>;
 
+    /// Every time that this store has lost, oldest first.
+    async fn restorations(&self) -> Result<Vec<Restoration>, StoreError>;
+    /// What is known of a CRL that somebody holds.
+    async fn crl_memory(&self, claimed: &ClaimedCrl) -> Result<CrlMemory, StoreError>;
+    /// The revocation of a certificate of which nothing else is known.
+    async fn orphan(&self, serial: SerialNumber) -> Result<Option<Revoked>, StoreError>;
+    /// The certificate of a holder that was taken in out of a lost time.
+    async fn adopted(&self, restoration: i64, holder: &Subject) -> Result<Option<SerialNumber>, StoreError>;
+    /// The CRLs that a gateway said it holds.
+    async fn acknowledged(&self, holder: &Subject) -> Result<Vec<Acknowledged>, StoreError>;
+
     /// How many of each, for metrics and lists.
     async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError>;
     /// Whether the store can be written, for readiness. Cheap: takes the writer's turn and changes nothing.
@@ -163,6 +176,19 @@ pub trait Store: ReadStore {
 
     /// A CRL's head. `Conflict` unless the number recorded last is `previous` and the new one is greater.
     async fn put_crl(&self, head: CrlHead, previous: Option<u64>, audit: Option<Draft>) -> Result<(), StoreError>;
+    /// A lost time that was noticed: from here on the CA stands still. Where one is not decided yet that one grows; the
+    /// restoration as it is now.
+    async fn record_notice(&self, notice: Notice) -> Result<Restoration, StoreError>;
+    /// A CRL of a lost time, whose entries are in force from here on. Where it is newer than ours, it takes its place.
+    async fn record_taken_crl(&self, taken: TakenCrl) -> Result<Taken, StoreError>;
+    /// The decision to go on. `NotFound` where there is nothing to decide.
+    async fn record_resumption(&self, resumption: Resumption, audit: Draft) -> Result<(), StoreError>;
+    /// A certificate of a lost time as its holder's head. `Conflict` if the holder is not as it was read, or has adopted
+    /// one already, or the key came into use.
+    async fn record_adoption(&self, adoption: Adoption) -> Result<(), StoreError>;
+    /// The CRLs that a gateway holds. No audit record: it changes nothing for anybody.
+    async fn record_acknowledgement(&self, holder: &Subject, held: Vec<Acknowledged>) -> Result<(), StoreError>;
+
     /// A seal; `Conflict` unless it begins right after the last one.
     async fn record_seal(&self, seal: Seal) -> Result<(), StoreError>;
     /// Security events: counted up where there is one of the same kind, subject and hour; the oldest are dropped where

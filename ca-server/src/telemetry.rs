@@ -92,6 +92,7 @@ pub struct Telemetry {
     publication_failures: Counter<u64, AtomicU64>,
     removals_stopped: Gauge<i64, AtomicI64>,
     overload: Family<Overload, Counter>,
+    restored: Gauge<i64, AtomicI64>,
     waiting: Mutex<HashMap<(&'static str, String), SecurityEventRow>>,
 }
 
@@ -107,7 +108,14 @@ impl Default for Telemetry {
         }
         let events = register!(Family::<Kind, Counter>::default(), "security_events", "Security events, by kind");
         // A series that appears as 1 does not grow: those that alarms are set on are there from the start.
-        for kind in ["lineage.fork", "lineage.second_key", "attestation.failed", "crl.mismatch"] {
+        for kind in [
+            "lineage.fork",
+            "lineage.second_key",
+            "attestation.failed",
+            "crl.mismatch",
+            "certificate.forgotten",
+            "ca.restored",
+        ] {
             drop(events.get_or_create(&Kind { kind }));
         }
         Self {
@@ -146,6 +154,11 @@ impl Default for Telemetry {
                 Family::default(),
                 "overload",
                 "Times that all places were taken, by what became of it: refused, or displaced somebody else"
+            ),
+            restored: register!(
+                Gauge::default(),
+                "restored",
+                "1 while the CA stands still because its past was restored"
             ),
             waiting: Mutex::default(),
             registry,
@@ -196,6 +209,11 @@ impl Telemetry {
     /// All places of a kind were taken: a newcomer was refused, or displaced somebody else.
     pub fn overload(&self, port: &'static str, places: &'static str, outcome: &'static str) {
         self.overload.get_or_create(&Overload { port, places, outcome }).inc();
+    }
+
+    /// Whether the CA stands still because its past was restored.
+    pub fn restored(&self, restored: bool) {
+        self.restored.set(i64::from(restored));
     }
 
     /// Something happened that a keeper wants to know of: counted now, written with the next batch.

@@ -53,6 +53,13 @@ pub fn audit_head(last_sequence: u64, at_millis: i64, head: &[u8; 32]) -> Vec<u8
     labelled("fleetca-audit-head-v1", &[&last_sequence.to_be_bytes(), &at_millis.to_be_bytes(), head])
 }
 
+/// What the control CA signs of a CRL that it gives out: `issuer` is the issuer's ID as text, 16 octets; integers are
+/// big-endian, 8 octets each; `sha256` is that of the CRL's DER.
+pub fn crl_head(issuer: &str, number: u64, this_update_secs: i64, sha256: &[u8; 32]) -> Vec<u8> {
+    let (number, date) = (number.to_be_bytes(), this_update_secs.to_be_bytes());
+    labelled("fleetca-crl-head-v1", &[issuer.as_bytes(), &number, &date, sha256])
+}
+
 fn labelled(label: &str, parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64 + label.len() + 1 + parts.iter().map(|part| part.len()).sum::<usize>());
     bytes.extend_from_slice(&PADDING);

@@ -2,7 +2,7 @@
 //! the specification alone: this crate's transcripts must be theirs, byte for byte.
 
 use fleetca_proto::{
-    transcript::{Role, audit_head, enrollment, trust_bundle},
+    transcript::{Role, audit_head, crl_head, enrollment, trust_bundle},
     v1,
 };
 use prost::Message;
@@ -70,7 +70,7 @@ fn the_signatures_of_the_vectors_are_valid() {
 }
 
 #[test]
-fn what_roots_and_audit_seals_sign_is_that_of_the_vectors() {
+fn what_roots_and_the_control_ca_sign_is_that_of_the_vectors() {
     let vectors = vectors();
     let bundle = &vectors["trust_bundle"];
     assert_eq!(trust_bundle(&bytes(&bundle["bundle"])), bytes(&bundle["transcript"]));
@@ -79,4 +79,10 @@ fn what_roots_and_audit_seals_sign_is_that_of_the_vectors() {
     let at_millis = seal["at_millis"].as_i64().expect("a number");
     let head: [u8; 32] = bytes(&seal["head"]).try_into().expect("32 octets");
     assert_eq!(audit_head(sequence, at_millis, &head), bytes(&seal["transcript"]));
+    let crl = &vectors["crl_head"];
+    let number = crl["number"].as_u64().expect("a number");
+    let this_update = crl["this_update_secs"].as_i64().expect("a number");
+    let sha256: [u8; 32] = bytes(&crl["sha256"]).try_into().expect("32 octets");
+    let issuer = crl["issuer"].as_str().expect("an ID");
+    assert_eq!(crl_head(issuer, number, this_update, &sha256), bytes(&crl["transcript"]));
 }

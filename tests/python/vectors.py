@@ -84,6 +84,19 @@ def make():
             "head": head.hex(),
             "transcript": wire.audit_head_transcript(4294967296, 1795312800123, head).hex(),
         },
+        "crl_head": crl_head(),
+    }
+
+
+def crl_head():
+    """A CRL's head."""
+    issuer, number, this_update, sha256 = "0123456789abcdef", 1795312800123, 1795312800, fixed("crl head")
+    return {
+        "issuer": issuer,
+        "number": number,
+        "this_update_secs": this_update,
+        "sha256": sha256.hex(),
+        "transcript": wire.crl_head_transcript(issuer, number, this_update, sha256).hex(),
     }
 
 
@@ -116,6 +129,7 @@ def check(vectors):
     seal = vectors["audit_head"]
     head = bytes.fromhex(seal["head"])
     assert wire.audit_head_transcript(seal["last_sequence"], seal["at_millis"], head).hex() == seal["transcript"]
+    assert crl_head() == vectors["crl_head"]
 
 
 def main():

@@ -86,3 +86,9 @@ def trust_bundle_transcript(bundle):
 def audit_head_transcript(last_sequence, at_millis, head):
     """What an audit seal signs."""
     return labelled("fleetca-audit-head-v1", last_sequence.to_bytes(8, "big"), at_millis.to_bytes(8, "big", signed=True), head)
+
+
+def crl_head_transcript(issuer, number, this_update_secs, sha256):
+    """What the control CA signs of a CRL that it gives out."""
+    date = this_update_secs.to_bytes(8, "big", signed=True)
+    return labelled("fleetca-crl-head-v1", issuer.encode(), number.to_bytes(8, "big"), date, sha256)

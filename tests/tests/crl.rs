@@ -369,7 +369,7 @@ fn a_roots_crl_is_renewed_by_a_ceremony_and_nothing_else_is_taken_in() {
 async fn get_crl(client: &mut RevocationClient<Channel>, form: Option<Form>) -> Result<Vec<(String, Vec<u8>)>, Status> {
     let mut chunks = client.get_crl(GetCrlRequest { form }).await?.into_inner();
     let (mut crls, mut expected): (Vec<(String, Vec<u8>)>, _) = (Vec::new(), 0);
-    while let Some(CrlChunk { index, issuer, number, data, total }) = chunks.message().await? {
+    while let Some(CrlChunk { index, issuer, number, data, total, .. }) = chunks.message().await? {
         assert!(data.len() <= 32 * 1024);
         if index as usize == crls.len() {
             assert!(number > 0);

@@ -82,6 +82,7 @@ impl Authority {
         challenge: &[u8],
         proofs: Proofs<'_>,
     ) -> Result<Grant, Refused> {
+        self.refuse_restored()?;
         let token = self.store.token(&request.token).await.map_err(Refusal::from)?;
         let proven = verify(request, token.as_ref(), challenge, proofs)?;
         let token = token.ok_or(Refusal::Attestation(AttestationError::Signature))?;

@@ -10,25 +10,31 @@ mod published;
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use tokio::sync::{Notify, watch};
 
 pub use self::{error::PublishError, published::Published};
 
-use self::entries::{Entries, next_horizon};
-use super::{Issuers, OnlineIssuer, Refusal};
+pub(super) use self::entries::{Entries, RETENTION};
+
+use self::entries::next_horizon;
+use super::{Issuers, OnlineIssuer, Refusal, notice};
 use crate::{
     audit::Draft,
     clock::Clock,
     identity::{IssuerId, Subject, Timestamp},
     pki::{CaRole, CrlScope, CrlTemplate, Locations, ParsedCrl, check_successor},
     step::{Step, reached},
-    store::{CrlHead, Store, StoreError},
+    store::{ClaimedCrl, CrlHead, Store, StoreError},
     telemetry::Telemetry,
 };
 
@@ -37,7 +43,7 @@ const TOGETHER: Duration = Duration::from_millis(200);
 /// How often an issuer publishes where nothing changes. A device's own list is good for an hour.
 const CADENCE: Duration = Duration::from_secs(30 * 60);
 /// How long a CRL is good: an outage of the CA this long locks nobody out.
-const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a device's own list is good.
 const LIST_LIFETIME: Duration = Duration::from_secs(3600);
 /// How often the store is asked for changes that nobody here knows of.
@@ -72,6 +78,8 @@ pub struct Publisher {
     wake: Notify,
     publications: watch::Sender<u64>,
     failure: ArcSwap<Option<String>>,
+    /// A past was restored, and nobody has decided yet: nothing is published, and nothing served but roots' CRLs.
+    halted: AtomicBool,
 }
 
 impl Publisher {
@@ -83,7 +91,10 @@ impl Publisher {
         locations: Locations,
         telemetry: Arc<Telemetry>,
     ) -> Result<Arc<Self>, PublishError> {
+        let undecided = store.restorations().await?.iter().any(|restoration| restoration.resumption.is_none());
+        telemetry.restored(undecided);
         let publisher = Arc::new(Self {
+            halted: AtomicBool::new(undecided),
             store,
             clock,
             issuers,
@@ -113,6 +124,25 @@ impl Publisher {
         }
     }
 
+    /// A past was restored, and nobody has decided yet: what this store would publish may lack revocations. Gateways keep
+    /// what they have, which is good for days.
+    pub async fn halt(&self) {
+        // A publication under way ends first, and what it serves is taken back.
+        let _engines = self.engines.lock().await;
+        self.halted.store(true, Ordering::SeqCst);
+        self.telemetry.restored(true);
+        let mut served = (**self.served.load()).clone();
+        served.retain(|_, crl| crl.role.is_root());
+        self.served.store(Arc::new(served));
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.failure.store(Arc::new(Some(PublishError::Restored.to_string())));
+    }
+
+    /// Whether the CA stands still until an operator has decided.
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::SeqCst)
+    }
+
     /// Something has changed that must be published.
     pub fn wake_if(&self, changed: bool) {
         if changed {
@@ -122,6 +152,9 @@ impl Publisher {
 
     /// Waits until every change named is on a CRL that is served, and gives these CRLs' numbers.
     pub async fn in_force(&self, watermarks: &[(IssuerId, u64)]) -> Result<Vec<(IssuerId, u64)>, Refusal> {
+        if self.is_halted() && !watermarks.is_empty() {
+            return Err(Refusal::Unpublished);
+        }
         let mut publications = self.watch();
         self.wake_if(!watermarks.is_empty());
         let served = |(issuer, watermark): &(IssuerId, u64)| {
@@ -186,6 +219,9 @@ impl Publisher {
         if let Some(list) = self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(list.clone());
         }
+        if self.is_halted() {
+            return Err(PublishError::Restored);
+        }
         let full = self.current(issuer).ok_or(PublishError::UnknownIssuer)?;
         let engine = engines.get(issuer).ok_or(PublishError::UnknownIssuer)?;
         let entries = engine.entries.only(&self.store.serials_of(holder, *issuer).await?);
@@ -205,6 +241,7 @@ impl Publisher {
             next_update,
             entries: count,
             sha256: sha256(&der),
+            head_signature: Bytes::new(),
             der: der.into(),
             ..(*full).clone()
         });
@@ -281,6 +318,7 @@ impl Publisher {
             let Some(head) = self.store.crl_head(*id).await? else { continue };
             let mut engine = Engine::default();
             let der = match &head.der {
+                // A root's, or one that was taken back after a restoration.
                 Some(der) => der.clone(),
                 None => {
                     self.catch_up(*id, &mut engine, Some(head.watermark)).await?;
@@ -307,6 +345,11 @@ impl Publisher {
     /// is accepted. The first failure is told, after all have been tried.
     async fn publish_due(&self, asked: Option<bool>) -> Result<(), PublishError> {
         let mut engines = self.engines.lock().await;
+        if self.is_halted() {
+            self.failure.store(Arc::new(Some(PublishError::Restored.to_string())));
+            self.publications.send_modify(|count| *count += 1);
+            return if asked.is_some() { Err(PublishError::Restored) } else { Ok(()) };
+        }
         let mut outcome = Ok(());
         for online in self.issuers.online() {
             let engine = engines.entry(online.issuer.id()).or_default();
@@ -411,7 +454,20 @@ impl Publisher {
         }
     }
 
+    /// By this signature the CA knows a CRL that it has given out, and forgotten. A CRL without one is as good as any.
+    fn sign_head(&self, role: CaRole, head: &CrlHead) -> Bytes {
+        if role.is_root() {
+            return Bytes::new();
+        }
+        let CrlHead { issuer, number, this_update, sha256, .. } = *head;
+        let signed = notice::sign_head(self.issuers.control(), &ClaimedCrl { issuer, number, this_update, sha256 });
+        signed.unwrap_or_default().into()
+    }
+
     fn serve(&self, role: CaRole, head: &CrlHead, entries: usize, der: Vec<u8>) {
+        if self.is_halted() && !role.is_root() {
+            return;
+        }
         // Roots sign by hand, days apart.
         let last = self.current(&head.issuer);
         let dated_apart = last.map_or(role.is_root(), |last| last.this_update < head.this_update);
@@ -425,6 +481,7 @@ impl Publisher {
             entries: entries as u64,
             watermark: head.watermark,
             sha256: head.sha256,
+            head_signature: self.sign_head(role, head),
             der: der.into(),
         });
         self.telemetry.published(head.issuer, head.number, entries as u64, (head.this_update, head.next_update));
@@ -452,7 +509,8 @@ fn template<'a>(issuer: &'a crate::pki::IssuerCertificate, head: &CrlHead) -> Cr
     }
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// SHA-256 of a CRL's bytes.
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
     hash

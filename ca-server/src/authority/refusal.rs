@@ -96,6 +96,13 @@ pub enum Refusal {
     /// The certificate presented is not one of ours.
     #[error("the certificate presented is not known here")]
     CertificateUnknown,
+    /// The certificate presented is of our making, and the store does not know it: its past was restored, as it seems, and
+    /// nobody has noticed yet.
+    #[error("the certificate presented was made here, and forgotten; try again later")]
+    CertificateForgotten,
+    /// The past was restored, and nobody has decided yet.
+    #[error("the past of this CA was restored; it stands still until an operator has decided")]
+    Restored,
     /// No certificate was presented.
     #[error("this call needs a client certificate")]
     CertificateRequired,
@@ -169,6 +176,7 @@ impl From<PublishError> for Refusal {
         match error {
             PublishError::Store(error) => error.into(),
             PublishError::Signer(error) => error.into(),
+            PublishError::Restored => Refusal::Restored,
             refused => Refusal::Publish(refused),
         }
     }

@@ -4,14 +4,14 @@
 use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused, Terms};
 use crate::{
     audit::Draft,
-    identity::{RevocationReason, SerialNumber, Timestamp},
+    identity::{RevocationReason, SerialNumber, Subject, Timestamp},
     inventory::{
         device::Status,
         fleet::Policy,
         lineage::{Decision, Facts, Lineage, Position, Request, decide},
     },
     pki::{Csr, PeerCertificate, PublicKey},
-    store::{CertificateRow, Confirmation, Cutoff, KeyUse, Peer, Renewal, RenewalFacts},
+    store::{CertificateRow, Confirmation, Cutoff, Holder, KeyUse, Peer, Renewal, RenewalFacts},
 };
 
 /// The status reason of a device that was put on hold because two held its identity.
@@ -56,6 +56,7 @@ impl Authority {
     /// The next certificate for whoever presents this one, with the key of a CSR (DER).
     pub async fn renew(&self, presented: &PeerCertificate, csr: &[u8]) -> Result<Grant, Refused> {
         let about = Refused::about(&presented.subject);
+        self.refuse_restored().map_err(&about)?;
         let key = match Csr::parse(csr) {
             Ok(csr) => csr.into_public_key(),
             Err(error) => {
@@ -66,8 +67,10 @@ impl Authority {
         for _ in 0..MAX_ATTEMPTS {
             match self.renew_once(presented, &key).await {
                 Err(Refusal::Contended) => continue,
-                // Nobody in particular: the store does not know the certificate.
-                Err(Refusal::CertificateUnknown) => return Err(Refusal::CertificateUnknown.into()),
+                // Not in the store: one of a lost time may be taken in, and is judged anew then.
+                Err(Refusal::CertificateUnknown) => {
+                    self.take_in_forgotten(presented, Request::Renew { answered: false }).await?;
+                }
                 outcome => return outcome.map_err(&about),
             }
         }
@@ -104,8 +107,16 @@ impl Authority {
     /// Puts the presented certificate in force.
     pub async fn confirm(&self, presented: &PeerCertificate) -> Result<Confirmed, Refused> {
         let about = Refused::about(&presented.subject);
+        self.refuse_restored().map_err(&about)?;
         for _ in 0..MAX_ATTEMPTS {
-            match self.confirm_once(&self.identify(presented).await?).await {
+            let peer = match self.identify(presented).await {
+                Err(Refused { why: Refusal::CertificateUnknown, .. }) => {
+                    self.take_in_forgotten(presented, Request::Confirm).await?;
+                    continue;
+                }
+                peer => peer?,
+            };
+            match self.confirm_once(&peer).await {
                 Err(Refusal::Contended) => continue,
                 outcome => return outcome.map_err(&about),
             }
@@ -185,22 +196,26 @@ impl Authority {
 
     /// Carries out a refusal: a fork puts the device on hold before anybody hears of it.
     async fn refuse(&self, peer: &Peer, decision: Decision, now: Timestamp) -> Result<Refusal, Refusal> {
-        let hold = match decision {
-            Decision::Fork { hold } | Decision::Exhausted { hold } => hold,
-            Decision::Expired => return Ok(Refusal::CertificateExpired),
-            Decision::CertificateRevoked => return Ok(Refusal::CertificateRevoked),
-            Decision::Unknown => return Ok(Refusal::CertificateUnknown),
-            Decision::NotActive(status) => {
-                refuse_inactive(status)?;
-                return Ok(Refusal::NotEnrolled);
+        match decision {
+            Decision::Fork { hold } | Decision::Exhausted { hold } => {
+                let Holder { subject, lineage, .. } = &peer.holder;
+                self.fork(subject, peer.certificate.serial, lineage, hold, now).await
             }
-            Decision::Again | Decision::Issue { .. } | Decision::Promote | Decision::Done { .. } => {
-                return Ok(Refusal::Internal("not a refusal"));
-            }
-        };
-        let detail = fork_detail(peer.certificate.serial, &peer.holder.lineage);
+            other => plain_refusal(other),
+        }
+    }
+
+    /// Two holders of one identity: refused, and where the fleet wants it so, on hold before anybody hears of it.
+    pub(super) async fn fork(
+        &self,
+        subject: &Subject,
+        presented: SerialNumber,
+        lineage: &Lineage,
+        hold: bool,
+        now: Timestamp,
+    ) -> Result<Refusal, Refusal> {
+        let detail = fork_detail(presented, lineage);
         if hold {
-            let subject = &peer.holder.subject;
             let cutoff = Cutoff {
                 subject: subject.clone(),
                 status: Status::Held,
@@ -208,7 +223,7 @@ impl Authority {
                 status_reason: FORK.into(),
                 at: now,
                 audit: Draft::done(now, "system", "device.held", subject.to_string())
-                    .serial(peer.certificate.serial)
+                    .serial(presented)
                     .fact("reason", FORK)
                     .fact("serials", detail.clone()),
             };
@@ -220,12 +235,33 @@ impl Authority {
     }
 }
 
+/// What a decision that changes nothing is to the caller.
+pub(super) fn plain_refusal(decision: Decision) -> Result<Refusal, Refusal> {
+    match decision {
+        Decision::Expired => Ok(Refusal::CertificateExpired),
+        Decision::CertificateRevoked => Ok(Refusal::CertificateRevoked),
+        Decision::Unknown => Ok(Refusal::CertificateUnknown),
+        Decision::NotActive(status) => {
+            refuse_inactive(status)?;
+            Ok(Refusal::NotEnrolled)
+        }
+        Decision::Again
+        | Decision::Issue { .. }
+        | Decision::Promote
+        | Decision::Adopt
+        | Decision::Done { .. }
+        | Decision::Fork { .. }
+        | Decision::Exhausted { .. } => Ok(Refusal::Internal("not a refusal")),
+    }
+}
+
 /// Asks the table.
 fn decide_lineage(peer: &Peer, policy: &Policy, request: Request, now: Timestamp) -> Decision {
     decide(Facts {
         status: peer.holder.status,
         on_fork: policy.on_fork,
         presented: Some(peer.certificate.position),
+        lost: None,
         revoked: is_withdrawn(&peer.certificate),
         expired: peer.certificate.not_after < now.floor_secs(),
         request,

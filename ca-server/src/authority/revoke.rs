@@ -139,7 +139,8 @@ impl Authority {
     }
 }
 
-fn action(kind: Kind, status: Status) -> &'static str {
+/// What the audit log calls it.
+pub(super) fn action(kind: Kind, status: Status) -> &'static str {
     match (kind, status) {
         (Kind::Device, Status::Held) => "device.held",
         (Kind::Device, Status::Decommissioned) => "device.decommissioned",

@@ -1,7 +1,7 @@
 //! `ca-server init`: a new CA in a folder of its own. Everything is made beside it and moved into place at the end, so
 //! that there is a whole CA or none.
 
-mod place;
+pub(super) mod place;
 
 use std::{
     collections::HashMap,

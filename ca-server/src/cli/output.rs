@@ -146,6 +146,11 @@ impl Instant {
         format!("{} ({distance})", self.0)
     }
 
+    /// RFC 3339, whole seconds.
+    pub fn second(self) -> String {
+        self.0.to_string()
+    }
+
     /// RFC 3339 with milliseconds.
     pub fn exact(self) -> String {
         let nanos = i128::from(self.0.millis()) * 1_000_000;

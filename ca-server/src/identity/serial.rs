@@ -25,6 +25,13 @@ impl SerialNumber {
         Self(octets)
     }
 
+    /// When the certificate was made, by the clock of the CA: as true as the serial is one of ours.
+    pub fn made_at(&self) -> Timestamp {
+        let mut millis = [0; 8];
+        millis[2..].copy_from_slice(&self.0[..6]);
+        Timestamp::from_millis(i64::from_be_bytes(millis))
+    }
+
     /// The 16 octets, big-endian.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -75,5 +82,6 @@ mod tests {
     fn a_serial_reads_back_what_it_prints() {
         let serial = SerialNumber::new(Timestamp::from_millis(1_700_000_000_000), [7; 10]);
         assert_eq!(serial.to_string().parse(), Ok(serial));
+        assert_eq!(serial.made_at(), Timestamp::from_millis(1_700_000_000_000));
     }
 }

@@ -71,6 +71,15 @@ pub enum Request {
     Confirm,
 }
 
+/// What the store knows of the holder of a certificate that it has forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lost {
+    /// Another certificate of this holder was taken in out of the same lost time.
+    pub adopted: bool,
+    /// The holder has been given a certificate since the lost time.
+    pub renewed_since: bool,
+}
+
 /// All that the decision rests on, as the store has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Facts {
@@ -80,6 +89,8 @@ pub struct Facts {
     pub on_fork: OnFork,
     /// What the certificate presented is; `None`: not in the store.
     pub presented: Option<Position>,
+    /// It is not in the store, but the CA made it within a lost time out of which certificates are taken in.
+    pub lost: Option<Lost>,
     /// It was taken from its holder by an operator's release, and its device was not. That a pending certificate was
     /// replaced is no such revocation: it is what [`Position::Superseded`] says.
     pub revoked: bool,
@@ -107,6 +118,8 @@ pub enum Decision {
     },
     /// The certificate presented becomes the head.
     Promote,
+    /// The certificate presented, which the store has forgotten, becomes the head; then what is asked is decided anew.
+    Adopt,
     /// It is, or was, the head already.
     Done {
         /// It no longer is: a late duplicate looks so. `lineage.late_confirm` is raised.
@@ -134,7 +147,9 @@ pub enum Decision {
 
 /// Decides. Total: there is an answer to every combination, and the order of the questions is the table's.
 pub fn decide(facts: Facts) -> Decision {
-    let Some(presented) = facts.presented else { return Decision::Unknown };
+    let Some(presented) = facts.presented else {
+        return facts.lost.map_or(Decision::Unknown, |lost| decide_lost(facts, lost));
+    };
     if facts.status != Status::Active {
         return Decision::NotActive(facts.status);
     }
@@ -159,6 +174,25 @@ pub fn decide(facts: Facts) -> Decision {
         (Position::Former, Request::Confirm) => Decision::Done { late: true },
         (Position::Former, Request::Renew { .. }) | (Position::Superseded, _) => Decision::Fork { hold },
     }
+}
+
+/// Decides upon a certificate of a lost time. An honest holder has one newest certificate, and shows no other: whoever
+/// comes second, or after one that was given since, is another holder.
+fn decide_lost(facts: Facts, lost: Lost) -> Decision {
+    // A holder that was first enrolled in the lost time is not known at all, or registered only.
+    if !matches!(facts.status, Status::Active | Status::Registered) {
+        return Decision::NotActive(facts.status);
+    }
+    if facts.expired {
+        return Decision::Expired;
+    }
+    if facts.revoked {
+        return Decision::CertificateRevoked;
+    }
+    if lost.adopted || lost.renewed_since {
+        return Decision::Fork { hold: facts.on_fork == OnFork::Hold };
+    }
+    Decision::Adopt
 }
 
 impl Lineage {
@@ -190,7 +224,7 @@ impl Lineage {
         next
     }
 
-    /// The lineage after an operator has said which certificate is the honest one's.
+    /// The lineage after an operator has said which certificate is the honest one's, or after a [`Decision::Adopt`].
     pub fn kept(&self, keep: SerialNumber) -> Self {
         let generation = self.generation + u64::from(self.head != Some(keep));
         Self { head: Some(keep), pending: None, generation, replacements: 0 }
@@ -203,12 +237,19 @@ mod tests {
 
     const POSITIONS: [Option<Position>; 5] =
         [None, Some(Position::Head), Some(Position::Pending), Some(Position::Former), Some(Position::Superseded)];
+    const LOST: [Option<Lost>; 5] = [
+        None,
+        Some(Lost { adopted: false, renewed_since: false }),
+        Some(Lost { adopted: false, renewed_since: true }),
+        Some(Lost { adopted: true, renewed_since: false }),
+        Some(Lost { adopted: true, renewed_since: true }),
+    ];
     const REQUESTS: [Request; 3] =
         [Request::Renew { answered: true }, Request::Renew { answered: false }, Request::Confirm];
 
     fn every_fact() -> Vec<Facts> {
         let mut every = Vec::new();
-        for presented in POSITIONS {
+        for (presented, lost) in POSITIONS.into_iter().flat_map(|position| LOST.map(|lost| (position, lost))) {
             for status in Status::ALL {
                 for request in REQUESTS {
                     for bits in 0..16u8 {
@@ -220,6 +261,7 @@ mod tests {
                                 status,
                                 on_fork,
                                 presented,
+                                lost,
                                 revoked,
                                 expired,
                                 request,
@@ -240,8 +282,15 @@ mod tests {
         use Position::*;
         let renew = matches!(f.request, Request::Renew { .. });
         let hold = f.on_fork == OnFork::Hold;
-        let rows: [(bool, Decision); 14] = [
-            (f.presented.is_none(), Decision::Unknown),
+        let lost = f.presented.is_none();
+        let once = f.lost.is_some_and(|lost| !lost.adopted && !lost.renewed_since);
+        let rows: [(bool, Decision); 19] = [
+            (lost && f.lost.is_none(), Decision::Unknown),
+            (lost && !matches!(f.status, Status::Active | Status::Registered), Decision::NotActive(f.status)),
+            (lost && f.expired, Decision::Expired),
+            (lost && f.revoked, Decision::CertificateRevoked),
+            (lost && !once, Decision::Fork { hold }),
+            (lost, Decision::Adopt),
             (f.status != Status::Active, Decision::NotActive(f.status)),
             (f.request == Request::Renew { answered: true }, Decision::Again),
             (f.expired, Decision::Expired),
@@ -266,12 +315,12 @@ mod tests {
             assert_eq!(decide(facts), by_the_table(facts), "{facts:?}");
             walked += 1;
         }
-        assert_eq!(walked, 5 * 6 * 3 * 16 * 4);
+        assert_eq!(walked, 5 * 5 * 6 * 3 * 16 * 4);
     }
 
     #[test]
     fn nothing_expired_and_nothing_unknown_ever_holds_a_device() {
-        for facts in every_fact().into_iter().filter(|facts| facts.expired || facts.presented.is_none()) {
+        for facts in every_fact().into_iter().filter(|f| f.expired || (f.presented, f.lost) == (None, None)) {
             let decision = decide(facts);
             assert!(!matches!(decision, Decision::Fork { .. } | Decision::Exhausted { .. }), "{facts:?}");
         }
@@ -280,7 +329,21 @@ mod tests {
     #[test]
     fn only_an_active_device_gets_anything() {
         for facts in every_fact().into_iter().filter(|facts| facts.status != Status::Active) {
-            assert!(matches!(decide(facts), Decision::NotActive(_) | Decision::Unknown), "{facts:?}");
+            // One that was first enrolled in a lost time is active already, and the store has forgotten it.
+            let forgotten = facts.status == Status::Registered && facts.presented.is_none();
+            assert!(forgotten || matches!(decide(facts), Decision::NotActive(_) | Decision::Unknown), "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn out_of_a_lost_time_one_certificate_is_taken_in_and_no_second_one() {
+        for facts in every_fact().into_iter().filter(|facts| decide(*facts) == Decision::Adopt) {
+            assert_eq!(facts.presented, None, "{facts:?}");
+            assert!(!facts.revoked && !facts.expired && !facts.status.is_cut_off(), "{facts:?}");
+            for lost in [Lost { adopted: true, renewed_since: false }, Lost { adopted: false, renewed_since: true }] {
+                let second = decide(Facts { lost: Some(lost), ..facts });
+                assert_eq!(second, Decision::Fork { hold: facts.on_fork == OnFork::Hold }, "{facts:?}");
+            }
         }
     }
 }

@@ -1,12 +1,20 @@
 //! What the server needs of a peer's certificate, read quickly.
 
-use const_oid::db::rfc5280::{ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_SUBJECT_ALT_NAME};
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, SubjectAltName, name::GeneralName};
+use const_oid::db::rfc5280::{ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_CRL_DISTRIBUTION_POINTS, ID_CE_SUBJECT_ALT_NAME};
+use der::Decode;
+use x509_cert::{
+    ext::pkix::{
+        AuthorityKeyIdentifier, CrlDistributionPoints, SubjectAltName,
+        name::{DistributionPointName, GeneralName},
+    },
+    name::Name,
+};
 
+use super::issuer::IssuerCertificate;
 use super::key::{KeyError, PublicKey};
 use super::signed::{Signed, TbsCertificate};
 use crate::identity::{
-    CertificateHash, IssuerId, KeyFingerprint, SerialNumber, SpiffeError, Subject, Timestamp, TrustDomain,
+    CertificateHash, FleetName, IssuerId, KeyFingerprint, SerialNumber, SpiffeError, Subject, Timestamp, TrustDomain,
 };
 
 /// Why a peer's certificate is none of ours.
@@ -52,6 +60,8 @@ pub struct PeerCertificate {
     pub key: PublicKey,
     /// SHA-256 of the whole: what the store is asked for.
     pub hash: CertificateHash,
+    /// The whole (DER).
+    pub der: Vec<u8>,
 }
 
 impl PeerCertificate {
@@ -79,12 +89,43 @@ impl PeerCertificate {
             not_after: tbs.not_after,
             key: PublicKey::from_spki_der(tbs.spki)?,
             hash: CertificateHash::of(der),
+            der: der.to_vec(),
         })
     }
 
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub fn key_fingerprint(&self) -> KeyFingerprint {
         self.key.fingerprint()
+    }
+
+    /// Whether this issuer signed it. Not checked: whether the issuer may.
+    pub fn is_signed_by(&self, issuer: &IssuerCertificate) -> bool {
+        self.issuer == issuer.id()
+            && Signed::read(&self.der).is_ok_and(|signed| signed.verify(issuer.public_key()).is_ok())
+    }
+
+    /// The fleet that it was made for: its subject's organization.
+    pub fn fleet(&self) -> Option<FleetName> {
+        let name = self.read(|tbs| Name::from_der(tbs.subject).ok())?;
+        name.organization().ok()??.value().parse().ok()
+    }
+
+    /// Where it says that its CRL is, if it names one place.
+    pub fn crl_url(&self) -> Option<String> {
+        let points = self.read(|tbs| tbs.extension::<CrlDistributionPoints>(ID_CE_CRL_DISTRIBUTION_POINTS).ok()?)?;
+        let [point] = points.0.as_slice() else { return None };
+        match point.distribution_point.as_ref()? {
+            DistributionPointName::FullName(names) => match names.as_slice() {
+                [GeneralName::UniformResourceIdentifier(url)] => Some(url.as_str().to_owned()),
+                _ => None,
+            },
+            DistributionPointName::NameRelativeToCRLIssuer(_) => None,
+        }
+    }
+
+    fn read<T>(&self, part: impl FnOnce(&TbsCertificate<'_>) -> Option<T>) -> Option<T> {
+        let signed = Signed::read(&self.der).ok()?;
+        part(&TbsCertificate::read(signed.content).ok()?)
     }
 
     /// Whether `now` lies between its dates, both included.
@@ -135,6 +176,28 @@ mod tests {
         assert!(peer.is_valid_at(NOW));
         assert!(peer.is_valid_at(NOW + Duration::from_millis(10_999)));
         assert!(!peer.is_valid_at(NOW + Duration::from_secs(11)));
+    }
+
+    #[test]
+    fn a_peer_names_its_fleet_its_crl_and_who_signed_it() {
+        let (root, ca) = TestCa::hierarchy(CaRole::DeviceIssuing);
+        let leaf = ca.issue(&LeafRequest {
+            holder: Holder::Device { id: &device_id(), fleet: &fleet() },
+            key: &TestKey::generate().public,
+            serial: serial(1),
+            not_before: NOW,
+            not_after: NOW + Duration::from_secs(10),
+            crl: CrlScope::Device("0123456789abcdef"),
+        });
+        let peer = PeerCertificate::parse(&leaf.der, &trust_domain()).unwrap();
+        assert_eq!(peer.fleet(), Some(fleet()));
+        let url = ca.issuer.locations().crl(&ca.issuer.id(), CrlScope::Device("0123456789abcdef")).unwrap();
+        assert_eq!(peer.crl_url(), Some(url));
+        assert!(peer.is_signed_by(ca.issuer.certificate()) && !peer.is_signed_by(root.issuer.certificate()));
+        let (_, other) = TestCa::hierarchy(CaRole::DeviceIssuing);
+        assert!(!peer.is_signed_by(other.issuer.certificate()));
+        let forged = PeerCertificate { issuer: other.issuer.id(), ..peer };
+        assert!(!forged.is_signed_by(other.issuer.certificate()), "whatever it says of itself");
     }
 
     #[test]

@@ -11,7 +11,10 @@ use super::{
     Caller,
     convert::{issued, timestamp, window},
 };
-use crate::{authority::Authority, inventory::lineage::Position};
+use crate::{
+    authority::{Authority, Refusal, Refused},
+    inventory::lineage::Position,
+};
 
 /// The service.
 pub struct Service {
@@ -49,7 +52,20 @@ impl Renewal for Service {
     }
 
     async fn get_renewal_info(&self, request: Request<GetRenewalInfoRequest>) -> Result<Response<RenewalInfo>, Status> {
-        let peer = self.authority.caller(&request).await.map_err(|refused| self.authority.status(refused))?;
+        let peer = match self.authority.caller(&request).await {
+            // The store has forgotten it: where it may be taken in, that happens when it renews, which is to be now.
+            Err(Refused { why: Refusal::CertificateUnknown, .. }) => {
+                let outcome = async { self.authority.may_be_taken_in(&*Caller::certificate(&request)?).await };
+                outcome.await.map_err(|refused| self.authority.status(refused))?;
+                let now = self.authority.now();
+                return Ok(Response::new(RenewalInfo {
+                    renewal_window: Some(window((now, now))),
+                    server_time: Some(timestamp(now)),
+                    confirm_required: false,
+                }));
+            }
+            peer => peer.map_err(|refused| self.authority.status(refused))?,
+        };
         let certificate = peer.certificate;
         Ok(Response::new(RenewalInfo {
             renewal_window: Some(window(self.authority.window(certificate.not_before, certificate.not_after))),

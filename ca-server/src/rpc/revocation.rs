@@ -3,17 +3,24 @@
 use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use fleetca_proto::v1::{CrlChunk, GetCrlRequest, get_crl_request::Form, revocation_server::Revocation};
+use fleetca_proto::v1::{
+    AcknowledgeRequest, AcknowledgeResponse, CrlChunk, CrlHead, GetCrlRequest, get_crl_request::Form,
+    revocation_server::Revocation,
+};
 use futures::Stream;
 use tonic::{Request, Response, Status};
 
+use super::Caller;
 use crate::{
-    authority::{Authority, Published, Refusal, Refused},
-    identity::{FleetName, Kind, Subject},
+    authority::{Authority, HeldCrl, Published, Refusal, Refused},
+    identity::{FleetName, Kind, Subject, Timestamp},
+    store::ClaimedCrl,
 };
 
 /// How much of a CRL goes into one message.
 const CHUNK: usize = 32 * 1024;
+/// How many CRLs one call acknowledges at most.
+const MOST_HELD: usize = 100;
 
 /// The service.
 pub struct Service {
@@ -30,6 +37,9 @@ impl Service {
     /// list only.
     async fn crls(&self, caller: &Subject, form: Option<Form>) -> Result<Vec<Arc<Published>>, Refused> {
         let publisher = &self.authority.publisher;
+        if publisher.is_halted() {
+            return Err(Refusal::Restored.into());
+        }
         match form {
             Some(Form::Full(issuer)) => {
                 let issuer = issuer.parse().map_err(Refusal::name("full"))?;
@@ -71,16 +81,42 @@ impl Revocation for Service {
         let chunks = crls.into_iter().zip(0u32..).flat_map(move |(crl, index)| chunks(&crl, index, total));
         Ok(Response::new(Box::pin(futures::stream::iter(chunks.map(Ok)))))
     }
+
+    async fn acknowledge(&self, request: Request<AcknowledgeRequest>) -> Result<Response<AcknowledgeResponse>, Status> {
+        let outcome = async {
+            let presented = Caller::certificate(&request)?;
+            let heads = request.into_inner().held;
+            if heads.len() > MOST_HELD {
+                return Err(Refusal::invalid("held", format!("must be at most {MOST_HELD}")).into());
+            }
+            let held = heads.into_iter().map(held).collect::<Result<Vec<_>, _>>()?;
+            self.authority.acknowledge(&presented, &held).await
+        };
+        outcome.await.map_err(|refused: Refused| self.authority.status(refused))?;
+        Ok(Response::new(AcknowledgeResponse {}))
+    }
+}
+
+/// Reads what a caller says it holds.
+fn held(head: CrlHead) -> Result<HeldCrl, Refusal> {
+    let issuer = head.issuer.parse().map_err(Refusal::name("issuer"))?;
+    let sha256 = head.sha256.try_into().map_err(|_| Refusal::invalid("sha256", "must have 32 octets"))?;
+    let this_update = head.this_update.ok_or_else(|| Refusal::invalid("this_update", "is missing"))?;
+    let this_update = Timestamp::from_secs(this_update.seconds);
+    let claimed = ClaimedCrl { issuer, number: head.number, this_update, sha256 };
+    Ok(HeldCrl { claimed, signature: head.signature })
 }
 
 /// A CRL's chunks: made one at a time as they are sent.
 fn chunks(crl: &Published, index: u32, total: u32) -> impl Iterator<Item = CrlChunk> + use<> {
     let (issuer, number, der): (String, u64, Bytes) = (crl.issuer.to_string(), crl.number, crl.der.clone());
+    let signature = crl.head_signature.clone();
     (0..der.len()).step_by(CHUNK).map(move |at| CrlChunk {
         index,
         issuer: if at == 0 { issuer.clone() } else { String::new() },
         number: if at == 0 { number } else { 0 },
         total: if at == 0 && index == 0 { total } else { 0 },
+        head_signature: if at == 0 { signature.to_vec() } else { Vec::new() },
         data: der.slice(at..der.len().min(at + CHUNK)).to_vec(),
     })
 }

@@ -79,6 +79,10 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::CertificateUnknown => {
             Row(Unauthenticated, "CERTIFICATE_UNKNOWN", Reattest, Some("certificate.unknown"))
         }
+        Refusal::CertificateForgotten => {
+            Row(Unauthenticated, "CERTIFICATE_FORGOTTEN", Retry, Some("certificate.forgotten"))
+        }
+        Refusal::Restored => Row(Unavailable, "RESTORED", Retry, None),
         Refusal::CertificateRequired => Row(Unauthenticated, "CERTIFICATE_REQUIRED", Reattest, None),
         Refusal::KindRefused(_) => Row(PermissionDenied, "KIND_REFUSED", Stop, Some("permission.denied")),
         Refusal::RoleRequired(_) => Row(PermissionDenied, "ROLE_REQUIRED", Stop, Some("permission.denied")),
@@ -122,7 +126,8 @@ pub fn status(refused: Refused, telemetry: &Telemetry, now: Timestamp) -> Status
     let metadata = HashMap::from([("action".to_owned(), word.to_owned())]);
     let mut details = ErrorDetails::with_error_info(reason, fleetca_proto::ERROR_DOMAIN, metadata);
     if action == Action::Retry {
-        let people = matches!(why, Refusal::Held | Refusal::Fork { .. });
+        let people =
+            matches!(why, Refusal::Held | Refusal::Fork { .. } | Refusal::CertificateForgotten | Refusal::Restored);
         details.set_retry_info(Some(if people { RETRY_AFTER_PEOPLE } else { RETRY_AFTER }));
     }
     Status::with_error_details(code, why.to_string(), details)

@@ -6,6 +6,7 @@ pub(crate) mod cutoff;
 pub(crate) mod durability;
 pub(crate) mod enrollment;
 pub(crate) mod lists;
+pub(crate) mod past;
 pub(crate) mod publication;
 pub(crate) mod release;
 pub(crate) mod renewal;
@@ -82,6 +83,14 @@ macro_rules! store_contract {
                 trust_bundles_only_grow,
                 a_device_is_found_by_its_handle_where_it_has_certificates,
                 changes_come_in_order_from_any_number_on,
+            }
+            past {
+                a_lost_time_ends_tokens_and_operators_once,
+                a_decision_is_made_once,
+                a_crl_is_remembered_until_nobody_takes_it,
+                a_crl_that_is_taken_back_stands_for_those_before_it,
+                a_certificate_of_a_lost_time_is_taken_in_once,
+                the_last_word_of_a_gateway_counts,
             }
             audit {
                 records_have_no_gap_and_time_never_goes_back,

@@ -94,6 +94,13 @@ pub struct Attested {
     pub identity: String,
 }
 
+impl Attested {
+    /// What is known of a holder whose enrollment was lost: nothing. The tier is the lowest one.
+    pub fn restored() -> Self {
+        Self { method: "restored".into(), tier: "token".into(), identity: String::new() }
+    }
+}
+
 /// A holder to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewHolder {

@@ -9,6 +9,7 @@
 mod audit;
 mod certificates;
 mod checkpoint;
+mod copy;
 mod cutoff;
 mod devices;
 mod events;
@@ -17,10 +18,12 @@ mod fleets;
 mod holders;
 mod issuance;
 mod issuers;
+mod past;
 mod query;
 mod read;
 mod readers;
 mod reserve;
+mod taken;
 mod tokens;
 mod types;
 mod write;
@@ -38,7 +41,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use self::{checkpoint::Checkpointer, readers::Readers, writer::Writer};
-use super::StoreError;
+use super::{Copied, StoreError};
 
 /// How many longer reads go on at once, each with a connection and a cache of its own. More wait.
 const SCANS: usize = 8;
@@ -63,6 +66,12 @@ impl SqliteStore {
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
         file::open(path)?;
         Self::start(path)
+    }
+
+    /// Copies a database as it is at this moment, whoever writes it meanwhile, into a file that must not be there yet, and
+    /// checks the copy from end to end. Changes nothing in the database that is copied.
+    pub fn copy(from: &Path, to: &Path) -> Result<Copied, StoreError> {
+        copy::copy(from, to)
     }
 
     fn start(path: &Path) -> Result<Self, StoreError> {

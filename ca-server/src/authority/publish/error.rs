@@ -42,6 +42,9 @@ pub enum PublishError {
         /// nextUpdate.
         next_update: Timestamp,
     },
+    /// Nothing is published until an operator has decided.
+    #[error("RESTORED: the past of this CA was restored, and nobody has decided yet; see `ca-server restore`")]
+    Restored,
     /// A publication was cut off.
     #[error("the publication was cut off")]
     CutOff,

@@ -29,6 +29,8 @@ pub struct Published {
     pub watermark: u64,
     /// SHA-256 of its bytes.
     pub sha256: [u8; 32],
+    /// The control CA's signature over its head; empty for a root's CRL and for a device's list.
+    pub head_signature: Bytes,
     /// DER.
     pub der: Bytes,
 }

@@ -71,6 +71,7 @@ pub fn begin(draft: &Path) -> Result<(), CommandError> {
     folder::create_private(draft).map_err(CommandError::file(draft))
 }
 
+/// Removes a draft, if there is one.
 pub fn discard(draft: &Path) -> Result<(), CommandError> {
     match fs::remove_dir_all(draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CommandError::file(draft)(error)),

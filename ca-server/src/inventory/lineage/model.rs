@@ -1,6 +1,8 @@
 //! The table driven: a CA's memory, an honest device that follows the client's algorithm, a network that loses, delays
 //! and repeats, and a thief with a copy of the device's folder.
 //!
+//! The CA may be restored from a backup once: what it made and decided since is lost, and with it the connections.
+//!
 //! Requests once sent stay in the network for ever, and each may reach the CA at any time and any number of times:
 //! that is every loss, delay and duplicate. A device that gives up waiting and one that is killed and started again
 //! are the same: both go on from what is on disk.
@@ -44,6 +46,8 @@ struct Certificate {
     key: Key,
     presented: Option<Serial>,
     was_head: bool,
+    /// Made in a lost time, and forgotten.
+    forgotten: bool,
 }
 
 /// What `authority/renew` and the store do with the table's decisions.
@@ -52,6 +56,18 @@ struct Ca {
     status: Status,
     lineage: Lineage,
     certificates: Vec<Certificate>,
+    past: Past,
+}
+
+/// Whether the CA was backed up and restored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Past {
+    /// Neither.
+    Whole,
+    /// A backup: state, lineage, and of each certificate whether it was the head.
+    BackedUp { status: Status, lineage: Lineage, heads: Vec<bool> },
+    /// Restored: certificates from this one on were made since.
+    Restored { since: Serial, adopted: bool },
 }
 
 fn number(serial: Serial) -> SerialNumber {
@@ -63,9 +79,35 @@ impl Ca {
         self.lineage.position(number(serial), self.certificates[serial].was_head)
     }
 
+    /// What is known of the holder of a certificate that was forgotten.
+    fn lost(&self, serial: Serial) -> Option<Lost> {
+        let Past::Restored { since, adopted } = self.past else { return None };
+        let made_since = |known: SerialNumber| (since..self.certificates.len()).any(|serial| number(serial) == known);
+        let renewed_since = [self.lineage.head, self.lineage.pending].into_iter().flatten().any(made_since);
+        self.certificates[serial].forgotten.then_some(Lost { adopted, renewed_since })
+    }
+
+    fn back_up(&mut self) {
+        let heads = self.certificates.iter().map(|certificate| certificate.was_head).collect();
+        self.past = Past::BackedUp { status: self.status, lineage: self.lineage.clone(), heads };
+    }
+
+    fn restore(&mut self) {
+        let since = self.certificates.len();
+        let past = std::mem::replace(&mut self.past, Past::Restored { since, adopted: false });
+        let Past::BackedUp { status, lineage, heads } = past else { return };
+        (self.status, self.lineage) = (status, lineage);
+        for (serial, certificate) in self.certificates.iter_mut().enumerate() {
+            certificate.was_head = heads.get(serial).copied().unwrap_or(false);
+            certificate.forgotten = serial >= heads.len();
+        }
+    }
+
     /// Whether the next certificate could come from this one.
     fn accepts(&self, serial: Serial) -> bool {
-        self.status == Status::Active && matches!(self.position(serial), Position::Head | Position::Pending)
+        self.status == Status::Active
+            && !self.certificates[serial].forgotten
+            && matches!(self.position(serial), Position::Head | Position::Pending)
     }
 
     fn answer(&mut self, message: Message, table: Table) -> Reply {
@@ -73,13 +115,15 @@ impl Ca {
             Message::Renew(presented, key) => (presented, Some(key)),
             Message::Confirm(presented) => (presented, None),
         };
-        let answered =
-            self.certificates.iter().position(|other| other.presented == Some(presented) && Some(other.key) == key);
-        let position = self.position(presented);
+        let known = |other: &Certificate| !other.forgotten;
+        let answers = |other: &Certificate| other.presented == Some(presented) && Some(other.key) == key;
+        let answered = self.certificates.iter().position(|other| known(other) && answers(other));
+        let position = known(&self.certificates[presented]).then(|| self.position(presented));
         let decision = table(Facts {
             status: self.status,
             on_fork: OnFork::Hold,
-            presented: Some(position),
+            presented: position,
+            lost: self.lost(presented),
             revoked: false,
             expired: false,
             request: key.map_or(Request::Confirm, |_| Request::Renew { answered: answered.is_some() }),
@@ -91,11 +135,12 @@ impl Ca {
                 Reply::Issued { serial, confirm: self.position(serial).is_unconfirmed() }
             }
             (Decision::Issue { promote, .. }, Some(key), _) => {
-                if self.certificates.iter().any(|other| other.key == key) {
+                if self.certificates.iter().any(|other| known(other) && other.key == key) {
                     return Reply::Refused(decision);
                 }
                 let serial = self.certificates.len();
-                self.certificates.push(Certificate { key, presented: Some(presented), was_head: false });
+                let certificate = Certificate { key, presented: Some(presented), was_head: false, forgotten: false };
+                self.certificates.push(certificate);
                 self.certificates[presented].was_head |= promote;
                 self.lineage = self.lineage.issued(promote, number(serial));
                 Reply::Issued { serial, confirm: true }
@@ -106,6 +151,15 @@ impl Ca {
                 Reply::Confirmed
             }
             (Decision::Done { .. }, ..) => Reply::Confirmed,
+            (Decision::Adopt, ..) => {
+                let adopted = &mut self.certificates[presented];
+                (adopted.forgotten, adopted.was_head) = (false, true);
+                self.lineage = self.lineage.kept(number(presented));
+                if let Past::Restored { adopted, .. } = &mut self.past {
+                    *adopted = true;
+                }
+                self.answer(message, table)
+            }
             (Decision::Fork { hold: true } | Decision::Exhausted { hold: true }, ..) => {
                 self.status = Status::Held;
                 Reply::Refused(decision)
@@ -139,6 +193,10 @@ enum Move {
     TakeReply,
     /// The device is killed, or gives up waiting.
     Crash,
+    /// The CA is backed up.
+    BackUp,
+    /// It is restored: whoever waits for an answer waits in vain, and no request of before arrives any more.
+    Restore,
     /// Somebody copies the device's folder.
     Steal,
     /// The thief asks; it makes a key first where the request names one that does not exist.
@@ -160,9 +218,10 @@ struct World {
 impl World {
     /// A device right after its enrollment.
     fn new() -> Self {
-        let first = Certificate { key: 0, presented: None, was_head: true };
+        let first = Certificate { key: 0, presented: None, was_head: true, forgotten: false };
+        let lineage = Lineage::begun_by(number(0));
         Self {
-            ca: Ca { status: Status::Active, lineage: Lineage::begun_by(number(0)), certificates: vec![first] },
+            ca: Ca { status: Status::Active, lineage, certificates: vec![first], past: Past::Whole },
             device: Device { current: 0, confirm: false, next: None, asked: None, reply: None },
             network: BTreeSet::new(),
             keys: 1,
@@ -186,6 +245,15 @@ impl World {
     /// What the network can do beside that: nobody hears of it.
     fn networks_moves(&self) -> Vec<Move> {
         self.network.iter().map(|&message| Move::Deliver { message, lose_reply: true }).collect()
+    }
+
+    /// What the CA's keepers can do: a backup once, and then a restoration.
+    fn keepers_moves(&self) -> Vec<Move> {
+        match self.ca.past {
+            Past::Whole => vec![Move::BackUp],
+            Past::BackedUp { .. } => vec![Move::Restore],
+            Past::Restored { .. } => vec![],
+        }
     }
 
     /// What a thief can do: steal once, then confirm or renew with every certificate whose key he has.
@@ -231,6 +299,14 @@ impl World {
                 }
             }
             Move::Crash => (device.asked, device.reply) = (None, None),
+            Move::BackUp => self.ca.back_up(),
+            Move::Restore => {
+                self.ca.restore();
+                self.network.clear();
+                if device.reply.is_none() {
+                    device.asked = None;
+                }
+            }
             Move::Steal => {
                 let current = self.ca.certificates[device.current].key;
                 self.thief = Some(device.next.into_iter().chain([current]).collect());
@@ -288,12 +364,24 @@ impl World {
 /// How many renewals the walk goes.
 const RENEWALS: Key = 6;
 
+/// How many renewals it goes where the CA may be restored on the way.
+const RENEWALS_AROUND_A_RESTORATION: Key = 4;
+
 /// Every state of an honest device that makes so many renewals at most, whatever the network does.
 fn walk(table: Table) -> HashSet<World> {
+    walk_with(table, RENEWALS, |_| vec![])
+}
+
+/// The same, whenever the CA is backed up and restored.
+fn walk_through_a_restoration(table: Table) -> HashSet<World> {
+    walk_with(table, RENEWALS_AROUND_A_RESTORATION, World::keepers_moves)
+}
+
+fn walk_with(table: Table, renewals: Key, others: fn(&World) -> Vec<Move>) -> HashSet<World> {
     let mut seen = HashSet::from([World::new()]);
     let mut open = vec![World::new()];
     while let Some(world) = open.pop() {
-        for step in [world.devices_moves(1 + RENEWALS), world.networks_moves()].concat() {
+        for step in [world.devices_moves(1 + renewals), world.networks_moves(), others(&world)].concat() {
             let mut next = world.clone();
             next.make(step, table);
             if seen.insert(next.clone()) {
@@ -314,6 +402,28 @@ fn an_honest_device_is_held_nowhere_and_can_renew_from_everywhere() {
     }
     let last = states.iter().map(|world| world.ca.lineage.generation).max();
     assert_eq!(last, Some(1 + u64::from(RENEWALS)), "{} states", states.len());
+}
+
+#[test]
+fn an_honest_device_goes_on_after_a_restoration_whatever_was_lost() {
+    let states = walk_through_a_restoration(decide);
+    for world in &states {
+        assert!(!world.is_held(), "{world:#?}");
+        assert!(!matches!(world.device.reply, Some(Reply::Refused(_))), "{world:#?}");
+        assert!(world.clone().renews_undisturbed(), "{world:#?}");
+    }
+    let adopted = |world: &&World| matches!(world.ca.past, Past::Restored { adopted: true, .. });
+    assert!(states.iter().filter(adopted).count() > 100, "{} states", states.len());
+}
+
+#[test]
+fn without_adoption_honest_devices_would_be_stranded_by_a_restoration() {
+    let without = |facts: Facts| decide(Facts { lost: None, ..facts });
+    assert!(
+        walk_through_a_restoration(without)
+            .iter()
+            .any(|world| { matches!(world.device.reply, Some(Reply::Refused(Decision::Unknown))) })
+    );
 }
 
 #[test]
@@ -349,6 +459,7 @@ fn live(turns: &[(u8, Index)], outcomes: &mut Outcomes) {
         let moves = match turn {
             0..3 => world.thiefs_moves(12),
             3..6 => world.networks_moves(),
+            20.. => world.keepers_moves(),
             _ => world.devices_moves(12),
         };
         if !moves.is_empty() {
@@ -378,10 +489,20 @@ fn live(turns: &[(u8, Index)], outcomes: &mut Outcomes) {
 
 #[test]
 fn when_thief_and_device_have_both_renewed_one_is_locked_out_or_both_are_held() {
+    live_many(20);
+}
+
+#[test]
+fn a_restoration_gives_a_thief_no_life_beside_the_device() {
+    live_many(22);
+}
+
+/// Many lives, with so many sides taking turns.
+fn live_many(sides: u8) {
     let outcomes = RefCell::new(Outcomes::default());
     let config = Config { cases: 5000, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let lives = vec((0..20u8, any::<Index>()), 1..80);
+    let lives = vec((0..sides, any::<Index>()), 1..80);
     let run = runner.run(&lives, |turns| {
         live(&turns, &mut outcomes.borrow_mut());
         Ok(())

@@ -179,23 +179,44 @@ pub(super) fn revocable(db: &Connection, holder: i64, at: Timestamp) -> Result<V
     let sql = "-- revocable()\nSELECT key, serial, issuer, not_after, revoked_at, reason FROM certificates \
                WHERE holder = ?1 AND not_after >= min(?2, ifnull((SELECT horizon FROM crl_heads \
                WHERE crl_heads.issuer = certificates.issuer), ?2)) ORDER BY key";
-    let read = |row: &mut Columns| {
-        let (key, serial, issuer, not_after) = (row.take()?, row.take()?, row.take()?, row.take()?);
-        Ok(Revocable { key, serial, issuer, not_after, revoked: read_revoked(row)? })
-    };
-    all(db, sql, params![holder, at], read)
+    all(db, sql, params![holder, at], read_revocable)
 }
 
 /// Revokes or releases a certificate: the change takes its issuer's next number.
 pub(super) fn set_revoked(db: &Connection, which: &Revocable, revoked: Option<Revoked>) -> Result<(), StoreError> {
+    let sequence = append_change(db, which.issuer, which.serial, which.not_after, revoked)?;
+    let (at, reason) = (revoked.map(|it| it.at), revoked.map(|it| it.reason));
+    let sql = "-- set_revoked()\nUPDATE certificates SET revoked_at = ?2, reason = ?3, change = ?4 WHERE key = ?1";
+    change_one(db, sql, params![which.key, at, reason, sequence])
+}
+
+/// Adds to an issuer's changes; the number that it took.
+pub(super) fn append_change(
+    db: &Connection,
+    issuer: i64,
+    serial: SerialNumber,
+    not_after: Timestamp,
+    revoked: Option<Revoked>,
+) -> Result<i64, StoreError> {
     let sql = "-- next_change()\nUPDATE issuers SET last_change = last_change + 1 WHERE key = ?1 RETURNING last_change";
-    let sequence = int(the(db, sql, params![which.issuer], count)?);
+    let sequence = int(the(db, sql, params![issuer], count)?);
     let (at, reason) = (revoked.map(|it| it.at), revoked.map(|it| it.reason));
     let sql = "-- insert_change()\nINSERT INTO changes (issuer, sequence, serial, not_after, revoked_at, reason) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    change_one(db, sql, params![which.issuer, sequence, which.serial, which.not_after, at, reason])?;
-    let sql = "-- set_revoked()\nUPDATE certificates SET revoked_at = ?2, reason = ?3, change = ?4 WHERE key = ?1";
-    change_one(db, sql, params![which.key, at, reason, sequence])
+    change_one(db, sql, params![issuer, sequence, serial, not_after, at, reason])?;
+    Ok(sequence)
+}
+
+/// One certificate by its serial number.
+pub(super) fn revocable_one(db: &Connection, serial: SerialNumber) -> Result<Option<Revocable>, StoreError> {
+    let sql = "-- revocable_one()\nSELECT key, serial, issuer, not_after, revoked_at, reason FROM certificates \
+               WHERE serial = ?1";
+    first(db, sql, params![serial], read_revocable)
+}
+
+fn read_revocable(row: &mut Columns) -> rusqlite::Result<Revocable> {
+    let (key, serial, issuer, not_after) = (row.take()?, row.take()?, row.take()?, row.take()?);
+    Ok(Revocable { key, serial, issuer, not_after, revoked: read_revoked(row)? })
 }
 
 /// Revokes a certificate of this holder because another took its place.

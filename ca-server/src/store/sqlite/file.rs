@@ -12,7 +12,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::Db
 use crate::store::StoreError;
 
 /// Step n brings a database from version n to n + 1. Steps are only ever added.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../../migrations/sqlite/0002_restored_past.sql"),
+];
 
 /// `FLCA`: how a database of ours is told from others.
 const APPLICATION_ID: i32 = 0x464c_4341;
@@ -50,6 +53,14 @@ pub(super) fn open(path: &Path) -> Result<(), StoreError> {
         Ok(_) => Err(unusable(path, "is empty: restore the last backup, or run ca-server init in another folder")),
         Err(_) => Err(unusable(path, "does not exist: run ca-server init, or check --dir")),
     }
+}
+
+/// Checks that a file is there and ours, and changes nothing in it.
+pub(super) fn check_copyable(path: &Path) -> Result<(), StoreError> {
+    if !fs::metadata(path).is_ok_and(|found| found.len() > 0) {
+        return Err(unusable(path, "does not exist, or is empty: check --dir"));
+    }
+    check_ours(path, &connect_to_read(path)?)
 }
 
 /// Recognises the file and migrates it.

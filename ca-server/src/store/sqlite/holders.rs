@@ -177,3 +177,12 @@ pub(super) fn activate(
     let Attested { method, tier, identity } = attested;
     change_one(db, sql, params![holder, method, tier, identity, came_by])
 }
+
+/// A holder whose certificate was taken in out of a lost time: how it proved itself stays, where that is known.
+pub(super) fn activate_restored(db: &Connection, holder: i64, attested: &Attested) -> Result<(), StoreError> {
+    let sql = "-- activate_restored()\nUPDATE holders SET status = 'active', status_reason = '', \
+               attested_method = ifnull(attested_method, ?2), attested_tier = ifnull(attested_tier, ?3), \
+               attested_identity = ifnull(attested_identity, ?4) WHERE key = ?1";
+    let Attested { method, tier, identity } = attested;
+    change_one(db, sql, params![holder, method, tier, identity])
+}

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    audit, certificates,
+    audit, certificates, past,
     query::{Columns, all, change_one, column, count, first, int, the},
 };
 use crate::{
@@ -126,5 +126,6 @@ pub(super) fn put_crl(
     let CrlHead { this_update, next_update, horizon, sha256, signature, der, .. } = head;
     let (issuer, number, watermark) = (key(db, head.issuer)?, int(head.number), int(head.watermark));
     change_one(db, sql, params![issuer, number, this_update, next_update, watermark, horizon, sha256, signature, der])?;
+    past::remember(db, issuer, head)?;
     draft.map_or(Ok(()), |draft| audit::append(db, draft))
 }

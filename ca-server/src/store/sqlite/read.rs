@@ -3,16 +3,17 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, tokens, writer::Urgency::Ordinary,
+    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, past, tokens,
+    writer::Urgency::Ordinary,
 };
 use crate::{
     audit::{Kept, Seal},
     identity::{FleetName, IssuerId, KeyFingerprint, Kind, SerialNumber, Subject, Timestamp, TokenId},
     inventory::fleet::Policy,
     store::{
-        AuditQuery, CertificateRow, Change, Counts, CrlHead, DevicePage, DeviceQuery, Domain, EventQuery, FleetRow,
-        Holder, IssuerRow, KeyUse, Peer, ReadStore, RenewalFacts, SecurityEventRow, StoreError, TokenRow,
-        TrustBundleRow,
+        Acknowledged, AuditQuery, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage,
+        DeviceQuery, Domain, EventQuery, FleetRow, Holder, IssuerRow, KeyUse, Peer, ReadStore, RenewalFacts, Restoration, Revoked,
+        SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
     },
 };
 
@@ -134,6 +135,26 @@ impl ReadStore for SqliteStore {
     async fn security_events(&self, query: &EventQuery) -> Result<Vec<SecurityEventRow>> {
         let query = query.clone();
         self.scan(move |db| events::list(db, &query)).await
+    }
+
+    async fn restorations(&self) -> Result<Vec<Restoration>> {
+        self.look(past::list)
+    }
+
+    async fn crl_memory(&self, claimed: &ClaimedCrl) -> Result<CrlMemory> {
+        self.look(|db| past::crl_memory(db, claimed))
+    }
+
+    async fn orphan(&self, serial: SerialNumber) -> Result<Option<Revoked>> {
+        self.look(|db| past::orphan(db, serial))
+    }
+
+    async fn adopted(&self, restoration: i64, holder: &Subject) -> Result<Option<SerialNumber>> {
+        self.look(|db| past::adopted(db, restoration, holder))
+    }
+
+    async fn acknowledged(&self, holder: &Subject) -> Result<Vec<Acknowledged>> {
+        self.look(|db| past::acknowledged(db, holder))
     }
 
     async fn counts(&self, now: Timestamp) -> Result<Counts> {

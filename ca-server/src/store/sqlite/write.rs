@@ -3,16 +3,17 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, cutoff, events, fleets, holders, issuance, issuers, tokens,
+    SqliteStore, audit, cutoff, events, fleets, holders, issuance, issuers, past, taken, tokens,
     writer::Urgency::{Ordinary, Urgent},
 };
 use crate::{
     audit::{Draft, Seal},
-    identity::{FleetName, TokenId},
+    identity::{FleetName, Subject, TokenId},
     inventory::fleet::Policy,
     store::{
-        Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, Initialization, NewHolder, Release, Renewal,
-        SecurityEventRow, Store, StoreError, TokenRow, TrustBundleRow,
+        Acknowledged, Adoption, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, Initialization, NewHolder,
+        Notice, Release, Renewal, Restoration, Resumption, SecurityEventRow, Store, StoreError, Taken, TakenCrl,
+        TokenRow, TrustBundleRow,
     },
 };
 
@@ -77,6 +78,27 @@ impl Store for SqliteStore {
 
     async fn put_crl(&self, head: CrlHead, previous: Option<u64>, audit: Option<Draft>) -> Result<()> {
         self.writer.write(Urgent, move |db| issuers::put_crl(db, &head, previous, audit.as_ref())).await
+    }
+
+    async fn record_notice(&self, notice: Notice) -> Result<Restoration> {
+        self.writer.write(Urgent, move |db| past::record_notice(db, &notice)).await
+    }
+
+    async fn record_taken_crl(&self, crl: TakenCrl) -> Result<Taken> {
+        self.writer.write(Urgent, move |db| taken::record(db, &crl)).await
+    }
+
+    async fn record_resumption(&self, resumption: Resumption, audit: Draft) -> Result<()> {
+        self.writer.write(Ordinary, move |db| past::record_resumption(db, &resumption, &audit)).await
+    }
+
+    async fn record_adoption(&self, adoption: Adoption) -> Result<()> {
+        self.writer.write(Ordinary, move |db| past::record_adoption(db, &adoption)).await
+    }
+
+    async fn record_acknowledgement(&self, holder: &Subject, held: Vec<Acknowledged>) -> Result<()> {
+        let holder = holder.clone();
+        self.writer.write(Ordinary, move |db| past::record_acknowledgement(db, &holder, &held)).await
     }
 
     async fn record_seal(&self, seal: Seal) -> Result<()> {

@@ -1,0 +1,201 @@
+//! Notice: whether somebody holds a CRL that this CA has signed and forgotten. Then its past was restored, and it stands
+//! still until an operator has decided.
+//!
+//! After a restoration our next numbers, which follow the clock, are higher than all that were lost. So it is not a
+//! number that tells, but that one is missing: gateways show the heads that they were given, signed by the control CA.
+
+use std::time::Duration;
+
+use fleetca_proto::transcript;
+
+use super::{Authority, OnlineIssuer, Refusal, Refused, publish::LIFETIME};
+use crate::{
+    audit::Draft,
+    identity::{Kind, Timestamp},
+    pki::{CaRole, PeerCertificate},
+    store::{Acknowledged, ClaimedCrl, CrlMemory, Notice, Restoration, StoreError},
+};
+
+/// Before the CRL that was forgotten there was another, at least so long ago.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// What was begun before a CRL may be committed after it.
+const UNDER_WAY: Duration = Duration::from_secs(60);
+
+/// A CRL that a caller says it holds, and the control CA's signature over its head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldCrl {
+    /// Which.
+    pub claimed: ClaimedCrl,
+    /// By the control CA, if it is ours.
+    pub signature: Vec<u8>,
+}
+
+/// What a CRL that somebody holds tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing: we know it, or one that holds all that it held.
+    Known,
+    /// Nothing: it is so old that we would have forgotten it anyway.
+    Old,
+    /// Nothing new: it is of a lost time whose revocations were given up.
+    Accepted,
+    /// Our past was restored.
+    Forgotten {
+        /// The first instant that may be lost.
+        lost_from: Timestamp,
+    },
+}
+
+/// Judges a CRL whose head we have signed.
+fn judge(claimed: &ClaimedCrl, memory: &CrlMemory, restorations: &[Restoration]) -> Verdict {
+    let accepted = |restoration: &Restoration| {
+        restoration.covers(claimed.this_update)
+            && restoration.resumption.is_some_and(|resumption| resumption.loss_accepted)
+    };
+    if memory.is_known || memory.is_behind_taken {
+        Verdict::Known
+    } else if claimed.this_update + LIFETIME < memory.horizon {
+        Verdict::Old
+    } else if restorations.iter().any(accepted) {
+        Verdict::Accepted
+    } else {
+        let before = memory.last_known.unwrap_or(claimed.this_update - LONGEST_PAUSE);
+        Verdict::Forgotten { lost_from: before - UNDER_WAY }
+    }
+}
+
+/// What the control CA signs of a CRL that is given out.
+pub(super) fn sign_head(control: &OnlineIssuer, crl: &ClaimedCrl) -> Result<Vec<u8>, Refusal> {
+    Ok(control.signer.sign(&head(crl))?)
+}
+
+fn head(crl: &ClaimedCrl) -> Vec<u8> {
+    transcript::crl_head(&crl.issuer.to_string(), crl.number, crl.this_update.secs(), &crl.sha256)
+}
+
+impl Authority {
+    /// Takes in what a caller holds. What the heads tell is proven by themselves, whoever shows them: a gateway that was
+    /// renewed in the lost time is not known here. Refused where the CA stands still.
+    pub async fn acknowledge(&self, presented: &PeerCertificate, held: &[HeldCrl]) -> Result<(), Refused> {
+        let now = self.now();
+        let about = Refused::about(&presented.subject);
+        let mut genuine = Vec::new();
+        for crl in held {
+            if !self.has_signed(crl) {
+                // A lie, which must harm nobody but the liar.
+                let detail = format!("issuer {} number {}", crl.claimed.issuer, crl.claimed.number);
+                self.telemetry.event("crl.head_forged", &presented.subject.to_string(), &detail, now);
+                continue;
+            }
+            self.weigh(presented, &crl.claimed, now).await.map_err(&about)?;
+            genuine.push(Acknowledged { issuer: crl.claimed.issuer, number: crl.claimed.number, at: now });
+        }
+        self.refuse_restored().map_err(&about)?;
+        let peer = self.authenticate(presented).await?;
+        if peer.holder.subject.kind == Kind::Gateway && !genuine.is_empty() {
+            let recorded = self.store.record_acknowledgement(&peer.holder.subject, genuine).await;
+            recorded.map_err(Refusal::from).map_err(&about)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses everything that lets somebody in while nobody has decided upon a restored past.
+    pub(super) fn refuse_restored(&self) -> Result<(), Refusal> {
+        if self.publisher.is_halted() { Err(Refusal::Restored) } else { Ok(()) }
+    }
+
+    fn has_signed(&self, crl: &HeldCrl) -> bool {
+        let controls = self.issuers.certificates().filter(|(_, role, _)| *role == CaRole::ControlCa);
+        let bytes = head(&crl.claimed);
+        controls.map(|(.., certificate)| certificate).any(|ca| ca.public_key().verify(&bytes, &crl.signature).is_ok())
+    }
+
+    async fn weigh(&self, presented: &PeerCertificate, claimed: &ClaimedCrl, now: Timestamp) -> Result<(), Refusal> {
+        let memory = match self.store.crl_memory(claimed).await {
+            // An issuer that was made in the lost time.
+            Err(StoreError::NotFound(_)) => CrlMemory::default(),
+            memory => memory?,
+        };
+        let restorations = self.store.restorations().await?;
+        let Verdict::Forgotten { lost_from } = judge(claimed, &memory, &restorations) else { return Ok(()) };
+        let evidence = format!(
+            "{} holds CRL {} of issuer {}, signed here and forgotten",
+            presented.subject, claimed.number, claimed.issuer
+        );
+        tracing::error!(%evidence, "RESTORED: the past of this CA was restored; it stands still until an operator decides");
+        self.telemetry.event("ca.restored", &presented.subject.to_string(), &evidence, now);
+        let audit = Draft::done(now, "system", "ca.restored", "ca".into())
+            .fact("shown_by", presented.subject.to_string())
+            .fact("issuer", claimed.issuer.to_string())
+            .fact("number", claimed.number);
+        self.store.record_notice(Notice { at: now, lost_from, evidence, audit }).await?;
+        self.publisher.halt().await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{identity::IssuerId, store::Resumption};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(hours: u32) -> Timestamp {
+        Timestamp::from_secs(1_800_000_000) + HOUR * hours
+    }
+
+    fn claimed(hours: u32) -> ClaimedCrl {
+        let issuer: IssuerId = "0123456789abcdef".parse().unwrap();
+        ClaimedCrl { issuer, number: 7, this_update: at(hours), sha256: [7; 32] }
+    }
+
+    fn restoration(resumption: Option<bool>) -> Restoration {
+        let resumed = |loss_accepted| Resumption { at: at(30), window_until: at(90), loss_accepted };
+        Restoration {
+            key: 1,
+            noticed_at: at(20),
+            lost_from: at(5),
+            lost_until: at(20),
+            evidence: String::new(),
+            resumption: resumption.map(resumed),
+        }
+    }
+
+    #[test]
+    fn a_crl_that_we_know_or_that_one_taken_back_follows_tells_nothing() {
+        let known = CrlMemory { is_known: true, ..CrlMemory::default() };
+        let behind = CrlMemory { is_behind_taken: true, ..CrlMemory::default() };
+        for memory in [known, behind] {
+            assert_eq!(judge(&claimed(10), &memory, &[]), Verdict::Known);
+        }
+    }
+
+    #[test]
+    fn a_crl_that_nobody_takes_any_more_tells_nothing() {
+        let memory = CrlMemory { horizon: at(10) + LIFETIME + HOUR, ..CrlMemory::default() };
+        assert_eq!(judge(&claimed(10), &memory, &[]), Verdict::Old);
+        let memory = CrlMemory { horizon: at(10) + LIFETIME, ..CrlMemory::default() };
+        assert!(matches!(judge(&claimed(10), &memory, &[]), Verdict::Forgotten { .. }));
+    }
+
+    #[test]
+    fn a_forgotten_crl_tells_that_all_since_the_last_known_one_is_lost() {
+        let memory = CrlMemory { last_known: Some(at(9)), ..CrlMemory::default() };
+        assert_eq!(judge(&claimed(10), &memory, &[]), Verdict::Forgotten { lost_from: at(9) - UNDER_WAY });
+        let first = Verdict::Forgotten { lost_from: at(9) - UNDER_WAY };
+        assert_eq!(judge(&claimed(10), &CrlMemory::default(), &[]), first, "as if one was published an hour before");
+    }
+
+    #[test]
+    fn what_was_given_up_for_lost_is_not_asked_about_again() {
+        let memory = CrlMemory::default();
+        let forgotten = |hours, resumption| {
+            matches!(judge(&claimed(hours), &memory, &[restoration(resumption)]), Verdict::Forgotten { .. })
+        };
+        assert!(!forgotten(10, Some(true)));
+        assert!(forgotten(25, Some(true)), "of another lost time");
+        assert!(forgotten(10, Some(false)), "somebody gave CRLs, but not this one or a later");
+        assert!(forgotten(10, None));
+    }
+}

@@ -1,0 +1,296 @@
+//! Restore: what is recorded in a store whose past was restored, offline, before a server runs on it. `docs/adr/0016`
+//! tells why.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use super::{
+    TAKEN_BACK,
+    publish::{Entries, RETENTION, sha256},
+    revoke::action,
+};
+use crate::{
+    audit::Draft,
+    identity::{IssuerId, Kind, RevocationReason, Subject, Timestamp},
+    inventory::device::Status,
+    pki::{CaRole, CrlEntry, CrlError, IssuerCertificate, IssuerError, ParsedCrl, Profile},
+    store::{
+        AuditQuery, ClaimedCrl, CrlHead, Cutoff, IssuerRow, Notice, Peer, Restoration, Resumption, Store, StoreError,
+        Taken, TakenCrl,
+    },
+};
+
+/// What was begun before a backup may be committed after it.
+const UNDER_WAY: Duration = Duration::from_secs(60);
+/// How many changes are read at once.
+const BATCH: u32 = 10_000;
+/// The longest window in which certificates of a lost time are taken in: none that it concerns lives longer.
+pub const LONGEST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Why a restoration does not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A CRL that can't be read.
+    #[error("not a CRL of this CA: {0}")]
+    Crl(#[from] CrlError),
+    /// An issuer of the store that can't be read.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    /// A CRL of nobody that is known here.
+    #[error("a CRL of an issuer that this CA does not have")]
+    UnknownIssuer,
+    /// A device's own list.
+    #[error("the CRL of one device: complete ones are needed")]
+    Partial,
+    /// Nothing is to be decided.
+    #[error("nothing is known of a restored past here: there is nothing to decide")]
+    NotRestored,
+    /// A decision without the CRLs that it needs.
+    #[error(
+        "no CRL of issuer {0} was given: find the newest one that a gateway holds and name it with --crl; or, if there \
+         is none, say --accept-loss: what was revoked in the lost time is valid again then"
+    )]
+    CrlMissing(IssuerId),
+}
+
+/// What became of one CRL that was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenBack {
+    /// Whose.
+    pub issuer: IssuerId,
+    /// Its number.
+    pub number: u64,
+    /// When it was made.
+    pub this_update: Timestamp,
+    /// What it did; `None`: there was nothing new in it.
+    pub taken: Option<Taken>,
+    /// Who was cut off or put on hold by it.
+    pub cut_off: Vec<Subject>,
+    /// On hold here, and not on the CRL: released in the lost time, as it seems. They stay on hold.
+    pub released: Vec<Subject>,
+}
+
+/// Records that the past was restored from a backup that was begun at `made_at`.
+pub async fn notice_restored(
+    store: &dyn Store,
+    made_at: Timestamp,
+    now: Timestamp,
+) -> Result<Restoration, RestoreError> {
+    let audit = Draft::done(now, "local", "ca.restored", "ca".into()).fact("made_at", made_at.to_string());
+    let (lost_from, evidence) = (made_at - UNDER_WAY, format!("restored from a backup made at {made_at}"));
+    Ok(store.record_notice(Notice { at: now, lost_from, evidence, audit }).await?)
+}
+
+/// The restoration that nobody has decided upon yet.
+pub async fn undecided(store: &dyn Store) -> Result<Restoration, RestoreError> {
+    let found = store.restorations().await?.into_iter().find(|restoration| restoration.resumption.is_none());
+    found.ok_or(RestoreError::NotRestored)
+}
+
+/// Takes revocations back from CRLs (DER) of the lost time: of each issuer the newest one, which holds all that those
+/// before it held.
+pub async fn take_back(store: &dyn Store, crls: &[Vec<u8>], now: Timestamp) -> Result<Vec<TakenBack>, RestoreError> {
+    let rows = store.issuers().await?;
+    let mut newest: BTreeMap<IssuerId, (CaRole, ParsedCrl)> = BTreeMap::new();
+    for der in crls {
+        let (row, crl) = verified(&rows, der)?;
+        if newest.get(&row.id).is_none_or(|(_, known)| known.number() < crl.number()) {
+            newest.insert(row.id, (row.role, crl));
+        }
+    }
+    let mut done = Vec::new();
+    for (id, (role, crl)) in newest {
+        done.push(take_one(store, id, role, &crl, now).await?);
+    }
+    Ok(done)
+}
+
+/// Reads a CRL and proves whose it is.
+fn verified<'a>(rows: &'a [IssuerRow], der: &[u8]) -> Result<(&'a IssuerRow, ParsedCrl), RestoreError> {
+    let crl = ParsedCrl::parse(der)?;
+    if crl.distribution_point().is_some() {
+        return Err(RestoreError::Partial);
+    }
+    for row in rows {
+        let issuer = IssuerCertificate::parse(&row.certificate)?;
+        if issuer.key_identifier() == crl.authority_key() {
+            crl.verify(&issuer)?;
+            return Ok((row, crl));
+        }
+    }
+    Err(RestoreError::UnknownIssuer)
+}
+
+async fn take_one(
+    store: &dyn Store,
+    id: IssuerId,
+    role: CaRole,
+    crl: &ParsedCrl,
+    now: Timestamp,
+) -> Result<TakenBack, RestoreError> {
+    let ours = store.crl_head(id).await?;
+    let mut back = TakenBack {
+        issuer: id,
+        number: crl.number(),
+        this_update: crl.this_update(),
+        taken: None,
+        cut_off: Vec::new(),
+        released: Vec::new(),
+    };
+    let claimed =
+        ClaimedCrl { issuer: id, number: crl.number(), this_update: crl.this_update(), sha256: sha256(crl.der()) };
+    let memory = store.crl_memory(&claimed).await?;
+    let older_root = role.is_root() && ours.as_ref().is_some_and(|ours| ours.number >= crl.number());
+    if memory.is_known || memory.is_behind_taken || older_root {
+        return Ok(back);
+    }
+    let horizon = match role.is_root() {
+        true => Timestamp::default(),
+        false => ours.map_or(crl.this_update() - RETENTION, |ours| ours.horizon.max(crl.this_update() - RETENTION)),
+    };
+    let head = CrlHead {
+        issuer: id,
+        number: crl.number(),
+        this_update: crl.this_update(),
+        next_update: crl.next_update(),
+        watermark: 0,
+        horizon,
+        sha256: claimed.sha256,
+        signature: crl.signature().to_vec(),
+        der: Some(crl.der().to_vec()),
+    };
+    let cutoffs = if role.is_root() { Vec::new() } else { cutoffs(store, crl, now).await? };
+    back.cut_off = cutoffs.iter().map(|cutoff| cutoff.subject.clone()).collect();
+    back.released = if role.is_root() { Vec::new() } else { released(store, id, crl).await? };
+    let entries = if role.is_root() { &[] } else { crl.entries() };
+    let entries = entries.iter().map(|entry| (*entry, entry.serial.made_at() + longest_life(role))).collect();
+    let audit = Draft::done(now, "local", TAKEN_BACK, format!("issuer/{id}"))
+        .fact("number", crl.number())
+        .fact("entries", crl.entries().len())
+        .fact("cut_off", back.cut_off.len());
+    back.taken = Some(store.record_taken_crl(TakenCrl { head, cutoffs, entries, audit }).await?);
+    Ok(back)
+}
+
+/// How long a certificate of this CA lives at most.
+fn longest_life(role: CaRole) -> Duration {
+    let kinds: &[Kind] = match role.root() {
+        CaRole::DeviceRoot => &[Kind::Device],
+        _ => &[Kind::Gateway, Kind::Operator, Kind::Server],
+    };
+    kinds.iter().map(|kind| Profile::Leaf(*kind).longest_validity()).max().unwrap_or_default()
+}
+
+/// Who was cut off in the lost time: the holders of the certificates on the CRL that are known here, once each.
+async fn cutoffs(store: &dyn Store, crl: &ParsedCrl, now: Timestamp) -> Result<Vec<Cutoff>, RestoreError> {
+    let mut found: HashMap<Subject, (Peer, CrlEntry)> = HashMap::new();
+    for entry in crl.entries() {
+        let Some(peer) = store.peer(entry.serial).await? else { continue };
+        if !cuts_off(&peer, entry.reason) {
+            continue;
+        }
+        match found.get(&peer.holder.subject) {
+            // What is revoked is not on hold only.
+            Some((_, known)) if known.reason != RevocationReason::CertificateHold => {}
+            _ => drop(found.insert(peer.holder.subject.clone(), (peer, *entry))),
+        }
+    }
+    let cutoff = |(peer, entry): (Peer, CrlEntry)| {
+        let subject = peer.holder.subject;
+        let hold = entry.reason == RevocationReason::CertificateHold;
+        let status = if hold { Status::Held } else { Status::Revoked };
+        let audit = Draft::done(now, "local", action(subject.kind, status), subject.to_string())
+            .serial(entry.serial)
+            .fact("by", TAKEN_BACK)
+            .fact("reason", entry.reason.as_str())
+            .fact("number", crl.number());
+        Cutoff {
+            subject,
+            status,
+            reason: entry.reason,
+            status_reason: entry.reason.to_string(),
+            at: entry.revoked_at,
+            audit,
+        }
+    };
+    let mut cutoffs: Vec<Cutoff> = found.into_values().map(cutoff).collect();
+    cutoffs.sort_by(|left, right| left.subject.cmp(&right.subject));
+    Ok(cutoffs)
+}
+
+/// Whether an entry says that the certificate's holder was cut off, and not this certificate alone: one that was replaced
+/// while it waited is superseded, and one that a release took away is withdrawn; but nothing ever supersedes a head.
+fn cuts_off(peer: &Peer, reason: RevocationReason) -> bool {
+    let was_off = peer.certificate.revoked.is_some_and(|revoked| revoked.reason == reason);
+    match reason {
+        _ if peer.holder.subject.kind == Kind::Server || was_off => false,
+        RevocationReason::PrivilegeWithdrawn => false,
+        RevocationReason::Superseded => peer.holder.lineage.head == Some(peer.certificate.serial),
+        RevocationReason::CertificateHold => peer.holder.status.may_become(Status::Held),
+        _ => true,
+    }
+}
+
+/// Who is on hold here, and not on a newer CRL.
+async fn released(store: &dyn Store, id: IssuerId, crl: &ParsedCrl) -> Result<Vec<Subject>, RestoreError> {
+    let mut entries = Entries::default();
+    loop {
+        let changes = store.changes(id, entries.watermark(), BATCH).await?;
+        let taken = changes.iter().take_while(|change| entries.apply(change)).count();
+        if taken < BATCH as usize {
+            break;
+        }
+    }
+    entries.drop_expired(crl.this_update());
+    let listed: BTreeSet<_> = crl.entries().iter().map(|entry| entry.serial).collect();
+    let mut found = BTreeSet::new();
+    for entry in entries.iter().filter(|entry| entry.reason == RevocationReason::CertificateHold) {
+        if !listed.contains(&entry.serial)
+            && entry.revoked_at < crl.this_update()
+            && let Some(peer) = store.peer(entry.serial).await?
+        {
+            found.insert(peer.holder.subject);
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The decision to go on. `given` are the CRLs that were looked at just now; those taken back since the restoration was
+/// noticed count as well.
+pub async fn resume(
+    store: &dyn Store,
+    given: &[TakenBack],
+    accept_loss: bool,
+    window: Duration,
+    now: Timestamp,
+) -> Result<Resumption, RestoreError> {
+    let restoration = undecided(store).await?;
+    let mut known: BTreeSet<String> = given.iter().map(|back| format!("issuer/{}", back.issuer)).collect();
+    let query =
+        AuditQuery { limit: BATCH, action: Some(TAKEN_BACK.into()), newest_first: true, ..AuditQuery::default() };
+    let earlier = store.audit_records(&query).await?.into_iter().map(|kept| kept.record);
+    let since = restoration.noticed_at.millis();
+    known.extend(earlier.filter(|record| record.at_millis >= since).map(|record| record.subject));
+    let rows = store.issuers().await?;
+    let needed = rows.iter().filter(|row| row.role == CaRole::DeviceIssuing);
+    if let Some(row) = needed.into_iter().find(|row| !known.contains(&format!("issuer/{}", row.id)))
+        && !accept_loss
+    {
+        return Err(RestoreError::CrlMissing(row.id));
+    }
+    let window_until = now + window.min(LONGEST_WINDOW);
+    let resumption = Resumption { at: now, window_until, loss_accepted: accept_loss };
+    let audit = Draft::done(now, "local", "ca.resumed", "ca".into())
+        .fact("lost_from", restoration.lost_from.to_string())
+        .fact("lost_until", restoration.lost_until.to_string())
+        .fact("window_until", window_until.to_string())
+        .fact("loss_accepted", accept_loss);
+    store.record_resumption(resumption, audit).await?;
+    Ok(resumption)
+}

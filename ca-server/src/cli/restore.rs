@@ -1,0 +1,217 @@
+//! `ca-server restore`: a folder from a backup, revocations from CRLs that gateways hold, and the decision to go on.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{CommandError, Session, duration, init::place, local, output::Instant};
+use crate::{
+    authority::{LONGEST_WINDOW, TakenBack, notice_restored, resume, take_back, undecided},
+    backup::{self, BackupError},
+    clock::{Clock, SystemClock},
+    folder::{self, Folder},
+    identity::Timestamp,
+    pki::{PemLabel, from_pem},
+    server,
+    store::{ReadStore, Resumption, sqlite::SqliteStore},
+};
+
+/// Make a CA's folder from a backup, or decide upon one whose past was restored
+///
+/// A CA whose past was restored stands still: it issues and publishes nothing, until --resume says that it may go on.
+#[derive(Args, Clone, Debug)]
+pub struct Restore {
+    /// The CA's folder: with --from it must not exist, or be empty; else no server may run on it
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// The backup
+    #[arg(long, value_name = "FOLDER")]
+    from: Option<PathBuf>,
+    /// Where the issuing CAs' keys are, if they are not in the backup
+    #[arg(long, value_name = "FOLDER", requires = "from")]
+    keys: Option<PathBuf>,
+    /// Take revocations back from what a gateway holds, PEM or DER; may be repeated
+    #[arg(long = "crl", value_name = "FILE")]
+    crls: Vec<PathBuf>,
+    /// Go on: issue and publish again
+    #[arg(long)]
+    resume: bool,
+    /// Go on without a CRL: what was revoked in the lost time is valid again
+    #[arg(long, requires = "resume")]
+    accept_loss: bool,
+    /// How long certificates of the lost time are taken in from now on, at most 7d
+    #[arg(long, value_name = "DURATION", requires = "resume", default_value = "7d", value_parser = duration::parse)]
+    window: Duration,
+}
+
+/// What was done.
+#[derive(Debug, Serialize)]
+struct Restored {
+    dir: PathBuf,
+    lost_from: Instant,
+    lost_until: Instant,
+    crls: Vec<Crl>,
+    resumed: bool,
+    window_until: Option<Instant>,
+}
+
+/// One CRL that was given.
+#[derive(Debug, Serialize)]
+struct Crl {
+    issuer: String,
+    number: u64,
+    this_update: Instant,
+    /// There was nothing new in it.
+    known: bool,
+    changes: u32,
+    unknown: u32,
+    cut_off: Vec<String>,
+    released: Vec<String>,
+}
+
+/// Runs the command.
+pub async fn run(args: Restore, session: &Session) -> Result<(), CommandError> {
+    if args.window > LONGEST_WINDOW {
+        return Err(CommandError::Usage(
+            "--window must be at most 7d: no certificate that it concerns lives longer".into(),
+        ));
+    }
+    // Before anything is made: a file that can't be read stops nothing halfway.
+    let crls = args.crls.iter().map(|path| read_crls(path)).collect::<Result<Vec<_>, _>>()?.concat();
+    let restored = match &args.from {
+        Some(from) => make(&args, from, &crls).await?,
+        None => {
+            let folder = Folder::new(&args.dir);
+            let store = SqliteStore::open_existing(&folder.database()).map_err(local)?;
+            let _lock = server::lock(&folder).map_err(local)?;
+            decide(&args, &store, &crls).await?
+        }
+    };
+    session.output().told(&restored, |_| words(&restored))
+}
+
+/// Makes the folder, whole or not at all.
+async fn make(args: &Restore, from: &Path, crls: &[Vec<u8>]) -> Result<Restored, CommandError> {
+    if !folder::is_vacant(&args.dir).map_err(CommandError::file(&args.dir))? {
+        let reason = "there is something already; `restore` changes nothing that exists: choose another folder";
+        return Err(CommandError::Content { path: args.dir.clone(), reason: reason.into() });
+    }
+    let dir = std::path::absolute(&args.dir)?;
+    let draft = place::draft_of(&dir)?;
+    place::begin(&draft)?;
+    let made = async {
+        let folder = Folder::new(&draft);
+        let manifest = backup::unpack(from, &folder, args.keys.as_deref()).map_err(local)?;
+        let store = SqliteStore::open_existing(&folder.database()).map_err(local)?;
+        check_keys(&store, &folder).await?;
+        notice_restored(&store, manifest.made_at(), SystemClock.now()).await.map_err(local)?;
+        let restored = decide(args, &store, crls).await?;
+        // Closed before it is moved.
+        drop(store);
+        place::move_into_place(&draft, &dir)?;
+        Ok(restored)
+    };
+    let made = made.await;
+    if made.is_err() {
+        // The first fault is the one to tell.
+        let _ = place::discard(&draft);
+    }
+    made
+}
+
+/// Every key that the server will need is there.
+async fn check_keys(store: &SqliteStore, folder: &Folder) -> Result<(), CommandError> {
+    let issuers = store.issuers().await.map_err(local)?;
+    let missing = issuers.iter().find(|row| !row.role.is_root() && !folder.issuer_key(row.id).exists());
+    missing.map_or(Ok(()), |row| Err(local(BackupError::KeyMissing(row.id))))
+}
+
+/// Takes CRLs back, and goes on if that is asked for.
+async fn decide(args: &Restore, store: &SqliteStore, crls: &[Vec<u8>]) -> Result<Restored, CommandError> {
+    let now = SystemClock.now();
+    let restoration = undecided(store).await.map_err(local)?;
+    let given = take_back(store, crls, now).await.map_err(local)?;
+    let resumption = match args.resume {
+        true => Some(resume(store, &given, args.accept_loss, args.window, now).await.map_err(local)?),
+        false => None,
+    };
+    let instant = |at: Timestamp| Instant::from_millis(at.millis());
+    Ok(Restored {
+        dir: args.dir.clone(),
+        lost_from: instant(restoration.lost_from),
+        lost_until: instant(restoration.lost_until),
+        crls: given.into_iter().map(Crl::of).collect(),
+        resumed: resumption.is_some(),
+        window_until: resumption.map(|Resumption { window_until, .. }| instant(window_until)),
+    })
+}
+
+impl Crl {
+    fn of(back: TakenBack) -> Self {
+        let taken = back.taken.unwrap_or_default();
+        Self {
+            issuer: back.issuer.to_string(),
+            number: back.number,
+            this_update: Instant::from_millis(back.this_update.millis()),
+            known: back.taken.is_none(),
+            changes: taken.certificates,
+            unknown: taken.orphans,
+            cut_off: back.cut_off.iter().map(ToString::to_string).collect(),
+            released: back.released.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// The CRLs of a file: PEM, one after another, or one in DER.
+fn read_crls(path: &Path) -> Result<Vec<Vec<u8>>, CommandError> {
+    let bytes = fs::read(path).map_err(CommandError::file(path))?;
+    if bytes.first() == Some(&0x30) {
+        return Ok(vec![bytes]);
+    }
+    let empty = || CommandError::Content { path: path.to_owned(), reason: "there is no CRL in it".into() };
+    let text = String::from_utf8(bytes).map_err(|_| empty())?;
+    let crls = from_pem(PemLabel::Crl, &text)
+        .map_err(|error| CommandError::Content { path: path.to_owned(), reason: error.to_string() })?;
+    if crls.is_empty() { Err(empty()) } else { Ok(crls) }
+}
+
+fn words(restored: &Restored) -> String {
+    let (dir, from, until) = (restored.dir.display(), restored.lost_from, restored.lost_until);
+    let mut text = format!("{dir} has lost the time from {} to {}\n", from.second(), until.second());
+    for crl in &restored.crls {
+        let Crl { issuer, number, changes, unknown, .. } = crl;
+        text += &match crl.known {
+            true => format!("  CRL {number} of issuer {issuer}: nothing in it is new\n"),
+            false => format!(
+                "  CRL {number} of issuer {issuer}: {changes} revocations taken back, {unknown} of unknown certificates\n"
+            ),
+        };
+        for (what, whom) in [("cut off", &crl.cut_off), ("ON HOLD HERE, BUT NOT ON THAT CRL: look at", &crl.released)] {
+            if !whom.is_empty() {
+                text += &format!("    {what} {}\n", whom.join(", "));
+            }
+        }
+    }
+    text += "  unspent tokens and operators' certificates of before have ended\n";
+    match restored.window_until {
+        Some(until) => {
+            text += &format!("it goes on; certificates of the lost time are taken in until {}\n", until.second());
+            text += &format!(
+                "next: ca-server serve --dir {dir}, then ca-server operator recover --dir {dir} --out NEW-FOLDER, and revoke \
+                 again the operators and gateways that were revoked in the lost time"
+            );
+        }
+        None => {
+            text += &format!(
+                "it stands still: nothing is issued or published\nnext: ca-server restore --dir {dir} --crl FILE --resume, \
+                 with the newest CRLs that gateways hold"
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,191 @@
+//! Lost times: what they are noticed by, what ends with them, the decision to go on, and what is taken in out of them.
+
+use rusqlite::{Connection, params};
+
+use super::{
+    audit, certificates, holders,
+    issuers::{self, key},
+    query::{Columns, all, change, change_one, column, first, int, the},
+};
+use crate::{
+    audit::Draft,
+    identity::{RevocationReason::PrivilegeWithdrawn, SerialNumber, Subject, Timestamp, TokenId},
+    inventory::device::Status,
+    store::{
+        Acknowledged, Adoption, Attested, ClaimedCrl, CrlHead, CrlMemory, EnrollmentHolder, Notice, Restoration,
+        Resumption, Revoked, StoreError,
+    },
+};
+
+/// How many tokens and operators an audit record names.
+const NAMED: usize = 100;
+
+/// Every lost time, oldest first.
+pub(super) fn list(db: &Connection) -> Result<Vec<Restoration>, StoreError> {
+    let sql = "-- restorations()\nSELECT key, noticed_at, lost_from, lost_until, evidence, resumed_at, window_until, \
+               loss_accepted FROM restorations ORDER BY key";
+    all(db, sql, [], read)
+}
+
+fn read(row: &mut Columns) -> rusqlite::Result<Restoration> {
+    let (key, noticed_at, lost_from, lost_until) = (row.take()?, row.take()?, row.take()?, row.take()?);
+    let evidence = row.take()?;
+    let dates: (Option<Timestamp>, Option<Timestamp>) = (row.take()?, row.take()?);
+    let loss_accepted = row.take()?;
+    let resumption = dates.0.zip(dates.1).map(|(at, window_until)| Resumption { at, window_until, loss_accepted });
+    Ok(Restoration { key, noticed_at, lost_from, lost_until, evidence, resumption })
+}
+
+fn undecided(db: &Connection) -> Result<Option<Restoration>, StoreError> {
+    let sql = "-- undecided()\nSELECT key, noticed_at, lost_from, lost_until, evidence, resumed_at, window_until, \
+               loss_accepted FROM restorations WHERE resumed_at IS NULL";
+    first(db, sql, [], read)
+}
+
+/// A lost time that was noticed, or one that is larger than it seemed.
+pub(super) fn record_notice(db: &Connection, notice: &Notice) -> Result<Restoration, StoreError> {
+    let found = || undecided(db)?.ok_or(StoreError::NotFound("restoration"));
+    if let Some(known) = undecided(db)? {
+        if notice.lost_from < known.lost_from {
+            let sql = "-- widen_restoration()\nUPDATE restorations SET lost_from = ?2 WHERE key = ?1";
+            change_one(db, sql, params![known.key, notice.lost_from])?;
+        }
+        return found();
+    }
+    let sql = "-- insert_restoration()\nINSERT INTO restorations (noticed_at, lost_from, lost_until, evidence) \
+               VALUES (?1, ?2, ?1, ?3)";
+    change_one(db, sql, params![notice.at, notice.lost_from.min(notice.at), notice.evidence])?;
+    let tokens = end_tokens(db)?;
+    let operators = withdraw_operators(db, notice.at)?;
+    let named = |ids: &[String]| ids.iter().take(NAMED).cloned().collect::<Vec<_>>();
+    let draft = notice.audit.clone().fact("tokens", named(&tokens)).fact("token_count", tokens.len());
+    audit::append(db, &draft.fact("operators", named(&operators)).fact("operator_count", operators.len()))?;
+    found()
+}
+
+/// Ends every token that has a use left: it may have been used in the lost time.
+fn end_tokens(db: &Connection) -> Result<Vec<String>, StoreError> {
+    let sql = "-- end_tokens()\nUPDATE tokens SET state = 'suspended' WHERE state = 'live' AND uses_left > 0 \
+               RETURNING id";
+    let ended: Vec<TokenId> = all(db, sql, [], column)?;
+    Ok(ended.iter().map(TokenId::to_string).collect())
+}
+
+/// Takes every operator's certificates away: who was cut off in the lost time would be back.
+fn withdraw_operators(db: &Connection, at: Timestamp) -> Result<Vec<String>, StoreError> {
+    let sql = "-- operator_keys()\nSELECT key, id FROM holders WHERE kind = 'operator' ORDER BY id";
+    let operators: Vec<(i64, String)> = all(db, sql, [], |row| Ok((row.take()?, row.take()?)))?;
+    let mut withdrawn = Vec::new();
+    for (holder, id) in operators {
+        let in_force = certificates::revocable(db, holder, at)?;
+        let in_force: Vec<_> = in_force.iter().filter(|which| which.revoked.is_none()).collect();
+        for which in &in_force {
+            certificates::set_revoked(db, which, Some(Revoked { at, reason: PrivilegeWithdrawn }))?;
+        }
+        if !in_force.is_empty() {
+            withdrawn.push(id);
+        }
+    }
+    Ok(withdrawn)
+}
+
+/// The decision to go on.
+pub(super) fn record_resumption(db: &Connection, resumption: &Resumption, draft: &Draft) -> Result<(), StoreError> {
+    let known = undecided(db)?.ok_or(StoreError::NotFound("restoration that is not decided"))?;
+    let sql = "-- resume()\nUPDATE restorations SET resumed_at = ?2, window_until = ?3, loss_accepted = ?4, \
+               lost_until = max(lost_until, noticed_at) WHERE key = ?1";
+    change_one(db, sql, params![known.key, resumption.at, resumption.window_until, resumption.loss_accepted])?;
+    audit::append(db, draft)
+}
+
+/// Remembers that a CRL was given out, and forgets those that nobody takes any more. Roots' CRLs are not of our making.
+pub(super) fn remember(db: &Connection, issuer: i64, head: &CrlHead) -> Result<(), StoreError> {
+    if head.der.is_some() {
+        return Ok(());
+    }
+    insert_published(db, issuer, head, false)?;
+    // The horizon does not leap with a clock that does.
+    let sql = "-- forget_published()\nDELETE FROM published_crls WHERE issuer = ?1 AND next_update < ?2";
+    change(db, sql, params![issuer, head.horizon]).map(drop)
+}
+
+/// Adds a CRL to those that were given out.
+pub(super) fn insert_published(db: &Connection, issuer: i64, head: &CrlHead, taken: bool) -> Result<(), StoreError> {
+    let sql = "-- insert_published()\nINSERT OR REPLACE INTO published_crls \
+               (issuer, number, this_update, next_update, sha256, taken_back) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let CrlHead { this_update, next_update, sha256, .. } = head;
+    change_one(db, sql, params![issuer, int(head.number), this_update, next_update, sha256, taken])
+}
+
+/// What is known of a CRL that somebody holds.
+pub(super) fn crl_memory(db: &Connection, claimed: &ClaimedCrl) -> Result<CrlMemory, StoreError> {
+    let (issuer, number) = (key(db, claimed.issuer)?, int(claimed.number));
+    let sql = "-- crl_memory()\nSELECT \
+               EXISTS (SELECT 1 FROM published_crls WHERE issuer = ?1 AND number = ?2 AND sha256 = ?3), \
+               EXISTS (SELECT 1 FROM published_crls WHERE issuer = ?1 AND number >= ?2 AND taken_back = 1), \
+               (SELECT max(this_update) FROM published_crls WHERE issuer = ?1 AND this_update <= ?4)";
+    let read = |row: &mut Columns| {
+        let (is_known, is_behind_taken, last_known) = (row.take()?, row.take()?, row.take()?);
+        Ok(CrlMemory { is_known, is_behind_taken, last_known, horizon: Timestamp::default() })
+    };
+    let memory = the(db, sql, params![issuer, number, claimed.sha256, claimed.this_update], read)?;
+    let horizon = issuers::crl_head(db, claimed.issuer)?.map_or(Timestamp::default(), |head| head.horizon);
+    Ok(CrlMemory { horizon, ..memory })
+}
+
+/// The revocation of a certificate of which nothing else is known.
+pub(super) fn orphan(db: &Connection, serial: SerialNumber) -> Result<Option<Revoked>, StoreError> {
+    let sql = "-- orphan()\nSELECT revoked_at, reason FROM orphans WHERE serial = ?1";
+    first(db, sql, params![serial], |row| Ok(Revoked { at: row.take()?, reason: row.take()? }))
+}
+
+/// The certificate of a holder that was taken in.
+pub(super) fn adopted(db: &Connection, restoration: i64, holder: &Subject) -> Result<Option<SerialNumber>, StoreError> {
+    let sql = "-- adopted()\nSELECT adoptions.serial FROM adoptions JOIN holders ON holders.key = adoptions.holder \
+               WHERE adoptions.restoration = ?1 AND holders.kind = ?2 AND holders.id = ?3";
+    first(db, sql, params![restoration, holder.kind, holder.id], column)
+}
+
+/// A certificate of a lost time as its holder's head.
+pub(super) fn record_adoption(db: &Connection, record: &Adoption) -> Result<(), StoreError> {
+    let holder = match &record.holder {
+        EnrollmentHolder::New(new) if holders::exists(db, new.subject.kind, &new.subject.id)? => {
+            return Err(StoreError::Conflict);
+        }
+        EnrollmentHolder::New(new) => holders::insert(db, new, Status::Active)?,
+        EnrollmentHolder::Known(as_read) => {
+            holders::unchanged(db, *as_read, &[Status::Registered, Status::Pending, Status::Active])?
+        }
+    };
+    let sql = "-- insert_adoption()\nINSERT INTO adoptions (restoration, holder, serial) VALUES (?1, ?2, ?3)";
+    change_one(db, sql, params![record.restoration, holder, record.certificate.serial])?;
+    certificates::insert(db, holder, &record.certificate, None)?;
+    if let Some(serial) = record.superseded {
+        certificates::supersede(db, holder, serial, record.at)?;
+    }
+    certificates::set_lineage(db, holder, &record.lineage, Some(record.at))?;
+    holders::activate_restored(db, holder, &Attested::restored())?;
+    audit::append(db, &record.audit)
+}
+
+/// The CRLs that a gateway said it holds.
+pub(super) fn acknowledged(db: &Connection, holder: &Subject) -> Result<Vec<Acknowledged>, StoreError> {
+    let sql = "-- acknowledged()\nSELECT issuers.id, acknowledgements.number, acknowledgements.at FROM acknowledgements \
+               JOIN issuers ON issuers.key = acknowledgements.issuer \
+               JOIN holders ON holders.key = acknowledgements.holder \
+               WHERE holders.kind = ?1 AND holders.id = ?2 ORDER BY issuers.key";
+    let read = |row: &mut Columns| Ok(Acknowledged { issuer: row.take()?, number: row.count()?, at: row.take()? });
+    all(db, sql, params![holder.kind, holder.id], read)
+}
+
+/// Writes down what a gateway holds: the last word counts, whatever it said before.
+pub(super) fn record_acknowledgement(
+    db: &Connection,
+    holder: &Subject,
+    held: &[Acknowledged],
+) -> Result<(), StoreError> {
+    let holder = holders::standing(db, holder)?.key;
+    let sql = "-- acknowledge()\nINSERT OR REPLACE INTO acknowledgements (holder, issuer, number, at) \
+               VALUES (?1, ?2, ?3, ?4)";
+    held.iter().try_for_each(|crl| change_one(db, sql, params![holder, key(db, crl.issuer)?, int(crl.number), crl.at]))
+}

@@ -1,0 +1,63 @@
+//! CRLs of a lost time: their entries are in force again, whether the certificates are known here or not.
+
+use rusqlite::{Connection, params};
+
+use super::{
+    audit, certificates, cutoff,
+    issuers::{self, key},
+    past,
+    query::{change, change_one, int},
+};
+use crate::{
+    identity::RevocationReason::CertificateHold,
+    store::{CrlHead, Revoked, StoreError, Taken, TakenCrl},
+};
+
+/// Takes a CRL back. Where it is newer than the one published last it takes its place, whole.
+pub(super) fn record(db: &Connection, record: &TakenCrl) -> Result<Taken, StoreError> {
+    let head = &record.head;
+    let before = issuers::last_change(db, head.issuer)?;
+    for holder in &record.cutoffs {
+        cutoff::record_cutoff(db, holder)?;
+    }
+    let mut taken = Taken::default();
+    let issuer = key(db, head.issuer)?;
+    for (entry, not_after) in &record.entries {
+        let revoked = Revoked { at: entry.revoked_at, reason: entry.reason };
+        match certificates::revocable_one(db, entry.serial)? {
+            // What was decided here since is not taken back, but a hold is.
+            Some(which) if which.revoked.is_none_or(|now| now.reason == CertificateHold && now != revoked) => {
+                certificates::set_revoked(db, &which, Some(revoked))?;
+            }
+            Some(_) => {}
+            None => {
+                let sql = "-- insert_orphan()\nINSERT OR IGNORE INTO orphans (serial, issuer, revoked_at, reason) \
+                           VALUES (?1, ?2, ?3, ?4)";
+                if change(db, sql, params![entry.serial, issuer, revoked.at, revoked.reason])? > 0 {
+                    certificates::append_change(db, issuer, entry.serial, *not_after, Some(revoked))?;
+                    taken.orphans += 1;
+                }
+            }
+        }
+    }
+    // Where the past was restored unnoticed, we have published since, and our numbers are higher.
+    if issuers::crl_head(db, head.issuer)?.is_none_or(|last| last.number < head.number) {
+        put_whole(db, issuer, head)?;
+    }
+    past::insert_published(db, issuer, head, true)?;
+    let changes = issuers::last_change(db, head.issuer)? - before;
+    taken.certificates = u32::try_from(changes).unwrap_or(u32::MAX);
+    let draft = record.audit.clone().fact("changes", taken.certificates).fact("unknown", taken.orphans);
+    audit::append(db, &draft)?;
+    Ok(taken)
+}
+
+/// Puts the CRL in the place of the one published last. Its watermark says that it holds none of our changes for sure.
+fn put_whole(db: &Connection, issuer: i64, head: &CrlHead) -> Result<(), StoreError> {
+    let sql = "-- put_taken_crl()\nINSERT OR REPLACE INTO crl_heads \
+               (issuer, number, this_update, next_update, watermark, horizon, sha256, signature, der) \
+               VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8)";
+    let CrlHead { this_update, next_update, horizon, sha256, signature, der, .. } = head;
+    let number = int(head.number);
+    change_one(db, sql, params![issuer, number, this_update, next_update, horizon, sha256, signature, der])
+}
