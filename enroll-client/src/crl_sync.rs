@@ -3,6 +3,7 @@
 //! The file is never empty, never unverified and never older than what was there: an empty one lets everybody into
 //! some gateways, a stale or badly signed one nobody into others.
 
+mod acknowledge;
 mod crl;
 mod form;
 mod grpc;
@@ -23,12 +24,12 @@ pub use form::{Form, FormError, IssuerId};
 pub use http::{HttpError, HttpUrl};
 use state::State;
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{info, warn};
 use verdict::Verdict;
 
 use crate::{
     certificate::{Certificate, CertificateError, hex, sha256},
-    connect::ConnectError,
+    connect::{ConnectError, Connection},
     credential::CredentialError,
     durable::{self, PUBLIC},
     hook::{self, HookError},
@@ -248,6 +249,10 @@ pub struct Held {
 /// What was fetched, and by what it is to be judged.
 struct Fetched {
     crls: Vec<Vec<u8>>,
+    /// The CA's signature over the head of each, where one came: to be kept, and shown again.
+    head_signatures: Vec<Vec<u8>>,
+    /// On which what is taken can be acknowledged.
+    connection: Option<Connection>,
     roots: Roots,
     /// Certificates of issuing CAs; not verified yet.
     issuers: Vec<Certificate>,
@@ -257,7 +262,7 @@ struct Fetched {
 }
 
 impl CrlSync {
-    /// Fetches, verifies, swaps and tells.
+    /// Acknowledges what is held, fetches, verifies, swaps, acknowledges that, and tells.
     pub async fn run(&self) -> Result<Synced, SyncError> {
         self.run_within(LONGEST_FETCH).await
     }
@@ -271,7 +276,7 @@ impl CrlSync {
 
         let fetch = async {
             match &self.source {
-                Source::Folder(dir) => grpc::fetch(dir, &self.form).await,
+                Source::Folder(dir) => grpc::fetch(dir, &self.form, &kept).await,
                 Source::Http { url, roots } => http::fetch(url, roots, &self.form, known, &kept).await,
             }
         };
@@ -279,9 +284,9 @@ impl CrlSync {
         let fetched = timeout(longest_fetch, fetch).await.unwrap_or(Err(SyncError::TimedOut));
         let judged = fetched.and_then(|fetched| {
             let verdict = Verdict::of(&fetched, &self.form, &kept, WallTime::now())?;
-            Ok((fetched.etag, verdict))
+            Ok((fetched.etag, fetched.connection, verdict))
         });
-        let (etag, verdict) = judged.map_err(|failure| self.with_age(failure, &kept))?;
+        let (etag, connection, verdict) = judged.map_err(|failure| self.with_age(failure, &kept))?;
 
         let changed = file.as_deref() != Some(verdict.pem.as_bytes());
         let mut state = verdict.state(&kept, &self.form);
@@ -289,6 +294,12 @@ impl CrlSync {
         state.etag = etag;
         state.hook_pending = self.on_change.is_some() && (changed || kept.hook_pending);
         self.store(&state_path, &kept, &state, changed.then_some(verdict.pem.as_bytes()))?;
+        if let Some(connection) = &connection
+            && let Err(error) = acknowledge::acknowledge(connection, &state).await
+        {
+            // What is held now is acknowledged by the next run, before anything else.
+            warn!(%error, "the CRLs are in place, but could not be acknowledged");
+        }
         if state.hook_pending {
             self.announce(&state_path, state).await?;
         }

@@ -6,25 +6,27 @@ use fleetca_proto::v1::{Bundle, CrlChunk, GetCrlRequest, GetTrustBundleRequest, 
 use tokio::time::timeout;
 use tonic::Streaming;
 
-use super::{Fetched, Form, SyncError, http::MOST_BYTES};
+use super::{Fetched, Form, SyncError, acknowledge::acknowledge, http::MOST_BYTES, state::State};
 use crate::{connect::Connection, credential::Credential, refusal::Refusal, trust::TrustBundle};
 
 const MOST_CRLS: u32 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Fetches with the credential in `dir`; once more if the agent has renewed it meanwhile.
-pub(super) async fn fetch(dir: &Path, form: &Form) -> Result<Fetched, SyncError> {
+/// Fetches with the credential in `dir`; once more if the agent has renewed it meanwhile. What is held is acknowledged
+/// first: a CA whose past was restored, and that learns of it here, would give out CRLs that lack revocations.
+pub(super) async fn fetch(dir: &Path, form: &Form, kept: &State) -> Result<Fetched, SyncError> {
     let credential = Credential::load(dir)?;
-    let fetched = fetch_with(&credential, form).await;
+    let fetched = fetch_with(&credential, form, kept).await;
     if !matches!(fetched, Err(SyncError::Refused(_))) {
         return fetched;
     }
     let now = Credential::load(dir)?;
-    if now.leaf().der() == credential.leaf().der() { fetched } else { fetch_with(&now, form).await }
+    if now.leaf().der() == credential.leaf().der() { fetched } else { fetch_with(&now, form, kept).await }
 }
 
-async fn fetch_with(credential: &Credential, form: &Form) -> Result<Fetched, SyncError> {
+async fn fetch_with(credential: &Credential, form: &Form, kept: &State) -> Result<Fetched, SyncError> {
     let connection = Connection::with_credential(credential).await?;
+    acknowledge(&connection, kept).await?;
     let signed = connection.enrollment().get_trust_bundle(GetTrustBundleRequest {}).await.map_err(Refusal::from)?;
     let state = credential.state();
     let bundle = TrustBundle::verify(
@@ -40,8 +42,11 @@ async fn fetch_with(credential: &Credential, form: &Form) -> Result<Fetched, Syn
     };
     let request = GetCrlRequest { form: Some(form) };
     let chunks = connection.revocation().get_crl(request).await.map_err(Refusal::from)?.into_inner();
+    let (crls, head_signatures) = assemble(chunks).await?;
     Ok(Fetched {
-        crls: assemble(chunks).await?,
+        crls,
+        head_signatures,
+        connection: Some(connection),
         roots: bundle.device_roots,
         issuers: bundle.device_issuers,
         is_closed: true,
@@ -49,8 +54,9 @@ async fn fetch_with(credential: &Credential, form: &Form) -> Result<Fetched, Syn
     })
 }
 
-async fn assemble(mut chunks: Streaming<CrlChunk>) -> Result<Vec<Vec<u8>>, SyncError> {
-    let mut crls: Vec<Vec<u8>> = Vec::new();
+/// Puts the CRLs together, and the signature that came with each.
+async fn assemble(mut chunks: Streaming<CrlChunk>) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), SyncError> {
+    let (mut crls, mut signatures): (Vec<Vec<u8>>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
     let (mut total, mut bytes) = (None, 0);
     loop {
         let next = timeout(PATIENCE, chunks.message()).await.map_err(|_| SyncError::TimedOut)?;
@@ -63,6 +69,7 @@ async fn assemble(mut chunks: Streaming<CrlChunk>) -> Result<Vec<Vec<u8>>, SyncE
         let index = usize::try_from(chunk.index).map_err(|_| SyncError::NotCrls("more than fits"))?;
         if index == crls.len() {
             crls.push(chunk.data);
+            signatures.push(chunk.head_signature);
         } else if index + 1 == crls.len() {
             crls[index].extend_from_slice(&chunk.data);
         } else {
@@ -70,7 +77,7 @@ async fn assemble(mut chunks: Streaming<CrlChunk>) -> Result<Vec<Vec<u8>>, SyncE
         }
     }
     match total {
-        Some(total) if usize::try_from(total) == Ok(crls.len()) => Ok(crls),
+        Some(total) if usize::try_from(total) == Ok(crls.len()) => Ok((crls, signatures)),
         _ => Err(SyncError::NotCrls("the answer was cut off")),
     }
 }

@@ -144,7 +144,8 @@ pub(super) async fn fetch(
         return Err(SyncError::Empty);
     }
     let issuers = issuers(url, roots, &crls).await?;
-    Ok(Fetched { crls, roots: roots.clone(), issuers, is_closed: false, etag })
+    let (head_signatures, connection) = (Vec::new(), None);
+    Ok(Fetched { crls, head_signatures, connection, roots: roots.clone(), issuers, is_closed: false, etag })
 }
 
 /// The certificates of those issuers of `crls` that are no roots. Not verified here.

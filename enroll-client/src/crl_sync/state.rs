@@ -42,6 +42,9 @@ pub(super) struct Kept {
     /// It is a root's, which signs once a year. A file that does not say so names no CRL whose age counts.
     #[serde(default = "unknown")]
     pub(super) is_root: bool,
+    /// The CA's signature over its head, hexadecimal: by it the CA knows again what it gave out. Empty where none came.
+    #[serde(default)]
+    pub(super) head_signature: String,
 }
 
 fn unknown() -> bool {

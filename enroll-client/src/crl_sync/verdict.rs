@@ -32,7 +32,8 @@ impl Verdict {
         let known = known_issuers(fetched);
         let mut verdict = Self { pem: String::new(), held: Vec::new(), kept: BTreeMap::new() };
         let mut revoked_issuers = BTreeSet::new();
-        for der in &fetched.crls {
+        let signatures = fetched.head_signatures.iter().map(Vec::as_slice).chain(std::iter::repeat([].as_slice()));
+        for (der, signature) in fetched.crls.iter().zip(signatures) {
             let crl = Crl::parse(der).map_err(SyncError::Unreadable)?;
             let id = IssuerId::of_key_identifier(crl.authority_key).ok_or(SyncError::NotCrls("no issuer"))?;
             let issuer = known.get(&id).ok_or_else(|| SyncError::Mixed(id.clone()))?;
@@ -47,7 +48,7 @@ impl Verdict {
             if issuer.is_root {
                 revoked_issuers.extend(crl.serials().map_err(refused)?);
             }
-            verdict.take(&crl, id.clone(), issuer).map_err(refused)?;
+            verdict.take(&crl, signature, id.clone(), issuer).map_err(refused)?;
         }
         verdict.check_complete(fetched, form, kept, &revoked_issuers, now)?;
         Ok(verdict)
@@ -62,7 +63,7 @@ impl Verdict {
         State { form: form.to_string(), file_sha256: hex(&sha256(self.pem.as_bytes())), crls, ..State::default() }
     }
 
-    fn take(&mut self, crl: &Crl<'_>, id: IssuerId, issuer: &Issuer<'_>) -> Result<(), CrlError> {
+    fn take(&mut self, crl: &Crl<'_>, signature: &[u8], id: IssuerId, issuer: &Issuer<'_>) -> Result<(), CrlError> {
         self.pem.push_str(&pem("X509 CRL", crl.der()));
         self.held.push(Held {
             issuer: id.clone(),
@@ -80,6 +81,7 @@ impl Verdict {
             issuer_not_after: issuer.certificate.not_after(),
             in_file: true,
             is_root: issuer.is_root,
+            head_signature: hex(signature),
         };
         self.kept.insert(id, kept);
         Ok(())
@@ -166,6 +168,8 @@ mod tests {
     fn fetched(house: &House, crls: Vec<Vec<u8>>) -> Fetched {
         Fetched {
             crls,
+            head_signatures: vec![],
+            connection: None,
             roots: house.device_root.roots(),
             issuers: vec![house.device_ca.certificate.clone()],
             is_closed: true,
