@@ -12,8 +12,8 @@ use crate::{
     inventory::fleet::Policy,
     store::{
         Acknowledged, AuditQuery, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage,
-        DeviceQuery, Domain, EventQuery, FleetRow, Holder, IssuerRow, KeyUse, Peer, ReadStore, RenewalFacts, Restoration, Revoked,
-        SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
+        DeviceQuery, Domain, EventQuery, FleetRow, Holder, IssuerRow, KeyUse, Peer, ReadStore, RenewalFacts,
+        Restoration, Revoked, SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
     },
 };
 
