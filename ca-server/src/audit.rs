@@ -8,12 +8,15 @@ use ring::digest::{Context, SHA256, digest};
 use crate::identity::{SerialNumber, Timestamp};
 
 /// Every action that a record can have: `docs/audit.md` says when each is written.
-pub const ACTIONS: [&str; 18] = [
+pub const ACTIONS: [&str; 22] = [
     "ca.initialized",
+    "ca.restored",
+    "ca.resumed",
     "certificate.confirmed",
     "certificate.issued",
     "clock.accepted",
     "crl.root_taken_in",
+    "crl.taken_back",
     "device.decommissioned",
     "device.held",
     "device.registered",
@@ -24,6 +27,7 @@ pub const ACTIONS: [&str; 18] = [
     "gateway.revoked",
     "keys.encrypted",
     "operator.revoked",
+    "restore.adopted",
     "server.revoked",
     "token.created",
     "token.revoked",

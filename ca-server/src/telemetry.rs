@@ -26,13 +26,16 @@ use crate::{
 const MAX_DISTINCT: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 20] = [
+pub const EVENTS: [&str; 23] = [
     "attestation.failed",
     "attestation.refused",
+    "ca.restored",
     "certificate.expired",
+    "certificate.forgotten",
     "certificate.revoked",
     "certificate.superseded",
     "certificate.unknown",
+    "crl.head_forged",
     "crl.mismatch",
     "csr.pop_failed",
     "csr.refused",

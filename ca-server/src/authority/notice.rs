@@ -124,7 +124,7 @@ impl Authority {
         );
         tracing::error!(%evidence, "RESTORED: the past of this CA was restored; it stands still until an operator decides");
         self.telemetry.event("ca.restored", &presented.subject.to_string(), &evidence, now);
-        let audit = Draft::done(now, "system", "ca.restored", "ca".into())
+        let audit = Draft::done(now, "system", "ca.restored", format!("domain/{}", self.domain.trust_domain))
             .fact("shown_by", presented.subject.to_string())
             .fact("issuer", claimed.issuer.to_string())
             .fact("number", claimed.number);

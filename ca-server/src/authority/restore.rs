@@ -82,9 +82,14 @@ pub async fn notice_restored(
     made_at: Timestamp,
     now: Timestamp,
 ) -> Result<Restoration, RestoreError> {
-    let audit = Draft::done(now, "local", "ca.restored", "ca".into()).fact("made_at", made_at.to_string());
+    let audit = Draft::done(now, "local", "ca.restored", domain(store).await?).fact("made_at", made_at.to_string());
     let (lost_from, evidence) = (made_at - UNDER_WAY, format!("restored from a backup made at {made_at}"));
     Ok(store.record_notice(Notice { at: now, lost_from, evidence, audit }).await?)
+}
+
+/// What the records are about.
+async fn domain(store: &dyn Store) -> Result<String, RestoreError> {
+    Ok(format!("domain/{}", store.domain().await?.trust_domain))
 }
 
 /// The restoration that nobody has decided upon yet.
@@ -286,7 +291,7 @@ pub async fn resume(
     }
     let window_until = now + window.min(LONGEST_WINDOW);
     let resumption = Resumption { at: now, window_until, loss_accepted: accept_loss };
-    let audit = Draft::done(now, "local", "ca.resumed", "ca".into())
+    let audit = Draft::done(now, "local", "ca.resumed", domain(store).await?)
         .fact("lost_from", restoration.lost_from.to_string())
         .fact("lost_until", restoration.lost_until.to_string())
         .fact("window_until", window_until.to_string())
