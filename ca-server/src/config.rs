@@ -133,7 +133,7 @@ impl Config {
     /// Checks the text of a file.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let raw: RawConfig = toml::from_str(text)
-            .map_err(|error| ConfigError::Format { path: "config.toml".into(), why: error.to_string() })?;
+            .map_err(|error| ConfigError::Format { path: "config.toml".into(), why: on_one_line(&error, text) })?;
         raw.check()
     }
 
@@ -168,6 +168,13 @@ impl Config {
             limits: self.limits,
         }
     }
+}
+
+/// `line 14: what is wrong there`
+fn on_one_line(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message().replace('\n', ", ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    before.map_or_else(|| message.clone(), |before| format!("line {}: {message}", before.matches('\n').count() + 1))
 }
 
 impl RawConfig {
@@ -237,8 +244,9 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_by_name() {
-        let error = Config::parse("lisen = \"127.0.0.1:1\"").unwrap_err().to_string();
-        assert!(error.contains("lisen"), "{error}");
+        let error = Config::parse("backdate_seconds = 300\nlisen = \"127.0.0.1:1\"").unwrap_err().to_string();
+        assert!(error.starts_with("config.toml: line 2: unknown field `lisen`"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A running CA: opens what `init` made, puts the rooms together, and serves until it is told to stop.
 
 mod credential;
+mod start;
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,6 +15,7 @@ use tokio::{
 };
 
 pub use credential::{ServerCredential, save as save_credential};
+pub use start::Start;
 
 use crate::{
     authority::{
@@ -24,7 +26,7 @@ use crate::{
     config::Config,
     folder::Folder,
     http,
-    identity::DeviceId,
+    identity::{DeviceId, Timestamp},
     open_files,
     pki::{CaRole, LocationError, Locations},
     places::Places,
@@ -66,8 +68,19 @@ pub enum ServerError {
         /// Which folder.
         path: PathBuf,
     },
+    /// The clock can't be right.
+    #[error(
+        "the clock says {now}, but the last audit record is of {last}: set the clock, and start again; if it is right, and \
+         was ahead before, start with --accept-clock"
+    )]
+    Clock {
+        /// What the clock says.
+        now: Timestamp,
+        /// What it said once, or was held at.
+        last: Timestamp,
+    },
     /// A file that can't be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {source}; the server must be able to write in its folder", path.display())]
     Write {
         /// Which.
         path: PathBuf,
@@ -125,7 +138,11 @@ pub async fn open(folder: &Folder, passphrase: Option<&Passphrase>) -> Result<Op
     let rows = store.issuers().await?;
     let mut keys = IssuerKeys::new();
     for row in rows.iter().filter(|row| !row.role.is_root()) {
-        keys.insert(row.id, Arc::new(SoftwareSigner::load(&folder.issuer_key(row.id), passphrase)?));
+        let path = folder.issuer_key(row.id);
+        // One that is missing is told of with all that is known of its issuer.
+        if path.exists() {
+            keys.insert(row.id, Arc::new(SoftwareSigner::load(&path, passphrase)?));
+        }
     }
     let issuers = Arc::new(Issuers::new(&domain, &rows, keys)?);
     Ok(Opened { store, issuers })
@@ -160,10 +177,10 @@ impl Server {
     pub async fn start(
         folder: &Folder,
         config: &Config,
-        passphrase: Option<Passphrase>,
+        start: Start,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServerError> {
-        Self::start_on(Listeners::bind(config).await?, folder, config, passphrase, clock).await
+        Self::start_on(Listeners::bind(config).await?, folder, config, start, clock).await
     }
 
     /// The same, on ports that are taken already.
@@ -171,23 +188,24 @@ impl Server {
         listeners: Listeners,
         folder: &Folder,
         config: &Config,
-        passphrase: Option<Passphrase>,
+        start: Start,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServerError> {
-        Self::start_at_pace(listeners, folder, config, passphrase, clock, RENEW_EVERY).await
+        Self::start_at_pace(listeners, folder, config, start, clock, RENEW_EVERY).await
     }
 
     async fn start_at_pace(
         listeners: Listeners,
         folder: &Folder,
         config: &Config,
-        passphrase: Option<Passphrase>,
+        start: Start,
         clock: Arc<dyn Clock>,
         renew_every: Duration,
     ) -> Result<Self, ServerError> {
         let lock = lock(folder)?;
         let limits = open_files::fit(config.limits);
-        let Opened { store, issuers } = open(folder, passphrase.as_ref()).await?;
+        let Opened { store, issuers } = open(folder, start.passphrase.as_ref()).await?;
+        start::check_clock(store.as_ref(), clock.now(), start.accept_clock).await?;
         let domain = store.domain().await?;
         let telemetry = Arc::new(Telemetry::default());
         for (id, _, certificate) in issuers.certificates() {
@@ -205,8 +223,12 @@ impl Server {
             telemetry.clone(),
             config.backdate,
         ));
-        let own =
-            OwnCertificate { folder: folder.clone(), config: config.clone(), passphrase, authority: authority.clone() };
+        let own = OwnCertificate {
+            folder: folder.clone(),
+            config: config.clone(),
+            passphrase: start.passphrase,
+            authority: authority.clone(),
+        };
         let identity = own.load_or_issue().await?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -418,7 +440,7 @@ async fn keep_books(store: Arc<dyn Store>, issuers: Arc<Issuers>, telemetry: Arc
     }
 }
 
-async fn write_books(store: &dyn Store, issuers: &Issuers, telemetry: &Telemetry, now: crate::identity::Timestamp) {
+async fn write_books(store: &dyn Store, issuers: &Issuers, telemetry: &Telemetry, now: Timestamp) {
     while match seal_once(store, issuers, now).await {
         Ok(sealed) => sealed,
         Err(error) => {

@@ -38,7 +38,7 @@ pub enum StoreError {
     #[error("{0} exists already")]
     Exists(&'static str),
     /// The disk is full: revocations still find the space that is kept for them.
-    #[error("the disk is full")]
+    #[error("the disk is full, or takes nothing more: only revocations are recorded")]
     Full,
     /// The store can't be used: what to do is in the text.
     #[error("{0}")]

@@ -16,6 +16,7 @@ pub mod holder;
 pub mod http;
 pub mod ledger;
 pub mod measure;
+pub mod mount;
 pub mod openssl;
 pub mod operator;
 pub mod pem;

@@ -91,8 +91,17 @@ impl Server {
         Server::start_as(&[], Settings { killable: true, ..Settings::default() })
     }
 
+    /// As [`Server::start`], with all that it writes below this folder.
+    pub fn start_in(folder: &Path) -> Server {
+        let folder = TempDir::new_in(folder).expect("a temporary folder");
+        Server::start_below(folder, &[], Settings::default())
+    }
+
     fn start_as(options: &[&str], settings: Settings) -> Server {
-        let folder = TempDir::new().expect("a temporary folder");
+        Server::start_below(TempDir::new().expect("a temporary folder"), options, settings)
+    }
+
+    fn start_below(folder: TempDir, options: &[&str], settings: Settings) -> Server {
         init_with(&folder.path().join("ca"), options);
         set_limits(&folder.path().join("ca/config.toml"), &settings.limits);
         let (process, addresses) = serve(folder.path(), &settings, [ANY_PORT; 4].map(str::to_owned));

@@ -62,7 +62,7 @@ pub enum IssuersError {
         why: String,
     },
     /// No key for an issuer that has to sign.
-    #[error("the key of issuer {0} is missing: put it back from a backup")]
+    #[error("the key of issuer {0} is missing: put keys/{0}.pem back from a backup")]
     Key(IssuerId),
     /// A hierarchy without an issuer.
     #[error("there is no {0} CA in the store: run `ca-server init`")]

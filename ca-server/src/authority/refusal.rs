@@ -140,7 +140,7 @@ pub enum Refusal {
     #[error("{0}")]
     Publish(#[source] PublishError),
     /// The store can't be used.
-    #[error("the store is not available")]
+    #[error("the store is not available{}", if let StoreError::Full = .0 { ": the CA's disk is full" } else { "" })]
     Store(#[source] StoreError),
     /// A fault of ours.
     #[error("internal error")]

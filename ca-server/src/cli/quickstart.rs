@@ -32,7 +32,7 @@ use crate::{
     clock::SystemClock,
     config::Config,
     folder::{self, Folder},
-    server::{Addresses, Listeners, Server},
+    server::{Addresses, Listeners, Server, Start},
 };
 
 const FLEET: &str = "pumps";
@@ -106,7 +106,9 @@ impl Story<'_> {
         let addresses = listeners.addresses();
         self.make_ca(&folder, addresses).await?;
         let config = Config::read(&folder.config()).map_err(local)?;
-        let server = Server::start_on(listeners, &folder, &config, None, Arc::new(SystemClock)).await.map_err(local)?;
+        let server = Server::start_on(listeners, &folder, &config, Start::default(), Arc::new(SystemClock))
+            .await
+            .map_err(local)?;
         self.done(format!(
             "serving: devices {}, operators {}, CRLs http://{}",
             addresses.devices, addresses.operators, addresses.http

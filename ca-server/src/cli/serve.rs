@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     folder::{self, Folder},
     pki::CaRole,
-    server::{Addresses, Server},
+    server::{Addresses, Server, Start},
 };
 
 /// Which folder, and what differs from its settings.
@@ -42,6 +42,9 @@ pub struct Serve {
     metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     key_passphrase: KeyPassphrase,
+    /// The clock is right, although the last audit record is later: start all the same
+    #[arg(long)]
+    accept_clock: bool,
 }
 
 impl Serve {
@@ -69,11 +72,11 @@ impl Serve {
 pub async fn run(args: Serve, session: &Session) -> Result<(), CommandError> {
     let config = args.config()?;
     let folder = args.folder();
-    let passphrase = args.key_passphrase.read(&config)?;
+    let start = Start { passphrase: args.key_passphrase.read(&config)?, accept_clock: args.accept_clock };
     warn_of_root_keys(config.root_dir.as_deref().unwrap_or(&folder.default_root_dir()));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut server = Server::start(&folder, &config, passphrase, Arc::new(SystemClock)).await.map_err(local)?;
+    let mut server = Server::start(&folder, &config, start, Arc::new(SystemClock)).await.map_err(local)?;
     match session.output().format() {
         Format::Table => session.output().write(&ready(&server.addresses))?,
         Format::Json => session.output().line(&server.addresses)?,

@@ -51,7 +51,9 @@ impl World {
         let config = Config { listen: free, operator_listen: free, http_listen: free, metrics_listen: free, ..config };
         let listeners = Listeners::bind(&config).await.unwrap();
         let pace = Duration::from_millis(5);
-        Server::start_at_pace(listeners, &self.folder(), &config, None, self.clock.clone(), pace).await.unwrap()
+        Server::start_at_pace(listeners, &self.folder(), &config, Start::default(), self.clock.clone(), pace)
+            .await
+            .unwrap()
     }
 
     /// From now on it is so long after the start.

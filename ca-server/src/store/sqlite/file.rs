@@ -66,8 +66,9 @@ pub(super) fn check_copyable(path: &Path) -> Result<(), StoreError> {
 /// Recognises the file and migrates it.
 fn prepare(path: &Path) -> Result<(), StoreError> {
     let explain = |error| explain(path, error);
+    // Before anything is set: the file of another program stays as it is.
+    check_ours(path, &open_to_write(path)?)?;
     let mut db = connect_to_write(path)?;
-    check_ours(path, &db)?;
     migrate(path, &mut db)?;
     match check(&db).map_err(explain)? {
         None => Ok(()),
@@ -80,7 +81,8 @@ fn check(db: &Connection) -> rusqlite::Result<Option<String>> {
     let pages: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
     if pages <= SMALL_PAGES {
         let found: String = db.query_row("-- quick_check()\nPRAGMA quick_check(1)", [], |row| row.get(0))?;
-        return Ok((found != "ok").then_some(found));
+        // Told on one line, as every error is.
+        return Ok((found != "ok").then(|| found.replace('\n', ": ")));
     }
     let tables = "-- tables()\nSELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table'";
     let mut tables = db.prepare(tables)?;
@@ -133,9 +135,7 @@ fn migrate(path: &Path, db: &mut Connection) -> Result<(), StoreError> {
 /// A connection that writes: the writer's, and the checkpointer's.
 pub(super) fn connect_to_write(path: &Path) -> Result<Connection, StoreError> {
     let explain = |error| explain(path, error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(explain)?;
-    keep_plans(&db).map_err(explain)?;
+    let db = open_to_write(path)?;
     let set = |name: &str, value: &dyn rusqlite::ToSql| db.pragma_update(None, name, value).map_err(explain);
     set("page_size", &4096)?;
     let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(explain)?;
@@ -152,6 +152,18 @@ pub(super) fn connect_to_write(path: &Path) -> Result<Connection, StoreError> {
     set("cache_size", &-WRITER_CACHE_KIB)?;
     set("wal_autocheckpoint", &AUTOCHECKPOINT_PAGES)?;
     set("journal_size_limit", &(64 << 20))?;
+    Ok(db)
+}
+
+/// The same, with nothing set that the file keeps.
+fn open_to_write(path: &Path) -> Result<Connection, StoreError> {
+    let explain = |error| explain(path, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(explain)?;
+    keep_plans(&db).map_err(explain)?;
+    if db.is_readonly("main").map_err(explain)? {
+        return Err(unusable(path, "can't be written: check the owner and mode of it and its folder"));
+    }
     Ok(db)
 }
 

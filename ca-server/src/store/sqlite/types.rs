@@ -117,7 +117,10 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         let Some(code) = error.sqlite_error() else { return StoreError::Database(error.to_string()) };
         match (code.code, code.extended_code) {
-            (ErrorCode::DiskFull, _) | (_, rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => StoreError::Full,
+            // A quota that is used up and a limit on a file's size come as failed writes.
+            (ErrorCode::DiskFull, _) | (_, rusqlite::ffi::SQLITE_IOERR_SHMSIZE | rusqlite::ffi::SQLITE_IOERR_WRITE) => {
+                StoreError::Full
+            }
             // Serials, handles and keys are random: who decides again takes others.
             (_, rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE | rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => {
                 StoreError::Conflict

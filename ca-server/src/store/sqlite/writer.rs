@@ -168,27 +168,36 @@ impl Loop {
         if starved.is_empty() {
             return;
         }
-        // The log holds many versions of each page: moved into the database, within the reserve, it leaves more room.
+        // The log holds many versions of each page: moved into the database, within a piece of the reserve, it leaves
+        // more room.
         self.reserve.spend();
         file::fold_log(&self.db);
-        self.reserve.restore();
+        self.reserve.grow();
         let batch = self.admit(starved);
-        let starved = self.attempt(batch);
-        if starved.iter().any(|job| job.urgency() == Urgency::Urgent) {
-            self.reserve.spend();
-            file::lift_bound(&self.db);
+        let (mut urgent, ordinary) = by_urgency(self.attempt(batch));
+        if !ordinary.is_empty() {
+            self.reserve.starve();
+            refuse(ordinary);
         }
-        let batch = self.admit(starved);
-        self.attempt(batch).into_iter().for_each(|job| job.answer(Err(StoreError::Full)));
+        if urgent.is_empty() {
+            return;
+        }
+        file::lift_bound(&self.db);
+        while !urgent.is_empty() && self.reserve.spend() {
+            urgent = self.attempt(urgent);
+        }
+        refuse(urgent);
+        file::fold_log(&self.db);
+        self.reserve.grow();
     }
 
-    /// Refuses what is not urgent while there is no reserve: what little space there is belongs to revocations.
+    /// Refuses what is not urgent while there is no room: what little space there is belongs to revocations.
     fn admit(&self, batch: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
-        if self.reserve.is_kept() {
+        if self.reserve.has_room() {
             return batch;
         }
-        let (urgent, ordinary): (Vec<_>, Vec<_>) = batch.into_iter().partition(|job| job.urgency() == Urgency::Urgent);
-        ordinary.into_iter().for_each(|job| job.answer(Err(StoreError::Full)));
+        let (urgent, ordinary) = by_urgency(batch);
+        refuse(ordinary);
         urgent
     }
 
@@ -252,6 +261,17 @@ fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
     transaction.commit()?;
     reached(Step::Committed);
     Ok(())
+}
+
+type Jobs = Vec<Box<dyn Job>>;
+
+/// The urgent ones, and the others.
+fn by_urgency(jobs: Jobs) -> (Jobs, Jobs) {
+    jobs.into_iter().partition(|job| job.urgency() == Urgency::Urgent)
+}
+
+fn refuse(jobs: Jobs) {
+    jobs.into_iter().for_each(|job| job.answer(Err(StoreError::Full)));
 }
 
 fn ended() -> StoreError {

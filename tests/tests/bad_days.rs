@@ -1,0 +1,327 @@
+//! Bad days: a full disk, a folder that can't be written, a damaged database, keys that are gone, a clock that is wrong.
+//! Each is told by name with what to do, on one line and with exit code 1, and nothing that was acknowledged is lost.
+//!
+//! A port in use and wrong settings are in `init.rs`, kills in `crash.rs`, `server_crash.rs` and `command_crash.rs`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use ca_server::{
+    clock::{Clock, ManualClock, SystemClock},
+    config::Config,
+    folder::Folder,
+    inventory::fleet::Policy,
+    server::{self, Start},
+};
+use fleetca_proto::v1::{HoldDeviceRequest, RevocationReason, RevokeDeviceRequest};
+use fleetca_tests::{
+    admin::Admin,
+    binaries, http,
+    ledger::Ledger,
+    mount::{Disk, ReadOnly},
+    process::{Finished, run},
+    server::{Server, init},
+    stranger::{self, Refusal, SubjectKey},
+    wait::{SOON, until, until_true},
+};
+use rusqlite::Connection;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// `serve`, which must be refused before it serves; gives the error, which must be one line.
+fn refused(dir: &Path, options: &[&str]) -> String {
+    let ports = ["--listen", "--operator-listen", "--http-listen", "--metrics-listen"];
+    let mut command = Command::new(binaries::ca_server());
+    command.arg("serve").arg("--dir").arg(dir).args(ports.into_iter().flat_map(|option| [option, "127.0.0.1:0"]));
+    let Finished { code, stdout, stderr } = run(command.args(options).env("FLEETCA_LOG", "off"));
+    assert_eq!((code, &*stdout), (1, ""), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr.trim_end().strip_prefix("error: ").expect("an error").to_owned()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("temporary folders have names in UTF-8")
+}
+
+/// A CA that nobody serves.
+struct Ca(TempDir);
+
+impl Ca {
+    fn new() -> Ca {
+        let ca = Ca(TempDir::new().expect("a temporary folder"));
+        init(&ca.dir());
+        ca
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.0.path().join("ca")
+    }
+
+    fn database(&self) -> PathBuf {
+        self.dir().join("ca.db")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_stops_issuing_and_no_revocation_and_is_forgotten_when_there_is_room() {
+    let Some(disk) = Disk::new(64) else { return };
+    let server = Server::start_in(disk.path());
+    server.admin().create_fleet("sensors");
+    let (admin, mut ledger) = (Admin::of(&server), Ledger::default());
+    let strangers = stranger::connect(&server).await;
+    let mut devices = Vec::new();
+    for number in 0..6 {
+        let holder = admin.enroll(&strangers, "sensors", &format!("d{number}")).await;
+        ledger.issued(&holder);
+        devices.push((format!("d{number}"), holder));
+    }
+
+    // Somebody eats every page that becomes free, until nothing is recorded any more.
+    let mut device = devices.pop().expect("a device").1;
+    let status = loop {
+        disk.fill();
+        let key = SubjectKey::generate();
+        match device.renew(&server, &key).await {
+            Ok(issued) => {
+                device = fleetca_tests::holder::Holder::of(&issued, &key);
+                ledger.issued(&device);
+            }
+            Err(status) => break status,
+        }
+        disk.fill();
+        if let Err(status) = device.confirm(&server).await {
+            break status;
+        }
+    };
+    let refusal = Refusal::of(&status);
+    assert_eq!((&*refusal.reason, &*refusal.action), ("STORE_UNAVAILABLE", "retry"), "{status:?}");
+    assert!(status.message().contains("disk is full"), "{status:?}");
+    let told = until(SOON, "readiness says why", || {
+        disk.fill();
+        let answer = http::get(&server.metrics_url("/readyz"));
+        (answer.status == 503).then(|| String::from_utf8_lossy(&answer.body).into_owned())
+    });
+    assert!(told.contains("store: the disk is full"), "{told}");
+    http::get(&server.metrics_url("/healthz")).ok();
+
+    // Revocations go through all the same, and are published.
+    for (number, (id, holder)) in devices.iter().enumerate() {
+        disk.fill();
+        let mut client = admin.client();
+        let receipt = match number {
+            0 => client.hold_device(HoldDeviceRequest { id: id.clone() }).await,
+            _ => {
+                let reason = RevocationReason::KeyCompromise.into();
+                client.revoke_device(RevokeDeviceRequest { id: id.clone(), reason }).await
+            }
+        };
+        let receipt = receipt.unwrap_or_else(|status| panic!("{id} is cut off: {status:?}")).into_inner();
+        assert_eq!(receipt.crls.len(), 1, "{receipt:?}");
+        ledger.revoked(holder.serial(), &receipt);
+    }
+
+    disk.clear();
+    until_true(SOON, "it is ready again", || http::get(&server.metrics_url("/readyz")).status == 200);
+    let reserve = || fs::metadata(server.dir().join("reserve")).is_ok_and(|found| found.len() == 32 << 20);
+    until_true(SOON, "the reserve is set aside again", || {
+        let ready = http::get(&server.metrics_url("/readyz")).status == 200;
+        ready && reserve()
+    });
+    ledger.check(&server).await;
+    device.confirm(&server).await.expect("it is in force");
+    ledger.issued(&device.renew_and_confirm(&server).await);
+    ledger.issued(&admin.enroll(&strangers, "sensors", "another").await);
+    ledger.check(&server).await;
+}
+
+#[test]
+fn a_server_starts_on_a_full_disk_and_revokes() {
+    let Some(disk) = Disk::new(64) else { return };
+    let mut server = Server::start_in(disk.path());
+    server.admin().create_fleet("sensors");
+    server.admin().run(&["device", "list"]);
+    disk.fill();
+    server.kill();
+    disk.fill();
+    server.start_again();
+    let answer = http::get(&server.http_url("/crl/bundle.pem"));
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    server.admin().run(&["operator", "revoke", "admin", "--reason", "keyCompromise"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let ca = Ca::new();
+    let Some(read_only) = ReadOnly::new(&ca.dir()) else { return };
+    let error = refused(&ca.dir(), &[]);
+    assert!(error.starts_with(&format!("cannot write {}/serve.lock: ", path(&ca.dir()))), "{error}");
+    assert!(error.ends_with("the server must be able to write in its folder"), "{error}");
+    drop(read_only);
+}
+
+/// Damages the database in one way, and gives what `serve` must say after its path.
+type Damage = (&'static str, fn(&Path), &'static str);
+
+const DAMAGES: [Damage; 7] = [
+    ("its header", |file| overwrite(file, 0, 100), "restore the last backup"),
+    ("a page in the middle", |file| overwrite(file, 40_960, 8192), "restore the last backup"),
+    ("half of it", |file| cut(file, 2), "restore the last backup"),
+    ("all of it", |file| fs::write(file, "").expect("a file"), "is empty: restore the last backup"),
+    ("its name", |file| fs::remove_file(file).expect("it was there"), "does not exist: run ca-server init"),
+    ("whose it is", foreign, "is the database of another program: check --dir"),
+    ("its version", newer, "was written by a newer ca-server (schema 99, this one knows "),
+];
+
+fn overwrite(file: &Path, at: usize, length: usize) {
+    let mut bytes = fs::read(file).expect("a file");
+    bytes[at..at + length].fill(0x5a);
+    fs::write(file, bytes).expect("a file");
+}
+
+fn cut(file: &Path, by: usize) {
+    let bytes = fs::read(file).expect("a file");
+    fs::write(file, &bytes[..bytes.len() / by]).expect("a file");
+}
+
+fn foreign(file: &Path) {
+    fs::remove_file(file).expect("it was there");
+    Connection::open(file).expect("a database").execute_batch("CREATE TABLE theirs (x)").expect("a table");
+}
+
+fn newer(file: &Path) {
+    let database = Connection::open(file).expect("a database");
+    database.pragma_update(None, "user_version", 99).expect("a version");
+}
+
+#[test]
+fn a_database_that_is_damaged_is_refused_by_name_and_left_as_it_is() {
+    for (what, damage, cure) in DAMAGES {
+        let ca = Ca::new();
+        damage(&ca.database());
+        let before = fs::read(ca.database()).ok();
+        let error = refused(&ca.dir(), &[]);
+        assert!(error.starts_with(path(&ca.database())), "{what}: {error}");
+        assert!(error.contains(cure), "{what}: {error}");
+        assert_eq!(fs::read(ca.database()).ok(), before, "{what}: it can still be examined");
+    }
+}
+
+#[test]
+fn a_key_that_is_missing_or_anothers_is_named() {
+    let ca = Ca::new();
+    let mut keys: Vec<_> =
+        fs::read_dir(ca.dir().join("keys")).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    keys.sort();
+    let issuer = |key: &Path| key.file_stem().expect("a name").to_string_lossy().into_owned();
+    let [first, second] = &keys[..] else { panic!("not two keys: {keys:?}") };
+    let whole = fs::read(first).expect("a file");
+
+    fs::remove_file(first).expect("it was there");
+    let error = refused(&ca.dir(), &[]);
+    let id = issuer(first);
+    assert_eq!(error, format!("the key of issuer {id} is missing: put keys/{id}.pem back from a backup"));
+
+    fs::copy(second, first).expect("a copy");
+    assert_eq!(refused(&ca.dir(), &[]), format!("issuer {id}: its key file holds another key"));
+
+    fs::write(first, &whole[..whole.len() / 2]).expect("a file");
+    assert!(refused(&ca.dir(), &[]).starts_with(&format!("{} does not hold one PKCS#8", path(first))));
+}
+
+#[test]
+fn settings_that_nobody_knows_are_told_with_their_line() {
+    let ca = Ca::new();
+    let file = ca.dir().join("config.toml");
+    let text = fs::read_to_string(&file).expect("init writes them");
+    fs::write(&file, format!("{text}conections = 3\n")).expect("a file");
+    let line = text.lines().count() + 1;
+    let error = refused(&ca.dir(), &[]);
+    assert!(error.starts_with(&format!("{}: line {line}: unknown field `conections`", path(&file))), "{error}");
+}
+
+/// Serves a CA inside of this process, by a clock that is set by hand.
+async fn serve(dir: &Path, clock: Arc<ManualClock>) -> server::Server {
+    let folder = Folder::new(dir);
+    let free = "127.0.0.1:0".parse().expect("an address");
+    let config = Config::read(&folder.config()).expect("settings");
+    let config = Config { listen: free, operator_listen: free, http_listen: free, metrics_listen: free, ..config };
+    server::Server::start(&folder, &config, Start::default(), clock).await.expect("it starts")
+}
+
+async fn create_fleet(server: &server::Server, name: &str) {
+    let name = name.parse().expect("a name");
+    server.authority().create_fleet(&name, Policy::default(), "local").await.expect("a fleet");
+}
+
+/// What must never go back: times of the audit log, dates and numbers of CRLs.
+fn times(server: &Server) -> (Vec<i64>, Vec<(String, u64, String)>) {
+    let Value::Array(records) = server.admin().run(&["audit", "list"]) else { panic!("no list") };
+    let at = records.iter().map(|record| record["at_millis"].as_i64().expect("a time")).collect();
+    let Value::Array(crls) = server.admin().run(&["crl", "status"]) else { panic!("no list") };
+    let text = |crl: &Value, name: &str| crl[name].as_str().unwrap_or_else(|| panic!("no {name} in {crl}")).to_owned();
+    let crls = crls.iter().filter(|crl| !text(crl, "hierarchy").ends_with("root"));
+    let crls =
+        crls.map(|crl| (text(crl, "issuer"), crl["number"].as_u64().expect("a number"), text(crl, "this_update")));
+    (at, crls.collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_before_the_last_audit_record_is_refused_unless_it_is_accepted_and_no_time_goes_back() {
+    let mut server = Server::start();
+    server.stop();
+    let dir = server.dir();
+    // The clock runs 20 minutes ahead, and is set right while the server runs: nothing goes back, nothing stops.
+    let now = SystemClock.now();
+    let ahead = now + Duration::from_secs(1200);
+    let clock = Arc::new(ManualClock::new(ahead));
+    let inside = serve(&dir, clock.clone()).await;
+    create_fleet(&inside, "ahead").await;
+    inside.authority().publisher.publish_now(false).await.expect("published");
+    let published = inside.authority().publisher.all();
+    clock.set(now);
+    create_fleet(&inside, "set-right").await;
+    inside.authority().publisher.publish_now(false).await.expect("published");
+    for (before, after) in
+        published.iter().zip(inside.authority().publisher.all()).filter(|(crl, _)| !crl.role.is_root())
+    {
+        assert!(after.number > before.number && after.this_update == before.this_update, "{before:?}, {after:?}");
+    }
+    inside.stop().await;
+
+    // It is not started by a clock that lies so far back, unless somebody says that this one is right.
+    let error = refused(&dir, &[]);
+    assert!(error.starts_with("the clock says 20") && error.contains(&format!("the last audit record is of {ahead}")));
+    assert!(error.ends_with("start with --accept-clock"), "{error}");
+    server.start_again_with(&["--accept-clock"]);
+    server.admin().create_fleet("accepted");
+    server.admin().run(&["crl", "publish"]);
+    let (at, crls) = times(&server);
+    assert!(at.is_sorted() && *at.last().expect("a record") >= ahead.millis(), "{at:?}");
+    for (issuer, number, this_update) in &crls {
+        let before = published.iter().find(|crl| crl.issuer.to_string() == *issuer).expect("it was published");
+        assert!(*number > before.number && *this_update == before.this_update.to_string(), "{crls:?}");
+    }
+    let accepted = server.admin().run(&["audit", "list", "--action", "clock.accepted"]);
+    assert_eq!(accepted.as_array().map(Vec::len), Some(1), "{accepted}");
+    server.admin().run(&["audit", "verify"]);
+    server.stop();
+    assert!(refused(&dir, &[]).contains("--accept-clock"), "until the clock has caught up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_was_a_little_ahead_is_set_right_without_a_word() {
+    let mut server = Server::start();
+    server.stop();
+    let clock = Arc::new(ManualClock::new(SystemClock.now() + Duration::from_secs(540)));
+    let inside = serve(&server.dir(), clock).await;
+    create_fleet(&inside, "ahead").await;
+    inside.stop().await;
+    server.start_again();
+    server.admin().create_fleet("set-right");
+    assert!(times(&server).0.is_sorted());
+}
