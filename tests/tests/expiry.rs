@@ -56,7 +56,8 @@ impl World {
         {
             port.set_port(0);
         }
-        let server = Server::start(&ca, &config, None, clock.clone()).await.expect("it starts");
+        let server =
+            Server::start(&ca, &config, ca_server::server::Start::default(), clock.clone()).await.expect("it starts");
         let world = World { server, begun, clock, folder };
         let request = CreateFleetRequest { name: "sensors".into(), policy: None };
         world.operator().await.create_fleet(request).await.expect("a fleet");
