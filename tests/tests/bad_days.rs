@@ -151,7 +151,7 @@ fn a_server_starts_on_a_full_disk_and_revokes() {
     server.start_again();
     let answer = http::get(&server.http_url("/crl/bundle.pem"));
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
-    server.admin().run(&["operator", "revoke", "admin", "--reason", "keyCompromise"]);
+    server.admin().run(&["operator", "revoke", "admin", "--reason", "keyCompromise", "--yes"]);
 }
 
 #[test]
