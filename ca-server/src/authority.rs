@@ -9,15 +9,14 @@ mod enroll;
 mod fleets;
 mod initialize;
 mod issuers;
+mod local;
 mod notice;
 mod publish;
-mod recover;
 mod refusal;
 mod renew;
 mod restore;
 mod revoke;
 mod seal;
-mod server_certificate;
 mod tokens;
 
 use std::sync::Arc;
@@ -36,14 +35,13 @@ use crate::{
 pub use enroll::{EnrollmentRequest, Proofs};
 pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};
+pub use local::{issue_server_certificate, recover_operator};
 pub use notice::HeldCrl;
 pub use publish::{PublishError, Published, Publisher};
-pub use recover::recover_operator;
 pub use refusal::{Refusal, Refused};
 pub use restore::{LONGEST_WINDOW, RestoreError, TakenBack, notice_restored, resume, take_back, undecided};
 pub use revoke::Receipt;
 pub use seal::seal_once;
-pub use server_certificate::issue_server_certificate;
 pub use tokens::{NewToken, TokenFor};
 
 /// How long a gateway's certificate is valid.

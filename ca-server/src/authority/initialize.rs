@@ -4,21 +4,15 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use fleetca_proto::{transcript, v1};
 use prost::Message;
-use ring::{
-    digest::{SHA256, digest},
-    rand::SystemRandom,
-};
+use ring::rand::SystemRandom;
 
-use super::{
-    IssuerKeys, Issuers, IssuersError, Refusal, random, recover::operator_enrollment,
-    server_certificate::server_enrollment,
-};
+use super::{IssuerKeys, Issuers, IssuersError, Refusal, local::local_enrollment, publish::sha256, random};
 use crate::{
     audit::Draft,
     identity::{DeviceId, HostName, SerialNumber, Timestamp},
     pki::{
-        CA_VALIDITY, CaRequest, CaRole, CrlTemplate, Issuer, IssuerCertificate, Locations, ParsedCrl, PublicKey,
-        ROOT_VALIDITY, prepare_root,
+        CA_VALIDITY, CaRequest, CaRole, CrlTemplate, Holder, Issuer, IssuerCertificate, Locations, ParsedCrl,
+        PublicKey, ROOT_VALIDITY, prepare_root,
     },
     signer::Signer,
     store::{CrlHead, Domain, Initialization, IssuerRow, TrustBundleRow},
@@ -99,9 +93,10 @@ pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
     let trust_bundle = sign_trust_bundle(&plan, &certificates, 1)?;
     let issuers = Issuers::new(&plan.domain, &rows, keys)?;
     let (id, hosts, key) = &plan.server;
-    let server = server_enrollment(&issuers, id, hosts, key, plan.backdate, plan.now, None)?;
+    let made = |holder, key| local_enrollment(&issuers, holder, key, None, plan.backdate, plan.now);
+    let server = made(Holder::Server { id, hosts }, key)?;
     let (name, key) = &plan.operator;
-    let operator = operator_enrollment(&issuers, name, key, plan.backdate, plan.now, None)?;
+    let operator = made(Holder::Operator(name), key)?;
     let audit = Draft::done(plan.now, "local", "ca.initialized", format!("domain/{}", plan.domain.trust_domain))
         .fact("public_url", plan.domain.public_url.as_str())
         .fact("issuers", rows.iter().map(|row| row.id.to_string()).collect::<Vec<_>>());
@@ -158,8 +153,6 @@ pub fn root_crl(
     let prepared = template.prepare(entries);
     let signature = signer.sign(prepared.tbs())?;
     let der = prepared.assemble(&signature);
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, &der).as_ref());
     let head = CrlHead {
         issuer: root.id(),
         number,
@@ -167,7 +160,7 @@ pub fn root_crl(
         next_update: template.next_update,
         watermark: 0,
         horizon: Timestamp::default(),
-        sha256: hash,
+        sha256: sha256(&der),
         signature,
         der: Some(der.clone()),
     };
