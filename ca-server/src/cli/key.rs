@@ -65,15 +65,16 @@ pub async fn run(args: Key, session: &Session) -> Result<(), CommandError> {
             texts.push((path, text));
         }
     }
-    // Cut short here, the same command goes on: it knows what is encrypted with the new passphrase already.
-    for (path, text) in &texts {
-        folder::write(path, text.as_bytes(), 0o600).map_err(CommandError::file(path))?;
-    }
-    let changed: Vec<PathBuf> = texts.into_iter().map(|(path, _)| path).collect();
+    let changed: Vec<PathBuf> = texts.iter().map(|(path, _)| path.clone()).collect();
     if !changed.is_empty() {
+        // Before the files: a command that is cut short behind the last of them finds nothing left to do.
         let files = changed.iter().map(|path| file_name(path)).collect::<Vec<_>>();
         let audit = Draft::done(SystemClock.now(), "local", "keys.encrypted", "keys".into()).fact("files", files);
         store.record_audit(audit).await.map_err(local)?;
+    }
+    // Cut short here, the same command goes on: it knows what is encrypted with the new passphrase already.
+    for (path, text) in &texts {
+        folder::write(path, text.as_bytes(), 0o600).map_err(CommandError::file(path))?;
     }
     let told = Encrypted { changed };
     session.output().told(&told, |_| {
@@ -88,7 +89,7 @@ pub async fn run(args: Key, session: &Session) -> Result<(), CommandError> {
 }
 
 /// Every file with a key that a server uses.
-fn key_files(folder: &Folder) -> Result<Vec<PathBuf>, CommandError> {
+pub(super) fn key_files(folder: &Folder) -> Result<Vec<PathBuf>, CommandError> {
     let keys = folder.keys();
     let entries = fs::read_dir(&keys).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     let mut files: Vec<PathBuf> = entries.map_err(CommandError::file(&keys))?;
