@@ -234,3 +234,17 @@ fn keys_are_not_encrypted_under_a_server_that_runs_and_the_change_is_in_the_log(
     assert!(log.to_string().contains("server.pem"), "{log}");
     admin.run(&["audit", "verify"]);
 }
+
+#[test]
+fn a_passphrase_for_keys_that_lie_in_plain_is_warned_of() {
+    const WARNING: &str = "this key is not encrypted, although there is a passphrase";
+    let passphrases = Passphrases::new();
+    let mut server = Server::start_with(&["--key-passphrase-file", &passphrases.text("right")]);
+    let files = key_files(&server.dir());
+    let log = server.process().stderr();
+    let told: Vec<_> = log.lines().filter(|line| line.contains(WARNING)).collect();
+    assert_eq!(told.len(), files.len(), "{log}");
+    for file in files {
+        assert!(told.iter().any(|line| line.contains(path(&file))), "{} in {log}", file.display());
+    }
+}

@@ -1,7 +1,7 @@
 //! `ca-server serve` and `show-config`.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,13 +10,14 @@ use std::{
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, Session, key_passphrase::KeyPassphrase, local, output::Format};
+use super::{CommandError, Session, key::key_files, key_passphrase::KeyPassphrase, local, output::Format};
 use crate::{
     clock::SystemClock,
     config::Config,
     folder::{self, Folder},
     pki::CaRole,
     server::{Addresses, Server, Start},
+    signer::is_encrypted,
 };
 
 /// Which folder, and what differs from its settings.
@@ -74,6 +75,9 @@ pub async fn run(args: Serve, session: &Session) -> Result<(), CommandError> {
     let folder = args.folder();
     let start = Start { passphrase: args.key_passphrase.read(&config)?, accept_clock: args.accept_clock };
     warn_of_root_keys(config.root_dir.as_deref().unwrap_or(&folder.default_root_dir()));
+    if start.passphrase.is_some() {
+        warn_of_plain_keys(&folder);
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut server = Server::start(&folder, &config, start, Arc::new(SystemClock)).await.map_err(local)?;
@@ -114,6 +118,19 @@ fn warn_of_root_keys(dir: &Path) {
             dir = %dir.display(),
             "this server can read the root keys: move them offline, nobody needs them here"
         );
+    }
+}
+
+/// A passphrase protects only what was encrypted with it.
+fn warn_of_plain_keys(folder: &Folder) {
+    // What can't be read is told by whoever needs it, in a moment.
+    for path in key_files(folder).unwrap_or_default() {
+        if fs::read_to_string(&path).is_ok_and(|text| !is_encrypted(&text)) {
+            tracing::warn!(
+                key = %path.display(),
+                "this key is not encrypted, although there is a passphrase: run ca-server key encrypt"
+            );
+        }
     }
 }
 
