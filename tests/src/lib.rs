@@ -24,6 +24,7 @@ pub mod pkilint;
 pub mod process;
 pub mod python;
 pub mod require;
+pub mod secrets;
 pub mod server;
 pub mod stranger;
 pub mod tls;
