@@ -68,9 +68,13 @@ impl JoinToken {
     pub fn parse(text: &str) -> Result<Self, TokenError> {
         let text = text.trim();
         let rest = text.strip_prefix(PREFIX).ok_or(TokenError::Prefix)?;
-        let (before, checksum) = text.rsplit_once('.').ok_or(TokenError::Shape)?;
-        let (id, seed_and_checksum) = rest.split_once('.').ok_or(TokenError::Shape)?;
-        let (seed_text, _) = seed_and_checksum.split_once('.').ok_or(TokenError::Shape)?;
+        let (before, _) = text.rsplit_once('.').ok_or(TokenError::Shape)?;
+        let mut parts = rest.split('.');
+        let (Some(id), Some(seed_text), Some(checksum), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(TokenError::Shape);
+        };
         if checksum != checksum_of(before) {
             return Err(TokenError::Checksum);
         }
@@ -166,6 +170,16 @@ mod tests {
         let text = token.text().replace(token.id(), "0123456789abcdef");
         let before = text.rsplit_once('.').unwrap().0;
         assert_eq!(JoinToken::parse(&format!("{before}.{}", checksum_of(before))).unwrap_err(), TokenError::Id);
+    }
+
+    #[test]
+    fn a_part_more_or_less_is_refused_though_the_checksum_is_right() {
+        let text = JoinToken::from_seed(Zeroizing::new([7; 32])).unwrap().text();
+        let before = text.rsplit_once('.').unwrap().0;
+        for before in [format!("{before}.more"), format!("{before}."), before.rsplit_once('.').unwrap().0.to_owned()] {
+            let text = format!("{before}.{}", checksum_of(&before));
+            assert_eq!(JoinToken::parse(&text).unwrap_err(), TokenError::Shape, "{text}");
+        }
     }
 
     proptest! {

@@ -1,6 +1,10 @@
 //! Where a server is: `https://host:port`.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -57,11 +61,15 @@ impl FromStr for ServerUrl {
             "" => DEFAULT_PORT,
             port => port.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or(ConnectError::Url)?,
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        // An IPv6 address has many forms, and URLs are compared.
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => address.parse::<Ipv6Addr>().map_err(|_| ConnectError::Url)?.to_string(),
+            None => host.to_owned(),
+        };
         if !bare || host.is_empty() {
             return Err(ConnectError::Url);
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host, port })
     }
 }
 
@@ -95,6 +103,7 @@ mod tests {
             ("https://ca.example:1", "ca.example", 1),
             ("https://127.0.0.1:7443/", "127.0.0.1", 7443),
             ("https://[::1]:8", "::1", 8),
+            ("https://[0:0::0001]:8", "::1", 8),
         ] {
             let url: ServerUrl = text.parse().unwrap();
             assert_eq!((url.host(), url.port()), (host, port));
@@ -114,6 +123,7 @@ mod tests {
             "https://u@ca",
             "https://ca?x",
             "https://ca:99999",
+            "https://[::w1]:744",
         ] {
             assert!(text.parse::<ServerUrl>().is_err(), "{text}");
         }

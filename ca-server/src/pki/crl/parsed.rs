@@ -243,6 +243,10 @@ fn read_distribution_point(value: &[u8]) -> Result<String, CrlError> {
 fn read_entry(entry: &RevokedCert) -> Result<CrlEntry, CrlError> {
     // A serial may be shorter than ours are, or carry the octet that makes it positive.
     let octets = entry.serial_number.as_bytes();
+    if octets.first().is_some_and(|first| *first >= 0x80) {
+        // A negative number, which other software reads as another one or not at all.
+        return Err(CrlError::Entry);
+    }
     let octets = octets.strip_prefix(&[0]).unwrap_or(octets);
     let mut serial = [0; 16];
     let start = 16usize.checked_sub(octets.len()).ok_or(CrlError::Entry)?;
