@@ -74,7 +74,9 @@ pub async fn serve(
     Ok(())
 }
 
-async fn routes(port: Port, authority: Arc<Authority>) -> Result<Routes, RpcError> {
+/// The services of a port, without its connections: whoever hands them a request puts its [`Caller`] into the request's
+/// extensions.
+pub async fn routes(port: Port, authority: Arc<Authority>) -> Result<Routes, RpcError> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let mut routes = Routes::new(health_service.max_decoding_message_size(MAX_MESSAGE_BYTES));
     let mut names = vec!["grpc.health.v1.Health"];

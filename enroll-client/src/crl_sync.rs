@@ -4,7 +4,7 @@
 //! some gateways, a stale or badly signed one nobody into others.
 
 mod acknowledge;
-mod crl;
+pub mod crl;
 mod form;
 mod grpc;
 mod http;

@@ -105,15 +105,16 @@ impl From<der::Error> for CrlError {
 
 /// A CRL number: a big-endian integer of up to 20 octets, in hexadecimal without leading zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CrlNumber(String);
+pub struct CrlNumber(String);
 
 impl CrlNumber {
+    /// From hexadecimal, with or without leading zeros. That it is hexadecimal is not checked.
     pub(super) fn from_hex(text: &str) -> Self {
         Self(text.trim_start_matches('0').to_owned())
     }
 
     /// Hexadecimal, without leading zeros.
-    pub(super) fn as_hex(&self) -> &str {
+    pub fn as_hex(&self) -> &str {
         if self.0.is_empty() { "0" } else { &self.0 }
     }
 }
@@ -141,19 +142,25 @@ impl Ord for CrlNumber {
 }
 
 /// A CRL that has been read, and by reading alone is nothing yet: see [`Crl::verify`].
-pub(super) struct Crl<'a> {
+pub struct Crl<'a> {
     der: &'a [u8],
     signed: Signed<'a>,
     issuer: &'a [u8],
     entries: Option<&'a [u8]>,
-    pub(super) authority_key: &'a [u8],
-    pub(super) number: CrlNumber,
-    pub(super) this_update: WallTime,
-    pub(super) next_update: WallTime,
+    /// The key identifier of its issuer.
+    pub authority_key: &'a [u8],
+    /// Its number.
+    pub number: CrlNumber,
+    /// When it was made.
+    pub this_update: WallTime,
+    /// When the next one is due at the latest.
+    pub next_update: WallTime,
 }
 
 impl<'a> Crl<'a> {
-    pub(super) fn parse(der: &'a [u8]) -> Result<Self, CrlError> {
+    /// Reads a complete CRL of version 2 with number, key identifier and nextUpdate (RFC 5280, section 5). Its entries are
+    /// not looked at yet: see [`Crl::serials`].
+    pub fn parse(der: &'a [u8]) -> Result<Self, CrlError> {
         let signed = Signed::parse(der)?;
         let mut reader = SliceReader::new(signed.tbs)?;
         let fields = reader.sequence(|r| -> Result<_, CrlError> {
@@ -188,7 +195,7 @@ impl<'a> Crl<'a> {
     }
 
     /// Verifies it as the complete and current CRL of `issuer`, whose certificate has been verified.
-    pub(super) fn verify(&self, issuer: &Certificate, now: WallTime) -> Result<(), CrlError> {
+    pub fn verify(&self, issuer: &Certificate, now: WallTime) -> Result<(), CrlError> {
         if self.issuer != issuer.subject() {
             return Err(CrlError::Name);
         }
@@ -205,12 +212,13 @@ impl<'a> Crl<'a> {
         Ok(())
     }
 
-    pub(super) fn der(&self) -> &'a [u8] {
+    /// The DER, as it was read.
+    pub fn der(&self) -> &'a [u8] {
         self.der
     }
 
     /// Serial numbers of its entries, lower-case hexadecimal.
-    pub(super) fn serials(&self) -> Result<Vec<String>, CrlError> {
+    pub fn serials(&self) -> Result<Vec<String>, CrlError> {
         self.walk(|entry| {
             let mut reader = SliceReader::new(entry)?;
             let serial = reader.sequence(|r| -> der::Result<_> {
@@ -223,7 +231,7 @@ impl<'a> Crl<'a> {
     }
 
     /// How many certificates it revokes.
-    pub(super) fn count(&self) -> Result<usize, CrlError> {
+    pub fn count(&self) -> Result<usize, CrlError> {
         Ok(self.walk(|_| Ok(()))?.len())
     }
 

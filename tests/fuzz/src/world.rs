@@ -1,0 +1,181 @@
+//! A CA in a temporary folder, with an operator and one enrolled device: nothing of it is mocked but the network.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use axum::Router;
+use ca_server::{
+    authority::{
+        Authority, EnrollmentRequest, Initialized, IssuerKeys, Issuers, NewToken, Plan, Proofs, Publisher, TokenFor,
+        initialize,
+    },
+    clock::{Clock, SystemClock},
+    http,
+    inventory::fleet::Policy,
+    pki::{CaRole, Locations, PeerCertificate, PublicKey},
+    rpc::{Caller, Port, routes},
+    signer::{Signer, SoftwareSigner},
+    store::{Domain, Store, sqlite::SqliteStore},
+    telemetry::Telemetry,
+};
+use enroll_client::{attester::token::JoinToken, keys::FileKey};
+use fleetca_proto::{
+    transcript::{Role, enrollment},
+    v1,
+};
+use prost::Message;
+
+/// Its environment.
+pub const DOMAIN: &str = "fleet.example";
+
+/// The CA, and who knows it.
+pub struct World {
+    /// Where everything of it runs.
+    pub runtime: tokio::runtime::Runtime,
+    /// The use cases.
+    pub authority: Arc<Authority>,
+    /// The devices' port.
+    pub devices: Router,
+    /// The operators' port.
+    pub operators: Router,
+    /// The plain HTTP port.
+    pub http: Router,
+    /// The first operator, an admin.
+    pub admin: Caller,
+    /// The device `pump-7`.
+    pub device: Caller,
+    /// The device's key.
+    pub key: FileKey,
+    /// What the device got.
+    pub issued: v1::Issued,
+    /// Certificates by place (DER).
+    pub certificates: HashMap<CaRole, Vec<u8>>,
+    /// Keys by place.
+    pub signers: HashMap<CaRole, Arc<dyn Signer>>,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    /// Makes it.
+    pub fn new() -> World {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime starts");
+        let dir = crate::folder();
+        let signers: HashMap<_, _> = CaRole::ALL.into_iter().map(|place| (place, signer())).collect();
+        let made = initialize(plan(&signers)).expect("a CA is made");
+        let Initialized { record, certificates, operator, .. } = made;
+        let admin = caller(&operator);
+        let (authority, http) = runtime.block_on(async {
+            let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("ca.db")).expect("a store"));
+            store.record_initialization(record).await.expect("it is recorded");
+            open(store, &signers).await
+        });
+        let (devices, operators, key, issued) = runtime.block_on(async {
+            let devices = routes(Port::Devices, authority.clone()).await.expect("services");
+            let operators = routes(Port::Operators, authority.clone()).await.expect("services");
+            let fleet = "pumps".parse().expect("a name");
+            authority.create_fleet(&fleet, Policy::default(), "operator/ana").await.expect("a fleet");
+            let (key, issued) = enroll(&authority).await;
+            (devices.into_axum_router(), operators.into_axum_router(), key, issued)
+        });
+        let device = caller(&issued.chain[0]);
+        World {
+            runtime,
+            authority,
+            devices,
+            operators,
+            http,
+            admin,
+            device,
+            key,
+            issued,
+            certificates,
+            signers,
+            _dir: dir,
+        }
+    }
+
+    /// A certificate by its place (DER).
+    pub fn certificate(&self, role: CaRole) -> &[u8] {
+        &self.certificates[&role]
+    }
+
+    /// The CRL in force of the issuer with this place (DER).
+    pub fn crl(&self, role: CaRole) -> Vec<u8> {
+        let certificate = ca_server::pki::IssuerCertificate::parse(self.certificate(role)).expect("a CA certificate");
+        self.authority.publisher.current(&certificate.id()).expect("it is published").der.to_vec()
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn signer() -> Arc<dyn Signer> {
+    Arc::new(SoftwareSigner::generate().expect("a key"))
+}
+
+fn caller(leaf: &[u8]) -> Caller {
+    let domain = DOMAIN.parse().expect("a trust domain");
+    Caller::new(Some(PeerCertificate::parse(leaf, &domain).expect("a leaf of ours")))
+}
+
+fn plan(signers: &HashMap<CaRole, Arc<dyn Signer>>) -> Plan {
+    let key = || -> PublicKey { signer().public_key().clone() };
+    Plan {
+        domain: Domain {
+            trust_domain: DOMAIN.parse().expect("a trust domain"),
+            public_url: "http://pki.fleet.example".into(),
+        },
+        signers: signers.clone(),
+        server: ("ca".parse().expect("an ID"), vec!["localhost".parse().expect("a host")], key()),
+        operator: ("first-of-all-operators".parse().expect("an ID"), key()),
+        backdate: Duration::from_secs(300),
+        now: SystemClock.now(),
+    }
+}
+
+async fn open(store: Arc<dyn Store>, signers: &HashMap<CaRole, Arc<dyn Signer>>) -> (Arc<Authority>, Router) {
+    let domain = store.domain().await.expect("it is there");
+    let rows = store.issuers().await.expect("they are there");
+    let online = rows.iter().filter(|row| !row.role.is_root());
+    let keys: IssuerKeys = online.map(|row| (row.id, signers[&row.role].clone())).collect();
+    let issuers = Arc::new(Issuers::new(&domain, &rows, keys).expect("issuers"));
+    let locations = Locations::new(&domain.public_url).expect("a URL");
+    let (telemetry, clock) = (Arc::new(Telemetry::default()), Arc::new(SystemClock));
+    let publisher = Publisher::start(store.clone(), clock.clone(), issuers.clone(), locations, telemetry.clone()).await;
+    let publisher = publisher.expect("the first CRLs");
+    tokio::spawn(publisher.clone().run());
+    let http = http::public_app(store.clone(), publisher.clone(), issuers.clone());
+    let backdate = Duration::from_secs(300);
+    (Arc::new(Authority::new(store, clock, domain, issuers, publisher, telemetry, backdate)), http)
+}
+
+/// Enrolls `pump-7`.
+async fn enroll(authority: &Authority) -> (FileKey, v1::Issued) {
+    let (token, key) = (JoinToken::generate().expect("a token"), FileKey::generate().expect("a key"));
+    let target = TokenFor::Device {
+        fleet: "pumps".parse().expect("a name"),
+        id: "pump-7".parse().expect("an ID"),
+        reenroll: false,
+    };
+    let new = NewToken { public_key: token.public_key(), target, lifetime: Duration::ZERO };
+    authority.create_token(new, "operator/ana").await.expect("a token");
+    let start = v1::Start {
+        trust_domain: DOMAIN.into(),
+        kind: v1::Kind::Device.into(),
+        id: "pump-7".into(),
+        csr: key.csr().expect("a request"),
+        evidence: Some(v1::start::Evidence::Token(v1::TokenEvidence { token_id: token.id().to_owned() })),
+    }
+    .encode_to_vec();
+    let evidence = token.sign(&enrollment("token", Role::Evidence, &start, b"challenge"));
+    let subject = key.sign(&enrollment("token", Role::Subject, &start, b"challenge")).expect("a signature");
+    let request = EnrollmentRequest::read(start, DOMAIN).expect("it reads");
+    let proofs = Proofs { evidence: &evidence, subject: &subject };
+    let grant = authority.enroll(&request, b"challenge", proofs).await.expect("a certificate");
+    let bundle = v1::SignedTrustBundle::decode(grant.trust_bundle.signed.as_slice()).expect("a bundle");
+    let issued = v1::Issued { chain: grant.chain, trust_bundle: Some(bundle), ..Default::default() };
+    (key, issued)
+}
