@@ -170,11 +170,18 @@ impl Config {
     }
 }
 
-/// `line 14: what is wrong there`
+/// `line 14: what is wrong there, in: the line`
 fn on_one_line(error: &toml::de::Error, text: &str) -> String {
     let message = error.message().replace('\n', ", ");
     let before = error.span().and_then(|span| text.get(..span.start));
-    before.map_or_else(|| message.clone(), |before| format!("line {}: {message}", before.matches('\n').count() + 1))
+    before.map_or_else(
+        || message.clone(),
+        |before| {
+            let number = before.matches('\n').count();
+            let line = text.lines().nth(number).unwrap_or_default().trim();
+            format!("line {}: {message}, in: {line}", number + 1)
+        },
+    )
 }
 
 impl RawConfig {
