@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use crate::{
     folder::{self, Folder},
     identity::{IssuerId, Timestamp},
-    signer::{Passphrase, SignerError, SoftwareSigner, is_encrypted},
+    signer::{Passphrase, SignerError, encrypted_anew, is_encrypted},
     store::{Copied, StoreError, sqlite::SqliteStore},
 };
 
@@ -72,19 +72,22 @@ impl BackupError {
     }
 }
 
-/// Makes a backup of a folder that a server may be running on. Where a passphrase is given, keys that are not encrypted
-/// yet are encrypted in the backup; without one, such keys stay out.
-pub fn make(
-    from: &Folder,
-    out: &Path,
-    passphrase: Option<&Passphrase>,
-    now: Timestamp,
-) -> Result<Manifest, BackupError> {
+/// What opens the keys in the folder, and what is to open them in the backup.
+#[derive(Clone, Debug, Default)]
+pub struct Passphrases {
+    /// Opens the keys that are encrypted in the folder.
+    pub folder: Option<Passphrase>,
+    /// Opens every key in the backup. Without it keys go in as they are, and those that are not encrypted stay out.
+    pub backup: Option<Passphrase>,
+}
+
+/// Makes a backup of a folder that a server may be running on.
+pub fn make(from: &Folder, out: &Path, passphrases: &Passphrases, now: Timestamp) -> Result<Manifest, BackupError> {
     if fs::symlink_metadata(out).is_ok() {
         return Err(BackupError::Exists(out.to_owned()));
     }
     let draft = draft_of(out)?;
-    let made = write(from, &draft, passphrase, now)
+    let made = write(from, &draft, passphrases, now)
         .and_then(|manifest| fs::rename(&draft, out).map(|()| manifest).map_err(BackupError::file(out)));
     match made {
         Ok(manifest) => {
@@ -99,12 +102,7 @@ pub fn make(
     }
 }
 
-fn write(
-    from: &Folder,
-    draft: &Path,
-    passphrase: Option<&Passphrase>,
-    now: Timestamp,
-) -> Result<Manifest, BackupError> {
+fn write(from: &Folder, draft: &Path, passphrases: &Passphrases, now: Timestamp) -> Result<Manifest, BackupError> {
     match fs::remove_dir_all(draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(BackupError::file(draft)(error)),
         _ => {}
@@ -125,9 +123,10 @@ fn write(
     for issuer in issuers.iter().filter(|issuer| !issuer.role.is_root()) {
         let (source, target) = (from.issuer_key(issuer.id), to.issuer_key(issuer.id));
         let text = fs::read_to_string(&source).map(Zeroizing::new).map_err(BackupError::file(&source))?;
-        let encrypted = match passphrase {
-            _ if is_encrypted(&text) => text,
-            Some(passphrase) => SoftwareSigner::load(&source, None)?.to_pem(Some(passphrase))?,
+        let encrypted = match &passphrases.backup {
+            // Each is opened: a passphrase that was never tried may be another's.
+            Some(anew) => encrypted_anew(&source, passphrases.folder.as_ref(), anew)?.unwrap_or(text),
+            None if is_encrypted(&text) => text,
             None => {
                 manifest.keys = Keys::Absent;
                 continue;

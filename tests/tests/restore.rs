@@ -15,7 +15,7 @@ use fleetca_tests::{
     holder::Holder,
     http,
     process::{Finished, run},
-    server::Server,
+    server::{Server, init_with},
     stranger::{Refusal, SubjectKey},
 };
 
@@ -337,4 +337,45 @@ fn what_was_never_restored_is_not_decided_upon() {
     server.stop();
     let refused = restore(&server.dir(), &["--resume", "--accept-loss"]);
     assert!(refused.code == 1 && refused.stderr.contains("nothing is known of a restored past"), "{refused:?}");
+}
+
+#[test]
+fn the_passphrase_of_a_backup_opens_every_key_in_it() {
+    let folder = tempfile::TempDir::new().expect("a temporary folder");
+    let (dir, path) = (folder.path().join("ca"), |name: &str| folder.path().join(name));
+    for name in ["machine", "safe"] {
+        fs::write(path(name), format!("the {name}'s passphrase\n")).expect("a file");
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+    }
+    let (machine, safe) = (path("machine"), path("safe"));
+    init_with(&dir, &["--key-passphrase-file", text(&machine)]);
+    let backup = |name: &str, options: &[&str]| {
+        local(&[&["backup", "--dir", text(&dir), "--out", text(&path(name))], options].concat())
+    };
+
+    // A passphrase that would not open the keys is not taken for one that does.
+    let refused = backup("refused", &["--passphrase-file", text(&safe)]);
+    assert!(refused.code == 1 && refused.stderr.contains("--key-passphrase-file"), "{refused:?}");
+    assert!(refused.stderr.contains("/keys/") && !path("refused").exists(), "{refused:?}");
+    let options = ["--passphrase-file", text(&safe), "--key-passphrase-file", text(&safe)];
+    let refused = backup("refused", &options);
+    assert!(refused.code == 1 && refused.stderr.contains("does not decrypt"), "{refused:?}");
+
+    let options = ["--passphrase-file", text(&safe), "--key-passphrase-file", text(&machine)];
+    let told = backup("anew", &options).succeeded();
+    assert!(told.contains(&format!("passphrase in {}", text(&safe))), "{told}");
+    let told = backup("as-it-is", &[]).succeeded();
+    assert!(told.contains("the passphrase that they have in"), "{told}");
+    for (name, opens, other) in [("anew", &safe, &machine), ("as-it-is", &machine, &safe)] {
+        let restored = path(&format!("restored-{name}"));
+        restore(&restored, &["--from", text(&path(name)), "--resume", "--accept-loss"]).succeeded();
+        let recover = |passphrase: &Path| {
+            let out = path(&format!("operator-{name}"));
+            let options = ["--dir", text(&restored), "--out", text(&out), "--key-passphrase-file", text(passphrase)];
+            local(&[&["operator", "recover"], &options[..]].concat())
+        };
+        let refused = recover(other);
+        assert!(refused.code == 1 && refused.stderr.contains("does not decrypt"), "{refused:?}");
+        recover(opens).succeeded();
+    }
 }
