@@ -140,8 +140,8 @@ fn write(from: &Folder, draft: &Path, passphrases: &Passphrases, now: Timestamp)
     Ok(manifest)
 }
 
-/// Reads a backup into an empty folder: every file is held to the manifest. Keys that are not in it come from `keys`.
-pub fn unpack(from: &Path, draft: &Folder, keys: Option<&Path>) -> Result<Manifest, BackupError> {
+/// Reads a backup into an empty folder: every file is held to the manifest.
+pub fn unpack(from: &Path, draft: &Folder) -> Result<Manifest, BackupError> {
     let manifest = Manifest::read(from)?;
     folder::create_private(&draft.keys()).map_err(BackupError::file(draft.path()))?;
     for (name, sha256) in &manifest.files {
@@ -151,16 +151,22 @@ pub fn unpack(from: &Path, draft: &Folder, keys: Option<&Path>) -> Result<Manife
             return Err(BackupError::Changed(source));
         }
     }
-    if let Some(keys) = keys {
-        for entry in fs::read_dir(keys).map_err(BackupError::file(keys))? {
-            let source = entry.map_err(BackupError::file(keys))?.path();
-            let target = draft.keys().join(source.file_name().unwrap_or_default());
-            if source.extension().is_some_and(|extension| extension == "pem") && !target.exists() {
-                copy(&source, &target, 0o600)?;
-            }
-        }
-    }
     Ok(manifest)
+}
+
+/// Sees to it that the keys of these issuers are there: those that are not in the backup come from `keys`, and nothing
+/// else does.
+pub fn complete(draft: &Folder, issuers: &[IssuerId], keys: Option<&Path>) -> Result<(), BackupError> {
+    for issuer in issuers {
+        let target = draft.issuer_key(*issuer);
+        if target.exists() {
+            continue;
+        }
+        let named = keys.zip(target.file_name()).map(|(keys, name)| keys.join(name));
+        let source = named.filter(|source| source.exists()).ok_or(BackupError::KeyMissing(*issuer))?;
+        copy(&source, &target, 0o600)?;
+    }
+    Ok(())
 }
 
 /// Copies a file, and gives its SHA-256. On disk when this returns.

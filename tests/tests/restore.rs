@@ -379,3 +379,26 @@ fn the_passphrase_of_a_backup_opens_every_key_in_it() {
         recover(opens).succeeded();
     }
 }
+
+#[test]
+fn of_a_folder_with_keys_only_those_of_issuing_cas_are_restored() {
+    let server = server();
+    let (copy, keys) = (backup(&server, "backup", &[]), server.dir().join("keys"));
+    let others = server.scratch().join("others");
+    fs::create_dir(&others).expect("a folder");
+    for key in files(&keys) {
+        fs::copy(&key, others.join(key.file_name().expect("a name"))).expect("a key");
+    }
+    for root in files(&server.dir().join("offline")) {
+        fs::copy(&root, others.join(root.file_name().expect("a name"))).expect("a root's key");
+    }
+    assert!(others.join("device-root.key.pem").exists());
+    fs::write(others.join("stray.pem"), "whatever").expect("a file");
+    let dir = server.scratch().join("restored");
+    restore(&dir, &["--from", text(&copy), "--keys", text(&others)]).succeeded();
+    let names = |folder: &Path| {
+        let paths = files(folder).into_iter();
+        paths.map(|path| path.file_name().expect("a name").to_owned()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(names(&dir.join("keys")), names(&keys));
+}

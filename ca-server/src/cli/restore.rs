@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{CommandError, Session, duration, init::place, local, output::Instant};
 use crate::{
     authority::{LONGEST_WINDOW, TakenBack, notice_restored, resume, take_back, undecided},
-    backup::{self, BackupError},
+    backup,
     clock::{Clock, SystemClock},
     folder::{self, Folder},
     identity::Timestamp,
@@ -106,9 +106,11 @@ async fn make(args: &Restore, from: &Path, crls: &[Vec<u8>]) -> Result<Restored,
     place::begin(&draft)?;
     let made = async {
         let folder = Folder::new(&draft);
-        let manifest = backup::unpack(from, &folder, args.keys.as_deref()).map_err(local)?;
+        let manifest = backup::unpack(from, &folder).map_err(local)?;
         let store = SqliteStore::open_existing(&folder.database()).map_err(local)?;
-        check_keys(&store, &folder).await?;
+        let issuers = store.issuers().await.map_err(local)?;
+        let issuing: Vec<_> = issuers.iter().filter(|row| !row.role.is_root()).map(|row| row.id).collect();
+        backup::complete(&folder, &issuing, args.keys.as_deref()).map_err(local)?;
         notice_restored(&store, manifest.made_at(), SystemClock.now()).await.map_err(local)?;
         let restored = decide(args, &store, crls).await?;
         // Closed before it is moved.
@@ -122,13 +124,6 @@ async fn make(args: &Restore, from: &Path, crls: &[Vec<u8>]) -> Result<Restored,
         let _ = place::discard(&draft);
     }
     made
-}
-
-/// Every key that the server will need is there.
-async fn check_keys(store: &SqliteStore, folder: &Folder) -> Result<(), CommandError> {
-    let issuers = store.issuers().await.map_err(local)?;
-    let missing = issuers.iter().find(|row| !row.role.is_root() && !folder.issuer_key(row.id).exists());
-    missing.map_or(Ok(()), |row| Err(local(BackupError::KeyMissing(row.id))))
 }
 
 /// Takes CRLs back, and goes on if that is asked for.
