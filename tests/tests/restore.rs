@@ -402,3 +402,12 @@ fn of_a_folder_with_keys_only_those_of_issuing_cas_are_restored() {
     };
     assert_eq!(names(&dir.join("keys")), names(&keys));
 }
+
+#[test]
+fn a_database_that_a_server_uses_is_not_even_opened() {
+    let server = server();
+    let database = server.dir().join("ca.db");
+    fs::rename(&database, server.dir().join("elsewhere.db")).expect("it can be moved");
+    let refused = restore(&server.dir(), &["--resume", "--accept-loss"]);
+    assert!(refused.code == 1 && refused.stderr.contains("another server is running"), "{refused:?}");
+}

@@ -87,8 +87,9 @@ pub async fn run(args: Restore, session: &Session) -> Result<(), CommandError> {
         Some(from) => make(&args, from, &crls).await?,
         None => {
             let folder = Folder::new(&args.dir);
-            let store = SqliteStore::open_existing(&folder.database()).map_err(local)?;
+            // Opening may change the database's form: not beneath a server that runs.
             let _lock = server::lock(&folder).map_err(local)?;
+            let store = SqliteStore::open_existing(&folder.database()).map_err(local)?;
             decide(&args, &store, &crls).await?
         }
     };
