@@ -45,10 +45,13 @@ use super::{Copied, StoreError};
 
 /// How many longer reads go on at once, each with a connection and a cache of its own. More wait.
 const SCANS: usize = 8;
+/// How many reads that publication needs go on at once, beside the others: the publisher asks for one at a time.
+const NEEDED: usize = 2;
 
 /// The store in one SQLite file. Dropping it finishes what has queued and closes the file.
 pub struct SqliteStore {
     scans: Arc<Semaphore>,
+    needed: Arc<Semaphore>,
     // Dropped in this order: the writer closes the file last and moves the log into it.
     readers: Arc<Readers>,
     _checkpointer: Checkpointer,
@@ -78,8 +81,8 @@ impl SqliteStore {
         let written = Arc::new(AtomicU64::new(0));
         let readers = Arc::new(Readers::new(path));
         let checkpointer = Checkpointer::start(path, written.clone())?;
-        let scans = Arc::new(Semaphore::new(SCANS));
-        Ok(Self { scans, readers, _checkpointer: checkpointer, writer: Writer::start(path, written)? })
+        let (scans, needed) = (Arc::new(Semaphore::new(SCANS)), Arc::new(Semaphore::new(NEEDED)));
+        Ok(Self { scans, needed, readers, _checkpointer: checkpointer, writer: Writer::start(path, written)? })
     }
 
     /// Reads on the caller's own thread: for what takes microseconds.
@@ -87,13 +90,29 @@ impl SqliteStore {
         self.readers.read(work)
     }
 
-    /// Reads on a thread of its own: for what may take longer.
+    /// Reads on a thread of its own: for what may take longer. Whoever lists much waits for himself.
     async fn scan<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.in_turn(&self.scans, work).await
+    }
+
+    /// The same for what a publication needs, which no list of anybody's holds up.
+    async fn scan_to_publish<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.in_turn(&self.needed, work).await
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        turns: &Arc<Semaphore>,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         // It is never closed.
-        let turn = self.scans.clone().acquire_owned().await;
+        let turn = turns.clone().acquire_owned().await;
         let readers = self.readers.clone();
         let scanned = tokio::task::spawn_blocking(move || {
             let _turn = turn;

@@ -95,7 +95,7 @@ impl ReadStore for SqliteStore {
     }
 
     async fn changes(&self, issuer: IssuerId, after: u64, limit: u32) -> Result<Vec<Change>> {
-        self.scan(move |db| issuers::changes(db, issuer, after, limit)).await
+        self.scan_to_publish(move |db| issuers::changes(db, issuer, after, limit)).await
     }
 
     async fn last_change(&self, issuer: IssuerId) -> Result<u64> {
@@ -112,7 +112,7 @@ impl ReadStore for SqliteStore {
 
     async fn serials_of(&self, holder: &Subject, issuer: IssuerId) -> Result<Vec<SerialNumber>> {
         let holder = holder.clone();
-        self.scan(move |db| certificates::serials_of(db, &holder, issuer)).await
+        self.scan_to_publish(move |db| certificates::serials_of(db, &holder, issuer)).await
     }
 
     async fn audit_records(&self, query: &AuditQuery) -> Result<Vec<Kept>> {

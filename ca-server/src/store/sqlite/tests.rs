@@ -11,7 +11,7 @@ use crate::{
     inventory::device::Status,
     store::{
         ReadStore, Store, StoreError,
-        contract::{Place, World, cutoff, device, draft},
+        contract::{Place, World, cutoff, device, devices_ca, draft},
     },
 };
 
@@ -195,4 +195,18 @@ async fn a_job_that_panics_is_undone_and_stops_nobody() {
     assert!(matches!(undone, Err(StoreError::Database(_))), "{undone:?}");
     assert_eq!(world.audit().await, records);
     world.enroll("a", 1).await;
+}
+
+#[tokio::test]
+async fn lists_under_way_keep_nothing_from_being_published() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let _lists = store.scans.acquire_many(super::SCANS as u32).await.unwrap();
+    let holder = device("pump-1");
+    let needed = async {
+        store.changes(devices_ca(), 0, 10).await.unwrap();
+        store.serials_of(&holder, devices_ca()).await.unwrap();
+    };
+    // Long enough to be no figure: what waits for a list waits for ever here.
+    tokio::time::timeout(std::time::Duration::from_secs(60), needed).await.expect("waits for the lists");
 }
