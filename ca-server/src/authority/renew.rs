@@ -184,13 +184,25 @@ impl Authority {
             at: now,
             audit,
         };
-        self.store.record_renewal(record).await?;
-        self.telemetry.issued(holder.subject.kind.as_str(), "renewal");
-        if let Some(serial) = superseded {
-            let detail = format!("pending {serial} replaced by {}", certificate.serial);
-            self.telemetry.event("lineage.second_key", &subject, &detail, now);
-        }
-        self.publisher.wake_if(superseded.is_some());
+        let kind = holder.subject.kind.as_str();
+        let serial = certificate.serial;
+        let (store, telemetry, publisher) = (self.store.clone(), self.telemetry.clone(), self.publisher.clone());
+        // To its end, though the caller be gone: who hangs up must not keep the event from being told.
+        let recorded = tokio::spawn(async move {
+            store.record_renewal(record).await?;
+            telemetry.issued(kind, "renewal");
+            if let Some(replaced) = superseded {
+                telemetry.event(
+                    "lineage.second_key",
+                    &subject,
+                    &format!("pending {replaced} replaced by {serial}"),
+                    now,
+                );
+            }
+            publisher.wake_if(superseded.is_some());
+            Ok::<_, Refusal>(())
+        });
+        recorded.await.map_err(|_| Refusal::Internal("a renewal was cut off"))??;
         self.grant(certificate, trust_bundle, true)
     }
 
@@ -215,6 +227,8 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Refusal, Refusal> {
         let detail = fork_detail(presented, lineage);
+        // Here and before anything is awaited: who hangs up never hears the refusal, and the event is told all the same.
+        self.telemetry.event("lineage.fork", &subject.to_string(), &detail, now);
         if hold {
             let cutoff = Cutoff {
                 subject: subject.clone(),

@@ -66,7 +66,8 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::KeyTypeRefused => Row(PermissionDenied, "CSR_REFUSED", Stop, Some("csr.refused")),
         Refusal::KeyReused => Row(PermissionDenied, "KEY_REUSED", Stop, Some("key.reused")),
         Refusal::KeyCompromised => Row(PermissionDenied, "KEY_COMPROMISED", Stop, Some("key.compromised")),
-        Refusal::Fork { .. } => Row(PermissionDenied, "LINEAGE_FORK", Retry, Some("lineage.fork")),
+        // Its event was raised where it was found.
+        Refusal::Fork { .. } => Row(PermissionDenied, "LINEAGE_FORK", Retry, None),
         Refusal::CertificateExpired => {
             Row(Unauthenticated, "CERTIFICATE_EXPIRED", Reattest, Some("certificate.expired"))
         }
@@ -107,11 +108,7 @@ pub fn status(refused: Refused, telemetry: &Telemetry, now: Timestamp) -> Status
     telemetry.refused(reason);
     let subject = subject.map(|subject| subject.to_string()).unwrap_or_default();
     if let Some(kind) = event {
-        let detail = match &why {
-            Refusal::Fork { detail } => detail.as_str(),
-            _ => reason,
-        };
-        telemetry.event(kind, &subject, detail, now);
+        telemetry.event(kind, &subject, reason, now);
     }
     match &why {
         Refusal::Store(error) => tracing::error!(%error, "the store failed"),

@@ -79,6 +79,36 @@ async fn a_second_key_and_a_late_confirm_are_told_of_and_nothing_else_is() {
 }
 
 #[tokio::test]
+async fn who_hangs_up_is_told_of_all_the_same() {
+    let world = World::new().await;
+    let pump = subject("pump-1");
+    let first = world.enroll("pump-1").await;
+    let pending = world.renew(&first).await.unwrap();
+    assert_eq!(events(&world), []);
+    // Asked once: as far as the record, and then the caller is gone.
+    let (_, csr) = request();
+    {
+        let renewal = world.authority.renew(&first.0, &csr);
+        tokio::pin!(renewal);
+        assert!(futures::poll!(renewal.as_mut()).is_pending());
+    }
+    let mut told = Vec::new();
+    while told.is_empty() {
+        tokio::task::yield_now().await;
+        told = events(&world);
+    }
+    assert_eq!(told, [("lineage.second_key".to_owned(), pump.to_string())]);
+    let lineage = world.authority.store.holder(&pump).await.unwrap().unwrap().lineage;
+    assert_ne!(lineage.pending, Some(pending.0.serial));
+    let fork = world.authority.confirm(&pending.0);
+    {
+        tokio::pin!(fork);
+        assert!(futures::poll!(fork.as_mut()).is_pending());
+    }
+    assert_eq!(events(&world), [("lineage.fork".to_owned(), pump.to_string())]);
+}
+
+#[tokio::test]
 async fn a_pending_certificate_that_renews_is_in_force_by_that() {
     let world = World::new().await;
     let first = world.enroll("pump-1").await;
