@@ -262,6 +262,16 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_from_many_networks_of_one_customer_displaces_itself_only() {
+        let (mut table, now) = (table(1024, usize::MAX), Instant::now());
+        for network in 0..1024 {
+            let address = std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, network, 0, 0, 0, 1);
+            table.enter(&Who::Stranger(Source::of(address.into())), now).expect("a place");
+        }
+        assert!(table.enter(&from(1), now).is_some_and(|entered| entered.displaced), "at once");
+    }
+
+    #[test]
     fn nobody_has_more_than_his_share_though_there_is_room() {
         let (mut table, now) = (table(100, 2), Instant::now());
         let mut mine = fill(&mut table, &from(1), 2, now);

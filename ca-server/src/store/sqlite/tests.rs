@@ -11,7 +11,7 @@ use crate::{
     inventory::device::Status,
     store::{
         ReadStore, Store, StoreError,
-        contract::{Place, World, cutoff, device, devices_ca, draft},
+        contract::{Place, World, cutoff, device, draft},
     },
 };
 
@@ -202,10 +202,10 @@ async fn lists_under_way_keep_nothing_from_being_published() {
     let folder = Folder::new();
     let store = folder.open();
     let _lists = store.scans.acquire_many(super::SCANS as u32).await.unwrap();
-    let holder = device("pump-1");
+    let (issuer, holder) = ("0011223344556677".parse().unwrap(), device("pump-1"));
     let needed = async {
-        store.changes(devices_ca(), 0, 10).await.unwrap();
-        store.serials_of(&holder, devices_ca()).await.unwrap();
+        store.changes(issuer, 0, 10).await.unwrap();
+        store.serials_of(&holder, issuer).await.unwrap();
     };
     // Long enough to be no figure: what waits for a list waits for ever here.
     tokio::time::timeout(std::time::Duration::from_secs(60), needed).await.expect("waits for the lists");
