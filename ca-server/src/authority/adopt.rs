@@ -92,7 +92,9 @@ impl Authority {
         let fleet = self.fleet_of(presented, holder.as_ref()).await?;
         let policy = self.terms(presented.subject.kind, fleet.as_ref()).await?.policy;
         let lineage = holder.as_ref().map(|holder| holder.lineage.clone()).unwrap_or_default();
-        let since = |serial: &crate::identity::SerialNumber| serial.made_at() > restoration.lost_until;
+        // By a clock that is behind, what is made after the decision seems to be made in the lost time.
+        let ended = restoration.resumption.map_or(restoration.lost_until, |one| one.at.min(restoration.lost_until));
+        let since = |serial: &crate::identity::SerialNumber| serial.made_at() > ended;
         let decision = decide(Facts {
             status: holder.as_ref().map_or(Status::Registered, |holder| holder.status),
             on_fork: policy.on_fork,
@@ -111,7 +113,7 @@ impl Authority {
     }
 
     /// Whether one of our CAs made it, as it makes certificates for such a holder. Operators' are never taken in.
-    fn made(&self, presented: &PeerCertificate) -> bool {
+    pub(super) fn made(&self, presented: &PeerCertificate) -> bool {
         let kind = presented.subject.kind;
         let role = match kind {
             Kind::Device => CaRole::DeviceIssuing,

@@ -74,29 +74,53 @@ fn head(crl: &ClaimedCrl) -> Vec<u8> {
 }
 
 impl Authority {
-    /// Takes in what a caller holds. What the heads tell is proven by themselves, whoever shows them: a gateway that was
-    /// renewed in the lost time is not known here. Refused where the CA stands still.
+    /// Takes in what a gateway holds. Refused where the CA stands still.
     pub async fn acknowledge(&self, presented: &PeerCertificate, held: &[HeldCrl]) -> Result<(), Refused> {
         let now = self.now();
         let about = Refused::about(&presented.subject);
+        self.refuse_who_may_not_tell(presented, now).await?;
         let mut genuine = Vec::new();
         for crl in held {
             if !self.has_signed(crl) {
-                // A lie, which must harm nobody but the liar.
+                // A lie, which must harm nobody but the liar: nothing more is heard of him.
                 let detail = format!("issuer {} number {}", crl.claimed.issuer, crl.claimed.number);
                 self.telemetry.event("crl.head_forged", &presented.subject.to_string(), &detail, now);
-                continue;
+                break;
             }
             self.weigh(presented, &crl.claimed, now).await.map_err(&about)?;
             genuine.push(Acknowledged { issuer: crl.claimed.issuer, number: crl.claimed.number, at: now });
         }
         self.refuse_restored().map_err(&about)?;
         let peer = self.authenticate(presented).await?;
-        if peer.holder.subject.kind == Kind::Gateway && !genuine.is_empty() {
+        if !genuine.is_empty() {
             let recorded = self.store.record_acknowledgement(&peer.holder.subject, genuine).await;
             recorded.map_err(Refusal::from).map_err(&about)?;
         }
         Ok(())
+    }
+
+    /// Refuses to hear of a past from anybody but a gateway: one in force, or one that was renewed or enrolled in a lost
+    /// time and is not known here, but has a certificate of ours that has not expired and that no CRL taken back lists.
+    async fn refuse_who_may_not_tell(&self, presented: &PeerCertificate, now: Timestamp) -> Result<(), Refused> {
+        let about = Refused::about(&presented.subject);
+        let kind = presented.subject.kind;
+        if kind != Kind::Gateway {
+            return Err(about(Refusal::KindRefused(kind.as_str())));
+        }
+        match self.authenticate(presented).await {
+            Err(Refused { why: Refusal::CertificateUnknown, .. }) => {}
+            known => return known.map(drop),
+        }
+        if !self.made(presented) {
+            return Err(about(Refusal::CertificateUnknown));
+        }
+        if presented.not_after < now.floor_secs() {
+            return Err(about(Refusal::CertificateExpired));
+        }
+        match self.store.orphan(presented.serial).await? {
+            Some(_) => Err(about(Refusal::CertificateRevoked)),
+            None => Ok(()),
+        }
     }
 
     /// Refuses everything that lets somebody in while nobody has decided upon a restored past.
@@ -128,8 +152,15 @@ impl Authority {
             .fact("shown_by", presented.subject.to_string())
             .fact("issuer", claimed.issuer.to_string())
             .fact("number", claimed.number);
-        self.store.record_notice(Notice { at: now, lost_from, evidence, audit }).await?;
-        self.publisher.halt().await;
+        let notice = Notice { at: now, lost_from, lost_until: claimed.this_update, evidence, audit };
+        let (store, publisher) = (self.store.clone(), self.publisher.clone());
+        // To its end, even where the caller goes away: once it is recorded, nothing may be issued or published.
+        let stands_still = tokio::spawn(async move {
+            store.record_notice(notice).await?;
+            publisher.halt().await;
+            Ok::<_, StoreError>(())
+        });
+        stands_still.await.map_err(|_| Refusal::Internal("a notice was cut off"))??;
         Ok(())
     }
 }

@@ -41,7 +41,7 @@ use crate::{
 /// Changes within this time go into one publication.
 const TOGETHER: Duration = Duration::from_millis(200);
 /// How often an issuer publishes where nothing changes. A device's own list is good for an hour.
-const CADENCE: Duration = Duration::from_secs(30 * 60);
+pub(super) const CADENCE: Duration = Duration::from_secs(30 * 60);
 /// How long a CRL is good: an outage of the CA this long locks nobody out.
 pub(super) const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a device's own list is good.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     TAKEN_BACK,
-    publish::{Entries, RETENTION, sha256},
+    publish::{CADENCE, Entries, RETENTION, sha256},
     revoke::action,
 };
 use crate::{
@@ -53,7 +53,7 @@ pub enum RestoreError {
     NotRestored,
     /// A decision without the CRLs that it needs.
     #[error(
-        "no CRL of issuer {0} was given: find the newest one that a gateway holds and name it with --crl; or, if there \
+        "no CRL of issuer {0} of the lost time was given: find the newest one that a gateway holds and name it with --crl; or, if there \
          is none, say --accept-loss: what was revoked in the lost time is valid again then"
     )]
     CrlMissing(IssuerId),
@@ -84,7 +84,7 @@ pub async fn notice_restored(
 ) -> Result<Restoration, RestoreError> {
     let audit = Draft::done(now, "local", "ca.restored", domain(store).await?).fact("made_at", made_at.to_string());
     let (lost_from, evidence) = (made_at - UNDER_WAY, format!("restored from a backup made at {made_at}"));
-    Ok(store.record_notice(Notice { at: now, lost_from, evidence, audit }).await?)
+    Ok(store.record_notice(Notice { at: now, lost_from, lost_until: now, evidence, audit }).await?)
 }
 
 /// What the records are about.
@@ -267,7 +267,7 @@ async fn released(store: &dyn Store, id: IssuerId, crl: &ParsedCrl) -> Result<Ve
 }
 
 /// The decision to go on. `given` are the CRLs that were looked at just now; those taken back since the restoration was
-/// noticed count as well.
+/// noticed count as well. One with nothing new in it counts only where it is our last, and none may have followed it.
 pub async fn resume(
     store: &dyn Store,
     given: &[TakenBack],
@@ -276,7 +276,14 @@ pub async fn resume(
     now: Timestamp,
 ) -> Result<Resumption, RestoreError> {
     let restoration = undecided(store).await?;
-    let mut known: BTreeSet<String> = given.iter().map(|back| format!("issuer/{}", back.issuer)).collect();
+    let mut known = BTreeSet::new();
+    for back in given {
+        let ours = store.crl_head(back.issuer).await?;
+        let is_last = ours.is_some_and(|ours| ours.number == back.number);
+        if back.taken.is_some() || is_last && back.this_update + CADENCE >= restoration.lost_until {
+            known.insert(format!("issuer/{}", back.issuer));
+        }
+    }
     let query =
         AuditQuery { limit: BATCH, action: Some(TAKEN_BACK.into()), newest_first: true, ..AuditQuery::default() };
     let earlier = store.audit_records(&query).await?.into_iter().map(|kept| kept.record);

@@ -74,11 +74,13 @@ impl Revocation for Service {
     async fn get_crl(&self, request: Request<GetCrlRequest>) -> Result<Response<Self::GetCrlStream>, Status> {
         let outcome = async {
             let peer = self.authority.caller(&request).await?;
-            self.crls(&peer.holder.subject, request.into_inner().form).await
+            let subject = &peer.holder.subject;
+            let crls = self.crls(subject, request.into_inner().form).await?;
+            Ok::<_, Refused>((crls, subject.kind == Kind::Gateway))
         };
-        let crls = outcome.await.map_err(|refused| self.authority.status(refused))?;
+        let (crls, signed) = outcome.await.map_err(|refused| self.authority.status(refused))?;
         let total = u32::try_from(crls.len()).unwrap_or(u32::MAX);
-        let chunks = crls.into_iter().zip(0u32..).flat_map(move |(crl, index)| chunks(&crl, index, total));
+        let chunks = crls.into_iter().zip(0u32..).flat_map(move |(crl, index)| chunks(&crl, index, total, signed));
         Ok(Response::new(Box::pin(futures::stream::iter(chunks.map(Ok)))))
     }
 
@@ -107,10 +109,11 @@ fn held(head: CrlHead) -> Result<HeldCrl, Refusal> {
     Ok(HeldCrl { claimed, signature: head.signature })
 }
 
-/// A CRL's chunks: made one at a time as they are sent.
-fn chunks(crl: &Published, index: u32, total: u32) -> impl Iterator<Item = CrlChunk> + use<> {
+/// A CRL's chunks: made one at a time as they are sent. `signed`: with the signature over its head, which only gateways
+/// may show.
+fn chunks(crl: &Published, index: u32, total: u32, signed: bool) -> impl Iterator<Item = CrlChunk> + use<> {
     let (issuer, number, der): (String, u64, Bytes) = (crl.issuer.to_string(), crl.number, crl.der.clone());
-    let signature = crl.head_signature.clone();
+    let signature = if signed { crl.head_signature.clone() } else { Bytes::new() };
     (0..der.len()).step_by(CHUNK).map(move |at| CrlChunk {
         index,
         issuer: if at == 0 { issuer.clone() } else { String::new() },

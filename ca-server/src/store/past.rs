@@ -57,6 +57,8 @@ pub struct Notice {
     pub at: Timestamp,
     /// The first instant that may be lost.
     pub lost_from: Timestamp,
+    /// The last instant that is known to be lost: after `at` where the clock is behind.
+    pub lost_until: Timestamp,
     /// By what it was noticed.
     pub evidence: String,
     /// The record of it; the store adds what it ended.

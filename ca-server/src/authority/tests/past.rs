@@ -15,7 +15,7 @@ impl World {
         self.forgotten_of(&subject(id), after).await
     }
 
-    async fn forgotten_of(&self, subject: &Subject, after: Duration) -> Device {
+    pub(super) async fn forgotten_of(&self, subject: &Subject, after: Duration) -> Device {
         let authority = &self.authority;
         let fleet = (subject.kind == Kind::Device).then(|| "pumps".parse().unwrap());
         let terms = authority.terms(subject.kind, fleet.as_ref()).await.unwrap();
@@ -30,13 +30,19 @@ impl World {
     async fn loses(self, from: Duration, until: Duration) -> Self {
         self.at(until);
         let audit = Draft::done(START + until, "local", "ca.restored", "ca".into());
-        let notice = Notice { at: START + until, lost_from: START + from, evidence: "a test".into(), audit };
+        let notice = Notice {
+            at: START + until,
+            lost_from: START + from,
+            lost_until: START + until,
+            evidence: "a test".into(),
+            audit,
+        };
         self.authority.store.record_notice(notice).await.unwrap();
         self.restarted().await
     }
 
     /// An operator decides, now.
-    async fn resumes(self, loss_accepted: bool) -> Self {
+    pub(super) async fn resumes(self, loss_accepted: bool) -> Self {
         let now = self.authority.now();
         let audit = Draft::done(now, "local", "ca.resumed", "ca".into());
         let resumption = Resumption { at: now, window_until: now + WINDOW, loss_accepted };
@@ -240,6 +246,29 @@ async fn what_is_on_hold_here_and_not_on_the_newer_list_is_named_and_stays_on_ho
     let world = world.resumes(false).await;
     assert_eq!(world.status("pump-1").await, Status::Held);
     assert!(world.lists(&device));
+}
+
+#[tokio::test]
+async fn a_list_from_before_the_lost_time_is_none_of_it() {
+    let world = World::new().await;
+    let held = |world: &World| world.authority.publisher.current(&world.issuer()).unwrap().der.to_vec();
+    let stale = held(&world);
+    world.at(HOUR * 3);
+    world.publish(false).await;
+    let last = held(&world);
+    let world = world.loses(HOUR * 2, HOUR * 3 + HOUR / 4).await;
+    let (store, now) = (world.authority.store.as_ref(), world.authority.now());
+    let given = take_back(store, &[stale], now).await.unwrap();
+    assert_eq!(given[0].taken, None);
+    assert!(matches!(resume(store, &given, false, WINDOW, now).await, Err(RestoreError::CrlMissing(_))));
+    // Nothing can have followed the last one.
+    let given = take_back(store, std::slice::from_ref(&last), now).await.unwrap();
+    resume(store, &given, false, WINDOW, now).await.unwrap();
+    // It can, later on.
+    let world = world.loses(HOUR * 2, HOUR * 5).await;
+    let (store, now) = (world.authority.store.as_ref(), world.authority.now());
+    let given = take_back(store, &[last], now).await.unwrap();
+    assert!(matches!(resume(store, &given, false, WINDOW, now).await, Err(RestoreError::CrlMissing(_))));
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ async fn a_root_crl_that_no_gateway_would_take_today_is_not_taken_in() {
 }
 
 /// Lets go of a call once it has been looked at so often.
-async fn abandoned<T>(call: impl Future<Output = T>, looks: usize) {
+pub(super) async fn abandoned<T>(call: impl Future<Output = T>, looks: usize) {
     let (mut call, mut looked) = (pin!(call), 0);
     let given_up = std::future::poll_fn(|context| {
         looked += 1;

@@ -10,7 +10,7 @@ use crate::{
 
 fn notice(secs: u64, lost_from: u64) -> Notice {
     let audit = draft(secs, "ca.restored");
-    Notice { at: at(secs), lost_from: at(lost_from), evidence: "a test".into(), audit }
+    Notice { at: at(secs), lost_from: at(lost_from), lost_until: at(secs), evidence: "a test".into(), audit }
 }
 
 fn resumption(secs: u64) -> Resumption {
@@ -39,7 +39,8 @@ pub(crate) async fn a_lost_time_ends_tokens_and_operators_once<P: Place>() {
     world.fleet_token(2, 5).await;
     let records = world.audit().await.len();
     for (from, known) in [(60, 50), (40, 40)] {
-        assert_eq!(world.store.record_notice(notice(200, from)).await.unwrap().lost_from, at(known));
+        let restoration = world.store.record_notice(notice(200, from)).await.unwrap();
+        assert_eq!((restoration.lost_from, restoration.lost_until), (at(known), at(200)));
     }
     assert_eq!(world.store.token(&token_id(2)).await.unwrap().unwrap().state, TokenState::Live);
     assert_eq!((world.audit().await.len(), world.store.restorations().await.unwrap().len()), (records, 1));

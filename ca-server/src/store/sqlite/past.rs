@@ -46,15 +46,18 @@ fn undecided(db: &Connection) -> Result<Option<Restoration>, StoreError> {
 pub(super) fn record_notice(db: &Connection, notice: &Notice) -> Result<Restoration, StoreError> {
     let found = || undecided(db)?.ok_or(StoreError::NotFound("restoration"));
     if let Some(known) = undecided(db)? {
-        if notice.lost_from < known.lost_from {
-            let sql = "-- widen_restoration()\nUPDATE restorations SET lost_from = ?2 WHERE key = ?1";
-            change_one(db, sql, params![known.key, notice.lost_from])?;
+        let lost_from = notice.lost_from.min(known.lost_from);
+        let lost_until = notice.lost_until.max(known.lost_until);
+        if (lost_from, lost_until) != (known.lost_from, known.lost_until) {
+            let sql = "-- widen_restoration()\nUPDATE restorations SET lost_from = ?2, lost_until = ?3 WHERE key = ?1";
+            change_one(db, sql, params![known.key, lost_from, lost_until])?;
         }
         return found();
     }
     let sql = "-- insert_restoration()\nINSERT INTO restorations (noticed_at, lost_from, lost_until, evidence) \
-               VALUES (?1, ?2, ?1, ?3)";
-    change_one(db, sql, params![notice.at, notice.lost_from.min(notice.at), notice.evidence])?;
+               VALUES (?1, ?2, ?3, ?4)";
+    let (lost_from, lost_until) = (notice.lost_from.min(notice.at), notice.lost_until.max(notice.at));
+    change_one(db, sql, params![notice.at, lost_from, lost_until, notice.evidence])?;
     let tokens = end_tokens(db)?;
     let operators = withdraw_operators(db, notice.at)?;
     let named = |ids: &[String]| ids.iter().take(NAMED).cloned().collect::<Vec<_>>();
@@ -92,8 +95,8 @@ fn withdraw_operators(db: &Connection, at: Timestamp) -> Result<Vec<String>, Sto
 /// The decision to go on.
 pub(super) fn record_resumption(db: &Connection, resumption: &Resumption, draft: &Draft) -> Result<(), StoreError> {
     let known = undecided(db)?.ok_or(StoreError::NotFound("restoration that is not decided"))?;
-    let sql = "-- resume()\nUPDATE restorations SET resumed_at = ?2, window_until = ?3, loss_accepted = ?4, \
-               lost_until = max(lost_until, noticed_at) WHERE key = ?1";
+    let sql = "-- resume()\nUPDATE restorations SET resumed_at = ?2, window_until = ?3, loss_accepted = ?4 \
+               WHERE key = ?1";
     change_one(db, sql, params![known.key, resumption.at, resumption.window_until, resumption.loss_accepted])?;
     audit::append(db, draft)
 }
