@@ -7,7 +7,10 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::{body::Frame, body::Incoming, service::Service};
+use hyper::{
+    body::{Body as _, Frame, Incoming},
+    service::Service,
+};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, body::Body, service::Routes};
@@ -85,6 +88,10 @@ fn is_unread(headers: &HeaderMap) -> bool {
 /// An answer that holds its place until it is made. What is made at once is passed on as it is; the rest goes through a
 /// task of its own, so that a peer who stands still keeps no more than one message of it.
 async fn hold(mut body: Body, place: Place, end: Instant, authority: Arc<Authority>) -> Body {
+    // A refusal is its headers alone. They have to end the stream, or a client looks for the status behind them.
+    if body.is_end_stream() {
+        return body;
+    }
     let mut first: Vec<Next> = Vec::new();
     // A message, and the trailers.
     while first.len() <= 2 {
