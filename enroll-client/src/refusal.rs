@@ -56,9 +56,9 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
-/// At most 300 characters, no control characters: what a peer sends goes to terminals and logs.
+/// At most 1000 characters, no control characters: what a peer sends goes to terminals and logs.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
 }
 
 #[cfg(test)]
