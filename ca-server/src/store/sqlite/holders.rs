@@ -10,7 +10,7 @@ use crate::{
     audit::Draft,
     identity::{DeviceId, IssuerId, Kind, Subject, Timestamp},
     inventory::{device::Status, lineage::Lineage},
-    store::{Attested, Counts, Holder, HolderVersion, NewHolder, StoreError},
+    store::{Attested, Counts, EnrollmentHolder, Holder, HolderVersion, NewHolder, StoreError},
 };
 
 /// The columns that [`read`] takes, of `holders` joined with `fleets`.
@@ -152,6 +152,17 @@ pub(super) fn unchanged(db: &Connection, as_read: HolderVersion, states: &[Statu
         return Err(StoreError::Conflict);
     }
     Ok(found.key)
+}
+
+/// The key of whoever is to have a certificate: a new row, or the holder as it was read. `Conflict` where that has changed.
+pub(super) fn admit(db: &Connection, holder: &EnrollmentHolder) -> Result<i64, StoreError> {
+    match holder {
+        EnrollmentHolder::New(new) if exists(db, new.subject.kind, &new.subject.id)? => Err(StoreError::Conflict),
+        EnrollmentHolder::New(new) => insert(db, new, Status::Active),
+        EnrollmentHolder::Known(as_read) => {
+            unchanged(db, *as_read, &[Status::Registered, Status::Pending, Status::Active])
+        }
+    }
 }
 
 fn read_standing(row: &mut Columns) -> rusqlite::Result<Standing> {

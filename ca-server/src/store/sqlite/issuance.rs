@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::{audit, certificates, holders, issuers, tokens};
 use crate::{
     inventory::device::Status,
-    store::{Confirmation, Enrollment, EnrollmentHolder, Initialization, Renewal, StoreError},
+    store::{Confirmation, Enrollment, Initialization, Renewal, StoreError},
 };
 
 /// A new CA.
@@ -20,15 +20,7 @@ pub(super) fn record_initialization(db: &Connection, record: &Initialization) ->
 
 /// A certificate made from an attestation.
 pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<(), StoreError> {
-    let holder = match &record.holder {
-        EnrollmentHolder::New(new) if holders::exists(db, new.subject.kind, &new.subject.id)? => {
-            return Err(StoreError::Conflict);
-        }
-        EnrollmentHolder::New(new) => holders::insert(db, new, Status::Active)?,
-        EnrollmentHolder::Known(as_read) => {
-            holders::unchanged(db, *as_read, &[Status::Registered, Status::Pending, Status::Active])?
-        }
-    };
+    let holder = holders::admit(db, &record.holder)?;
     let token = record.token.as_ref().map(|id| tokens::spend(db, id, record.at)).transpose()?;
     let token = match token {
         None => tokens::reference(db, record.certificate.token.as_ref())?,

@@ -10,10 +10,9 @@ use super::{
 use crate::{
     audit::Draft,
     identity::{RevocationReason::PrivilegeWithdrawn, SerialNumber, Subject, Timestamp, TokenId},
-    inventory::device::Status,
     store::{
-        Acknowledged, Adoption, Attested, ClaimedCrl, CrlHead, CrlMemory, EnrollmentHolder, Notice, Restoration,
-        Resumption, Revoked, StoreError,
+        Acknowledged, Adoption, Attested, ClaimedCrl, CrlHead, CrlMemory, Notice, Restoration, Resumption, Revoked,
+        StoreError,
     },
 };
 
@@ -151,15 +150,7 @@ pub(super) fn adopted(db: &Connection, restoration: i64, holder: &Subject) -> Re
 
 /// A certificate of a lost time as its holder's head.
 pub(super) fn record_adoption(db: &Connection, record: &Adoption) -> Result<(), StoreError> {
-    let holder = match &record.holder {
-        EnrollmentHolder::New(new) if holders::exists(db, new.subject.kind, &new.subject.id)? => {
-            return Err(StoreError::Conflict);
-        }
-        EnrollmentHolder::New(new) => holders::insert(db, new, Status::Active)?,
-        EnrollmentHolder::Known(as_read) => {
-            holders::unchanged(db, *as_read, &[Status::Registered, Status::Pending, Status::Active])?
-        }
-    };
+    let holder = holders::admit(db, &record.holder)?;
     let sql = "-- insert_adoption()\nINSERT INTO adoptions (restoration, holder, serial) VALUES (?1, ?2, ?3)";
     change_one(db, sql, params![record.restoration, holder, record.certificate.serial])?;
     certificates::insert(db, holder, &record.certificate, None)?;
