@@ -5,6 +5,8 @@
 
 pub mod token;
 
+use crate::inventory::fleet::{Method, Tier};
+
 /// Why evidence is refused. Which check failed is for the log; the peer only learns that one did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -21,7 +23,9 @@ pub enum AttestationError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     /// By which method.
-    pub method: crate::inventory::fleet::Method,
+    pub method: Method,
+    /// How much that is.
+    pub tier: Tier,
     /// The identity proven, in the method's own form.
     pub identity: String,
 }

@@ -32,7 +32,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
-pub use enroll::{EnrollmentRequest, Proofs};
+pub use enroll::{Challenge, EnrollmentRequest};
 pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};
 pub use local::{issue_server_certificate, recover_operator};

@@ -2,7 +2,10 @@
 
 pub mod token;
 
-use fleetca_proto::v1::{TokenEvidence, start::Evidence};
+use fleetca_proto::{
+    transcript::{Role, enrollment},
+    v1::{Proof, TokenEvidence, start::Evidence},
+};
 use token::JoinToken;
 
 /// How this machine proves who it is. Each variant is one method of the wire.
@@ -28,10 +31,11 @@ impl Attester {
         }
     }
 
-    /// The evidence's signature over `transcript`.
-    pub fn sign(&self, transcript: &[u8]) -> Vec<u8> {
+    /// The evidence's part of the proof over these messages, as they travelled: all but the subject's signature.
+    pub fn prove(&self, start: &[u8], challenge: &[u8]) -> Proof {
+        let transcript = enrollment(self.method(), Role::Evidence, start, challenge);
         match self {
-            Attester::Token(token) => token.sign(transcript),
+            Attester::Token(token) => Proof { evidence_signature: token.sign(&transcript), ..Proof::default() },
         }
     }
 

@@ -167,10 +167,9 @@ fn check_challenge(challenge: &[u8]) -> Result<(), FlowError> {
 }
 
 fn prove(enrollment: &Enrollment, key: &FileKey, start: &[u8], challenge: &[u8]) -> Result<Proof, FlowError> {
-    let method = enrollment.attester.method();
-    let evidence = transcript::enrollment(method, Role::Evidence, start, challenge);
-    let subject = transcript::enrollment(method, Role::Subject, start, challenge);
-    Ok(Proof { evidence_signature: enrollment.attester.sign(&evidence), subject_signature: key.sign(&subject)? })
+    let attester = &enrollment.attester;
+    let subject = transcript::enrollment(attester.method(), Role::Subject, start, challenge);
+    Ok(Proof { subject_signature: key.sign(&subject)?, ..attester.prove(start, challenge) })
 }
 
 async fn next(answers: &mut Streaming<EnrollResponse>) -> Result<Answer, FlowError> {
@@ -189,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_challenge_without_a_whole_nonce_is_not_answered() {
-        let challenge = |octets| v1::Challenge { nonce: vec![7; octets] }.encode_to_vec();
+        let challenge = |octets| v1::Challenge { nonce: vec![7; octets], tpm: None }.encode_to_vec();
         assert!(check_challenge(&challenge(32)).is_ok());
         for octets in [0, 31, 33] {
             assert!(matches!(check_challenge(&challenge(octets)), Err(FlowError::OutOfOrder(_))), "{octets}");

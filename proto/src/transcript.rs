@@ -29,7 +29,7 @@ impl Role {
 /// `64 × 0x20 ‖ "fleetca-enroll-v1/" ‖ method ‖ "/" ‖ role ‖ 0x00 ‖ SHA-256(start) ‖ SHA-256(challenge)`.
 ///
 /// `start` and `challenge` are the serialized messages as they travelled; `method` is the name of the field of
-/// `Start.evidence`.
+/// `Start.evidence`, with `-` for `_`.
 ///
 /// ```
 /// use fleetca_proto::transcript::{Role, enrollment};
@@ -40,6 +40,14 @@ impl Role {
 pub fn enrollment(method: &str, role: Role, start: &[u8], challenge: &[u8]) -> Vec<u8> {
     let label = format!("fleetca-enroll-v1/{method}/{}", role.label());
     labelled(&label, &[digest(&SHA256, start).as_ref(), digest(&SHA256, challenge).as_ref()])
+}
+
+/// What binds evidence that is no signature of ours to an enrollment: the SHA-256 of [`enrollment`]'s bytes with role
+/// `evidence`. A JWT carries it as a claim, a TPM as extraData and in a MAC.
+pub fn binding(method: &str, start: &[u8], challenge: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, &enrollment(method, Role::Evidence, start, challenge)).as_ref());
+    hash
 }
 
 /// What a control root signs of a trust bundle, given as the serialized `TrustBundle`.

@@ -86,6 +86,7 @@ pub fn proof(token: &JoinToken, key: &SubjectKey, start: &[u8], challenge: &[u8]
     Proof {
         evidence_signature: token.sign(&enrollment("token", Role::Evidence, start, challenge)),
         subject_signature: key.sign(&enrollment("token", Role::Subject, start, challenge)),
+        ..Proof::default()
     }
 }
 

@@ -72,6 +72,7 @@ impl Case {
         exchange.send(Step::Proof(Proof {
             evidence_signature: token.sign(&enrollment("token", Role::Evidence, &start, &challenge)),
             subject_signature: (self.sign)(&enrollment("token", Role::Subject, &start, &challenge)),
+            ..Proof::default()
         }));
         exchange.issued().await
     }

@@ -8,7 +8,10 @@ use fleetca_proto::transcript::{Role, enrollment};
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 use super::{AttestationError, Claims};
-use crate::{identity::TokenId, inventory::fleet::Method};
+use crate::{
+    identity::TokenId,
+    inventory::fleet::{Method, Tier},
+};
 
 /// What the evidence is held against.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +20,6 @@ pub struct Expected<'a> {
     pub id: &'a TokenId,
     /// The token's public key, from the store: Ed25519, 32 octets.
     pub public_key: &'a [u8; 32],
-    /// The CSR's key (DER of its SubjectPublicKeyInfo).
-    pub csr_spki: &'a [u8],
 }
 
 /// Verifies the evidence signature: Ed25519 (RFC 8032) over the enrollment transcript with role `evidence`. `start` and
@@ -33,10 +34,7 @@ pub fn verify(
     UnparsedPublicKey::new(&ED25519, expected.public_key)
         .verify(&signed, signature)
         .map_err(|_| AttestationError::Signature)?;
-    if expected.csr_spki.ends_with(expected.public_key) {
-        return Err(AttestationError::SameKey);
-    }
-    Ok(Claims { method: Method::Token, identity: expected.id.to_string() })
+    Ok(Claims { method: Method::Token, tier: Tier::Token, identity: expected.id.to_string() })
 }
 
 #[cfg(test)]
@@ -50,15 +48,15 @@ mod tests {
         (pair.public_key().as_ref().try_into().unwrap(), pair.sign(transcript).as_ref().to_vec())
     }
 
-    fn check(label: Vec<u8>, csr_spki: &[u8]) -> Result<Claims, AttestationError> {
+    fn check(label: Vec<u8>) -> Result<Claims, AttestationError> {
         let (public_key, signature) = signed_by(1, &label);
         let id = "0123456789abcdef".parse().unwrap();
-        verify(b"start", b"challenge", &signature, Expected { id: &id, public_key: &public_key, csr_spki })
+        verify(b"start", b"challenge", &signature, Expected { id: &id, public_key: &public_key })
     }
 
     #[test]
     fn a_signature_over_the_transcript_proves_the_token() {
-        let claims = check(enrollment("token", Role::Evidence, b"start", b"challenge"), b"spki").unwrap();
+        let claims = check(enrollment("token", Role::Evidence, b"start", b"challenge")).unwrap();
         assert_eq!(claims.identity, "0123456789abcdef");
     }
 
@@ -70,15 +68,8 @@ mod tests {
             enrollment("token", Role::Evidence, b"other", b"challenge"),
             enrollment("token", Role::Evidence, b"start", b"stale"),
         ] {
-            assert_eq!(check(transcript, b"spki"), Err(AttestationError::Signature));
+            assert_eq!(check(transcript), Err(AttestationError::Signature));
         }
-    }
-
-    #[test]
-    fn a_token_that_is_its_own_csr_key_is_refused() {
-        let transcript = enrollment("token", Role::Evidence, b"start", b"challenge");
-        let (public_key, _) = signed_by(1, b"");
-        assert_eq!(check(transcript, &public_key), Err(AttestationError::SameKey));
     }
 
     #[test]
@@ -86,7 +77,7 @@ mod tests {
         let (public_key, _) = signed_by(1, b"");
         let id = "0123456789abcdef".parse().unwrap();
         for signature in [&[][..], &[0; 64], &[0xff; 63], &[1; 1000]] {
-            let expected = Expected { id: &id, public_key: &public_key, csr_spki: b"" };
+            let expected = Expected { id: &id, public_key: &public_key };
             assert_eq!(verify(b"s", b"c", signature, expected), Err(AttestationError::Signature));
         }
     }

@@ -145,8 +145,10 @@ impl World {
         let evidence = token.key.sign(&enrollment("token", Signs::Evidence, &start, b"challenge"));
         let own = rcgen::SigningKey::sign(key, &enrollment("token", Signs::Subject, &start, b"challenge")).unwrap();
         let request = EnrollmentRequest::read(start, "fleet.example").unwrap();
-        let proofs = Proofs { evidence: evidence.as_ref(), subject: &own };
-        let grant = self.authority.enroll(&request, b"challenge", proofs).await.map_err(|refused| refused.why)?;
+        let proof =
+            v1::Proof { evidence_signature: evidence.as_ref().to_vec(), subject_signature: own, ..Default::default() };
+        let challenge = Challenge::plain(b"challenge");
+        let grant = self.authority.enroll(&request, &challenge, &proof).await.map_err(|refused| refused.why)?;
         Ok(self.device(&grant))
     }
 

@@ -13,20 +13,39 @@ use crate::{identity::Timestamp, pki::KeyKind};
 pub enum Method {
     /// A one-time join token.
     Token,
+    /// A key and certificate that its maker put in (IEEE 802.1AR).
+    Factory,
+    /// A key that an operator has registered for it (RFC 7523).
+    RegisteredKey,
+    /// A TPM 2.0.
+    Tpm,
+    /// An expired certificate of this CA.
+    Previous,
 }
 
 impl Method {
+    /// Every method.
+    pub const ALL: [Self; 5] = [Self::Token, Self::Factory, Self::RegisteredKey, Self::Tpm, Self::Previous];
+
     /// Its name on the wire, in the transcript and in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Method::Token => "token",
+            Method::Factory => "factory",
+            Method::RegisteredKey => "registered-key",
+            Method::Tpm => "tpm",
+            Method::Previous => "previous",
         }
     }
 
-    /// How much it proves.
-    pub const fn tier(self) -> &'static str {
+    /// How much it proves. `previous` proves nothing new: whoever comes by it keeps the tier that was recorded.
+    pub const fn tier(self) -> Option<Tier> {
         match self {
-            Method::Token => "token",
+            Method::Token => Some(Tier::Token),
+            Method::Factory => Some(Tier::Factory),
+            Method::RegisteredKey => Some(Tier::Registered),
+            Method::Tpm => Some(Tier::Hardware),
+            Method::Previous => None,
         }
     }
 }
@@ -35,7 +54,38 @@ impl std::str::FromStr for Method {
     type Err = PolicyError;
 
     fn from_str(text: &str) -> Result<Self, PolicyError> {
-        if text == Method::Token.as_str() { Ok(Method::Token) } else { Err(PolicyError::Method) }
+        // `previous` is no way to begin: whether it is accepted is what a policy's grace says.
+        let first = |method: &Method| *method != Method::Previous;
+        Self::ALL.into_iter().filter(first).find(|method| method.as_str() == text).ok_or(PolicyError::Method)
+    }
+}
+
+/// How much the evidence of an enrollment proves, least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Somebody was handed a token.
+    Token,
+    /// The device holds a key that was registered for it.
+    Registered,
+    /// The device holds the key that its maker gave it.
+    Factory,
+    /// The certificate's own key lives in hardware that the device can't take it out of.
+    Hardware,
+}
+
+impl Tier {
+    /// Every tier, least first.
+    pub const ALL: [Self; 4] = [Self::Token, Self::Registered, Self::Factory, Self::Hardware];
+
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Tier::Token => "token",
+            Tier::Registered => "registered",
+            Tier::Factory => "factory",
+            Tier::Hardware => "hardware",
+        }
     }
 }
 
@@ -67,7 +117,7 @@ pub enum PolicyError {
     #[error("a fleet accepts at least one attestation method; try --attest token")]
     NoMethod,
     /// A method that this CA does not have.
-    #[error("unknown attestation method; this CA has: token")]
+    #[error("unknown attestation method; there are: token, factory, registered-key, tpm")]
     Method,
     /// Outside 5 minutes to 7 days.
     #[error("validity must be from 5 minutes to 7 days")]

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use fleetca_proto::v1::{
-    self, EnrollRequest, EnrollResponse, GetTimeRequest, GetTimeResponse, GetTrustBundleRequest, SignedTrustBundle,
+    EnrollRequest, EnrollResponse, GetTimeRequest, GetTimeResponse, GetTrustBundleRequest, SignedTrustBundle,
     enroll_request, enroll_response, enrollment_server::Enrollment,
 };
 use futures::Stream;
@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{issued, timestamp};
-use crate::authority::{Authority, EnrollmentRequest, Grant, Proofs, Refusal, Refused};
+use crate::authority::{Authority, EnrollmentRequest, Grant, Refusal, Refused};
 
 /// How long an enrollment may take, from the first message to the last.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -73,15 +73,13 @@ async fn attempt(
         return Err(Refusal::Protocol("the first message must be Start").into());
     };
     let request = EnrollmentRequest::read(start, authority.domain().trust_domain.as_str())?;
-    // Step 2: nobody has seen this nonce before, and nobody will again.
-    let challenge = v1::Challenge { nonce: authority.random::<32>()?.to_vec() }.encode_to_vec();
-    let step = response(enroll_response::Step::Challenge(challenge.clone()));
+    let challenge = authority.challenge(&request).await?;
+    let step = response(enroll_response::Step::Challenge(challenge.bytes().to_vec()));
     responses.send(Ok(step)).await.map_err(|_| Refusal::Protocol("the client went away"))?;
     let enroll_request::Step::Proof(proof) = next(&mut requests).await? else {
         return Err(Refusal::Protocol("the second message must be Proof").into());
     };
-    let proofs = Proofs { evidence: &proof.evidence_signature, subject: &proof.subject_signature };
-    authority.enroll(&request, &challenge, proofs).await
+    authority.enroll(&request, &challenge, &proof).await
 }
 
 async fn next(requests: &mut Streaming<EnrollRequest>) -> Result<enroll_request::Step, Refused> {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use axum::Router;
 use ca_server::{
     authority::{
-        Authority, EnrollmentRequest, Initialized, IssuerKeys, Issuers, NewToken, Plan, Proofs, Publisher, TokenFor,
+        Authority, Challenge, EnrollmentRequest, Initialized, IssuerKeys, Issuers, NewToken, Plan, Publisher, TokenFor,
         initialize,
     },
     clock::{Clock, SystemClock},
@@ -173,8 +173,8 @@ async fn enroll(authority: &Authority) -> (FileKey, v1::Issued) {
     let evidence = token.sign(&enrollment("token", Role::Evidence, &start, b"challenge"));
     let subject = key.sign(&enrollment("token", Role::Subject, &start, b"challenge")).expect("a signature");
     let request = EnrollmentRequest::read(start, DOMAIN).expect("it reads");
-    let proofs = Proofs { evidence: &evidence, subject: &subject };
-    let grant = authority.enroll(&request, b"challenge", proofs).await.expect("a certificate");
+    let proof = v1::Proof { evidence_signature: evidence, subject_signature: subject, ..Default::default() };
+    let grant = authority.enroll(&request, &Challenge::plain(b"challenge"), &proof).await.expect("a certificate");
     let bundle = v1::SignedTrustBundle::decode(grant.trust_bundle.signed.as_slice()).expect("a bundle");
     let issued = v1::Issued { chain: grant.chain, trust_bundle: Some(bundle), ..Default::default() };
     (key, issued)

@@ -54,3 +54,40 @@ async fn a_fleet_token_never_lets_in_again_who_came_by_it() {
         assert!(matches!(late, Some(Refusal::IdTaken)), "{late:?}");
     }
 }
+
+#[tokio::test]
+async fn a_token_that_is_its_own_csr_key_is_refused() {
+    let world = World::new().await;
+    let own = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&own.serialize_der()).unwrap();
+    let target = TokenFor::Device { fleet: "pumps".parse().unwrap(), id: "pump-1".parse().unwrap(), reenroll: false };
+    let public_key = key.public_key().as_ref().try_into().unwrap();
+    let new = NewToken { public_key, target, lifetime: HOUR };
+    let row = world.authority.create_token(new, "operator/ana").await.unwrap();
+    let csr = rcgen::CertificateParams::default().serialize_request(&own).unwrap().der().to_vec();
+    let token = Token { key, id: row.id.to_string(), expires_at: row.expires_at };
+    let refused = world.enroll_with(&token, "pump-1", &(own, csr)).await;
+    assert!(matches!(refused, Err(Refusal::Attestation(crate::attestation::AttestationError::SameKey))));
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_there_is_refused_before_any_challenge() {
+    use v1::start::Evidence;
+    let world = World::new().await;
+    for evidence in [
+        Evidence::Factory(v1::FactoryEvidence::default()),
+        Evidence::RegisteredKey(v1::RegisteredKeyEvidence::default()),
+        Evidence::Tpm(v1::TpmEvidence::default()),
+        Evidence::Previous(v1::PreviousEvidence::default()),
+    ] {
+        let start = v1::Start {
+            trust_domain: "fleet.example".into(),
+            kind: v1::Kind::Device.into(),
+            evidence: Some(evidence),
+            ..Default::default()
+        };
+        let request = EnrollmentRequest::read(start.encode_to_vec(), "fleet.example").unwrap();
+        let refused = world.authority.challenge(&request).await.unwrap_err();
+        assert!(matches!(refused.why, Refusal::MethodRefused));
+    }
+}

@@ -1,0 +1,98 @@
+//! The first message of an enrollment, read: nothing in it is proven yet.
+
+use fleetca_proto::v1::{self, start::Evidence as Wire};
+use prost::Message;
+
+use crate::{
+    authority::Refusal,
+    identity::{DeviceId, Kind, TokenId},
+    inventory::fleet::Method,
+};
+
+/// `Start`, read.
+#[derive(Debug)]
+pub struct EnrollmentRequest {
+    /// The bytes as they travelled: what the proofs sign.
+    start: Vec<u8>,
+    kind: Kind,
+    id: Option<DeviceId>,
+    csr: Vec<u8>,
+    evidence: Evidence,
+}
+
+/// What one attestation method puts into `Start`.
+#[derive(Debug)]
+pub(super) enum Evidence {
+    /// The ID of a join token.
+    Token(TokenId),
+    /// Of a method that is none of this server's.
+    Unknown(Method),
+}
+
+impl Evidence {
+    /// By which method.
+    pub(super) fn method(&self) -> Method {
+        match self {
+            Evidence::Token(_) => Method::Token,
+            Evidence::Unknown(method) => *method,
+        }
+    }
+
+    fn read(wire: Wire) -> Result<Self, Refusal> {
+        Ok(match wire {
+            Wire::Token(token) => Evidence::Token(token.token_id.parse().map_err(Refusal::name("token_id"))?),
+            Wire::Factory(_) => Evidence::Unknown(Method::Factory),
+            Wire::RegisteredKey(_) => Evidence::Unknown(Method::RegisteredKey),
+            Wire::Tpm(_) => Evidence::Unknown(Method::Tpm),
+            Wire::Previous(_) => Evidence::Unknown(Method::Previous),
+        })
+    }
+}
+
+impl EnrollmentRequest {
+    /// Step 1: reads `Start`. Anything that is not what it must be is refused, never repaired.
+    pub fn read(start: Vec<u8>, trust_domain: &str) -> Result<Self, Refusal> {
+        let message = v1::Start::decode(start.as_slice()).map_err(|_| Refusal::Protocol("Start can't be read"))?;
+        if message.trust_domain != trust_domain {
+            return Err(Refusal::TrustDomain);
+        }
+        let kind = match v1::Kind::try_from(message.kind) {
+            Ok(v1::Kind::Device) => Kind::Device,
+            Ok(v1::Kind::Gateway) => Kind::Gateway,
+            Ok(v1::Kind::Operator) => Kind::Operator,
+            _ => return Err(Refusal::invalid("kind", "must be device, gateway or operator")),
+        };
+        let id = match message.id.as_str() {
+            "" => None,
+            id => Some(id.parse().map_err(Refusal::name("id"))?),
+        };
+        let evidence = message.evidence.map(Evidence::read).transpose()?;
+        let evidence = evidence.ok_or(Refusal::Protocol("Start has no evidence of a method that this server knows"))?;
+        Ok(Self { start, kind, id, csr: message.csr, evidence })
+    }
+
+    /// The bytes as they travelled: what the proofs sign.
+    pub(super) fn start(&self) -> &[u8] {
+        &self.start
+    }
+
+    /// For whom the caller says it enrolls.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The ID that the caller asks for, if it asks for one.
+    pub(super) fn id(&self) -> Option<&DeviceId> {
+        self.id.as_ref()
+    }
+
+    /// The CSR, unread.
+    pub(super) fn csr(&self) -> &[u8] {
+        &self.csr
+    }
+
+    /// What is to be proven.
+    pub(super) fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+}

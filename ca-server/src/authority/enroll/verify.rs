@@ -1,0 +1,88 @@
+//! Steps 2 to 4: the challenge, the evidence, and the fresh proof that the CSR's key is the caller's.
+
+use fleetca_proto::{transcript, v1};
+use prost::Message;
+
+use super::{EnrollmentRequest, request::Evidence, token};
+use crate::{
+    attestation::{AttestationError, Claims},
+    authority::{Authority, Refusal, Refused},
+    pki::{Csr, PublicKey},
+};
+
+/// A challenge that was made for one stream, with what the server keeps of it.
+#[derive(Debug)]
+pub struct Challenge {
+    bytes: Vec<u8>,
+}
+
+impl Challenge {
+    /// One without a part of the method's own, as it travels.
+    pub fn plain(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { bytes: bytes.into() }
+    }
+
+    /// A serialized `Challenge`: what the proofs sign the hash of.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// What the evidence says of the CSR's key.
+#[derive(Debug)]
+pub(super) enum CsrKey {
+    /// It is not the evidence's own, whose SubjectPublicKeyInfo ends with these octets.
+    OtherThan(Vec<u8>),
+}
+
+/// Evidence that holds.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub claims: Claims,
+    pub csr_key: CsrKey,
+}
+
+/// Everything that is proven about an enrollment when the decision is made.
+#[derive(Debug)]
+pub(super) struct Proven {
+    pub claims: Claims,
+    pub key: PublicKey,
+}
+
+impl Authority {
+    /// Step 2: a challenge that nobody has seen before, and nobody will again.
+    pub async fn challenge(&self, request: &EnrollmentRequest) -> Result<Challenge, Refused> {
+        self.refuse_restored()?;
+        let tpm = match request.evidence() {
+            Evidence::Token(_) => None,
+            Evidence::Unknown(_) => return Err(Refusal::MethodRefused.into()),
+        };
+        let nonce = self.random::<32>()?.to_vec();
+        Ok(Challenge { bytes: v1::Challenge { nonce, tpm }.encode_to_vec() })
+    }
+
+    /// Steps 3 and 4.
+    pub(super) async fn verify_enrollment(
+        &self,
+        request: &EnrollmentRequest,
+        challenge: &Challenge,
+        proof: &v1::Proof,
+    ) -> Result<Proven, Refusal> {
+        let challenge = challenge.bytes();
+        let Verified { claims, csr_key } = match request.evidence() {
+            Evidence::Token(id) => token::verify(self, request, id, challenge, proof).await?,
+            Evidence::Unknown(_) => return Err(Refusal::MethodRefused),
+        };
+        let key = Csr::parse(request.csr())?.into_public_key();
+        match csr_key {
+            CsrKey::OtherThan(evidence) if key.spki_der().ends_with(&evidence) => {
+                return Err(Refusal::Attestation(AttestationError::SameKey));
+            }
+            CsrKey::OtherThan(_) => {}
+        }
+        let method = request.evidence().method().as_str();
+        let signed = transcript::enrollment(method, transcript::Role::Subject, request.start(), challenge);
+        key.verify(&signed, &proof.subject_signature).map_err(|_| Refusal::PossessionFailed)?;
+        Ok(Proven { claims, key })
+    }
+}
