@@ -5,6 +5,7 @@
 //! and the case is decided anew.
 
 mod adopt;
+mod clock_check;
 mod enroll;
 mod fleets;
 mod initialize;
@@ -32,14 +33,17 @@ use crate::{
     telemetry::Telemetry,
 };
 
+pub use clock_check::{ClockError, check_ahead, check_clock};
 pub use enroll::{Challenge, EnrollmentRequest};
 pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};
 pub use local::{issue_server_certificate, recover_operator};
 pub use notice::HeldCrl;
-pub use publish::{PublishError, Published, Publisher};
+pub use publish::{Leap, PublishError, Published, Publisher};
 pub use refusal::{Refusal, Refused};
-pub use restore::{LONGEST_WINDOW, RestoreError, TakenBack, notice_restored, resume, take_back, undecided};
+pub use restore::{
+    LONGEST_WINDOW, RestoreError, TakenBack, newest_shown, notice_restored, resume, take_back, undecided,
+};
 pub use revoke::Receipt;
 pub use seal::seal_once;
 pub use tokens::{NewToken, TokenFor};

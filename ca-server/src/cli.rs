@@ -4,6 +4,7 @@
 //! [`Session`]. What they share: how they print ([`output`]), how they fail ([`CommandError`]), and their exit codes:
 //! 0 done, 1 refused or failed, 2 usage, 3 server out of reach.
 
+mod accept_clock;
 mod audit;
 mod backup;
 mod certificate;

@@ -19,8 +19,8 @@ pub use start::Start;
 
 use crate::{
     authority::{
-        Authority, IssuerKeys, Issuers, IssuersError, PublishError, Publisher, Refusal, issue_server_certificate,
-        seal_once,
+        Authority, ClockError, IssuerKeys, Issuers, IssuersError, PublishError, Publisher, Refusal, check_clock,
+        issue_server_certificate, seal_once,
     },
     clock::Clock,
     config::Config,
@@ -69,16 +69,8 @@ pub enum ServerError {
         path: PathBuf,
     },
     /// The clock can't be right.
-    #[error(
-        "the clock says {now}, but the last audit record is of {last}: set the clock, and start again; if it is right, and \
-         was ahead before, start with --accept-clock"
-    )]
-    Clock {
-        /// What the clock says.
-        now: Timestamp,
-        /// What it said once, or was held at.
-        last: Timestamp,
-    },
+    #[error(transparent)]
+    Clock(#[from] ClockError),
     /// A file that can't be written.
     #[error("cannot write {}: {source}; the server must be able to write in its folder", path.display())]
     Write {
@@ -205,7 +197,7 @@ impl Server {
         let lock = lock(folder)?;
         let limits = open_files::fit(config.limits);
         let Opened { store, issuers } = open(folder, start.passphrase.as_ref()).await?;
-        start::check_clock(store.as_ref(), clock.now(), start.accept_clock).await?;
+        check_clock(store.as_ref(), clock.now(), start.accept_clock).await?;
         let domain = store.domain().await?;
         let telemetry = Arc::new(Telemetry::default());
         for (id, _, certificate) in issuers.certificates() {

@@ -26,7 +26,7 @@ use crate::{
 const MAX_DISTINCT: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 23] = [
+pub const EVENTS: [&str; 24] = [
     "attestation.failed",
     "attestation.refused",
     "ca.restored",
@@ -35,6 +35,7 @@ pub const EVENTS: [&str; 23] = [
     "certificate.revoked",
     "certificate.superseded",
     "certificate.unknown",
+    "clock.leapt",
     "crl.head_forged",
     "crl.mismatch",
     "csr.pop_failed",
@@ -115,6 +116,7 @@ impl Default for Telemetry {
             "lineage.fork",
             "lineage.second_key",
             "attestation.failed",
+            "clock.leapt",
             "crl.mismatch",
             "certificate.forgotten",
             "ca.restored",

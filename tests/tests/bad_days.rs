@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -311,6 +312,44 @@ async fn a_clock_before_the_last_audit_record_is_refused_unless_it_is_accepted_a
     server.admin().run(&["audit", "verify"]);
     server.stop();
     assert!(refused(&dir, &[]).contains("--accept-clock"), "until the clock has caught up");
+}
+
+/// A command on the CA's own folder.
+fn local(arguments: &[&str]) -> Finished {
+    run(Command::new(binaries::ca_server()).args(arguments))
+}
+
+#[test]
+fn no_command_dates_anything_by_a_clock_a_week_ahead_unless_it_is_accepted() {
+    let mut server = Server::start();
+    server.stop();
+    let (dir, scratch) = (server.dir(), server.scratch().to_owned());
+    // What was published is older than it was, so that the clock is ahead of it.
+    let database = Connection::open(dir.join("ca.db")).expect("a database");
+    database.execute("UPDATE crl_heads SET this_update = this_update - 8 * 86400000", []).expect("heads");
+    drop(database);
+    let (secret, new, backup) = (scratch.join("secret"), scratch.join("new"), scratch.join("backup"));
+    fs::write(&secret, "correct horse\n").expect("a file");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("a mode");
+    local(&["backup", "--dir", path(&dir), "--out", path(&backup), "--passphrase-file", path(&secret)]).succeeded();
+    let admin = scratch.join("admin");
+    let recover = ["operator", "recover", "--dir", path(&dir), "--out", path(&admin)];
+    let encrypt = ["key", "encrypt", "--dir", path(&dir), "--new-passphrase-file", path(&secret)];
+    let restore = ["restore", "--from", path(&backup), "--dir", path(&new), "--resume", "--accept-loss"];
+    for command in [&recover[..], &encrypt, &restore] {
+        let Finished { code, stderr, .. } = local(command);
+        assert_eq!((code, stderr.lines().count()), (1, 1), "{command:?}: {stderr}");
+        assert!(stderr.starts_with("error: the clock says 20") && stderr.contains("the newest CRL here is of 20"));
+        assert!(stderr.trim_end().ends_with("say --accept-clock"), "{stderr}");
+    }
+    assert!(!admin.exists() && !new.exists(), "nothing is made");
+    for command in [&recover[..], &encrypt, &restore] {
+        local(&[command, &["--accept-clock"]].concat()).succeeded();
+    }
+    // What is restored goes on: the decision is dated.
+    fs::remove_dir_all(&dir).expect("a folder");
+    fs::rename(&new, &dir).expect("a folder");
+    server.start_again_with(&["--key-passphrase-file", path(&secret)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

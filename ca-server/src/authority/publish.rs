@@ -3,6 +3,7 @@
 //! A publication takes the changes since the last one, encodes, signs, holds the new CRL against the one before it,
 //! records its head (compare-and-swap on the number) and swaps it in. `http` and `rpc` serve it from memory.
 
+mod dating;
 mod entries;
 mod error;
 mod published;
@@ -22,11 +23,11 @@ use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use tokio::sync::{Notify, watch};
 
-pub use self::{error::PublishError, published::Published};
+pub use self::{dating::Leap, error::PublishError, published::Published};
 
 pub(super) use self::entries::{Entries, RETENTION};
 
-use self::entries::next_horizon;
+use self::{dating::Dating, entries::next_horizon};
 use super::{Issuers, OnlineIssuer, Refusal, notice};
 use crate::{
     audit::Draft,
@@ -68,7 +69,7 @@ struct Engine {
 /// Signs and serves CRLs.
 pub struct Publisher {
     store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
+    dating: Dating,
     issuers: Arc<Issuers>,
     locations: Locations,
     telemetry: Arc<Telemetry>,
@@ -96,7 +97,7 @@ impl Publisher {
         let publisher = Arc::new(Self {
             halted: AtomicBool::new(undecided),
             store,
-            clock,
+            dating: Dating::new(clock),
             issuers,
             locations,
             telemetry,
@@ -253,7 +254,7 @@ impl Publisher {
         Ok(list)
     }
 
-    /// Publishes every issuing CA's CRL now. `accept_clock`: the clock has been checked, removals may go on.
+    /// Publishes every issuing CA's CRL now. `accept_clock`: the clock has been checked, removals and dates may follow it.
     pub async fn publish_now(self: &Arc<Self>, accept_clock: bool) -> Result<(), PublishError> {
         let publisher = self.clone();
         to_its_end(async move { publisher.publish_due(Some(accept_clock)).await }).await
@@ -273,7 +274,7 @@ impl Publisher {
             .find(|(_, role, certificate)| role.is_root() && certificate.key_identifier() == crl.authority_key())
             .ok_or(PublishError::UnknownIssuer)?;
         crl.verify(certificate)?;
-        let now = self.clock.now();
+        let now = self.dating.now();
         if crl.this_update() > now + SKEW || crl.next_update() <= now {
             return Err(PublishError::NotNow { this_update: crl.this_update(), next_update: crl.next_update() });
         }
@@ -300,6 +301,11 @@ impl Publisher {
         self.serve(role, &head, crl.entries().len(), der.to_vec());
         *engine = Engine { head: Some(head), last: Some(crl), ..Engine::default() };
         Ok(())
+    }
+
+    /// Whether the clock runs ahead of the time that goes by: readiness says so.
+    pub fn leap(&self) -> Option<Leap> {
+        self.dating.leap()
     }
 
     /// Why the last publication failed, if it did: readiness says so.
@@ -333,7 +339,7 @@ impl Publisher {
             } else {
                 // Somebody changed the store under us. The next publication, a moment away, says what is true now.
                 tracing::error!(issuer = %id, number = head.number, "the store does not rebuild the CRL that was published");
-                self.telemetry.event("crl.mismatch", &format!("issuer/{id}"), "", self.clock.now());
+                self.telemetry.event("crl.mismatch", &format!("issuer/{id}"), "", self.dating.now());
             }
             engine.head = Some(head);
             engines.insert(*id, engine);
@@ -345,10 +351,17 @@ impl Publisher {
     /// is accepted. The first failure is told, after all have been tried.
     async fn publish_due(&self, asked: Option<bool>) -> Result<(), PublishError> {
         let mut engines = self.engines.lock().await;
+        if let Some(leap) = self.dating.new_leap() {
+            tracing::error!(says = %leap.says, expected = %leap.expected, "the clock leapt: CRLs are not dated by it");
+            self.telemetry.event("clock.leapt", "clock", &leap.to_string(), leap.expected);
+        }
         if self.is_halted() {
             self.failure.store(Arc::new(Some(PublishError::Restored.to_string())));
             self.publications.send_modify(|count| *count += 1);
             return if asked.is_some() { Err(PublishError::Restored) } else { Ok(()) };
+        }
+        if asked == Some(true) {
+            self.dating.accept();
         }
         let mut outcome = Ok(());
         for online in self.issuers.online() {
@@ -372,7 +385,7 @@ impl Publisher {
     ) -> Result<(), PublishError> {
         let id = online.issuer.id();
         self.catch_up(id, engine, None).await?;
-        let now = self.clock.now();
+        let now = self.dating.now();
         let (last, previous) = (engine.head.as_ref(), engine.head.as_ref().map(|head| head.number));
         let due = last
             .is_none_or(|head| engine.entries.watermark() > head.watermark || now.since(head.this_update) >= CADENCE);

@@ -116,6 +116,16 @@ pub async fn take_back(store: &dyn Store, crls: &[Vec<u8>], now: Timestamp) -> R
     Ok(done)
 }
 
+/// The newest thisUpdate of these CRLs (DER), each of them one of ours.
+pub async fn newest_shown(store: &dyn Store, crls: &[Vec<u8>]) -> Result<Option<Timestamp>, RestoreError> {
+    let rows = store.issuers().await?;
+    let mut newest = None;
+    for der in crls {
+        newest = newest.max(Some(verified(&rows, der)?.1.this_update()));
+    }
+    Ok(newest)
+}
+
 /// Reads a CRL and proves whose it is.
 fn verified<'a>(rows: &'a [IssuerRow], der: &[u8]) -> Result<(&'a IssuerRow, ParsedCrl), RestoreError> {
     let crl = ParsedCrl::parse(der)?;

@@ -8,10 +8,9 @@ use std::{
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{CommandError, Session, key_passphrase::KeyPassphrase, local};
+use super::{CommandError, Session, accept_clock::AcceptClock, key_passphrase::KeyPassphrase, local};
 use crate::{
     audit::Draft,
-    clock::{Clock, SystemClock},
     config::Config,
     folder::{self, Folder},
     server,
@@ -42,6 +41,8 @@ struct Encrypt {
     new_passphrase_file: PathBuf,
     #[command(flatten)]
     key_passphrase: KeyPassphrase,
+    #[command(flatten)]
+    clock: AcceptClock,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,7 +70,8 @@ pub async fn run(args: Key, session: &Session) -> Result<(), CommandError> {
     if !changed.is_empty() {
         // Before the files: a command that is cut short behind the last of them finds nothing left to do.
         let files = changed.iter().map(|path| file_name(path)).collect::<Vec<_>>();
-        let audit = Draft::done(SystemClock.now(), "local", "keys.encrypted", "keys".into()).fact("files", files);
+        let audit = Draft::done(args.clock.now(&store, None).await?, "local", "keys.encrypted", "keys".into())
+            .fact("files", files);
         store.record_audit(audit).await.map_err(local)?;
     }
     // Cut short here, the same command goes on: it knows what is encrypted with the new passphrase already.

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use enroll_client::keys::FileKey;
 use serde::Serialize;
 
-use super::{CommandError, Session, init::host, key_passphrase::KeyPassphrase, local, operator_folder};
+use super::{
+    CommandError, Session, accept_clock::AcceptClock, init::host, key_passphrase::KeyPassphrase, local, operator_folder,
+};
 use crate::{
     authority::recover_operator,
-    clock::{Clock, SystemClock},
     config::Config,
     folder::{self, Folder},
     identity::DeviceId,
@@ -30,6 +31,8 @@ pub struct Recover {
     out: PathBuf,
     #[command(flatten)]
     key_passphrase: KeyPassphrase,
+    #[command(flatten)]
+    clock: AcceptClock,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,7 +52,7 @@ pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
     let domain = opened.store.domain().await.map_err(local)?;
     let key = FileKey::generate().map_err(local)?;
     let public = PublicKey::from_spki_der(&key.spki()).map_err(local)?;
-    let now = SystemClock.now();
+    let now = args.clock.now(opened.store.as_ref(), None).await?;
     let leaf =
         recover_operator(opened.store.as_ref(), &opened.issuers, &args.name, &public, config.backdate, now).await;
     let leaf = leaf.map_err(local)?;

@@ -9,11 +9,10 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use super::{CommandError, Session, duration, init::place, local, output::Instant};
+use super::{CommandError, Session, accept_clock::AcceptClock, duration, init::place, local, output::Instant};
 use crate::{
-    authority::{LONGEST_WINDOW, TakenBack, notice_restored, resume, take_back, undecided},
+    authority::{LONGEST_WINDOW, TakenBack, newest_shown, notice_restored, resume, take_back, undecided},
     backup,
-    clock::{Clock, SystemClock},
     folder::{self, Folder},
     identity::Timestamp,
     pki::{PemLabel, from_pem},
@@ -47,6 +46,8 @@ pub struct Restore {
     /// How long certificates of the lost time are taken in from now on, at most 7d
     #[arg(long, value_name = "DURATION", requires = "resume", default_value = "7d", value_parser = duration::parse)]
     window: Duration,
+    #[command(flatten)]
+    clock: AcceptClock,
 }
 
 /// What was done.
@@ -90,7 +91,8 @@ pub async fn run(args: Restore, session: &Session) -> Result<(), CommandError> {
             // Opening may change the database's form: not beneath a server that runs.
             let _lock = server::lock(&folder).map_err(local)?;
             let store = SqliteStore::open_existing(&folder.database()).map_err(local)?;
-            decide(&args, &store, &crls).await?
+            let now = now(&args, &store, &crls).await?;
+            decide(&args, &store, &crls, now).await?
         }
     };
     session.output().told(&restored, |_| words(&restored))
@@ -112,8 +114,9 @@ async fn make(args: &Restore, from: &Path, crls: &[Vec<u8>]) -> Result<Restored,
         let issuers = store.issuers().await.map_err(local)?;
         let issuing: Vec<_> = issuers.iter().filter(|row| !row.role.is_root()).map(|row| row.id).collect();
         backup::complete(&folder, &issuing, args.keys.as_deref()).map_err(local)?;
-        notice_restored(&store, manifest.made_at(), SystemClock.now()).await.map_err(local)?;
-        let restored = decide(args, &store, crls).await?;
+        let now = now(args, &store, crls).await?;
+        notice_restored(&store, manifest.made_at(), now).await.map_err(local)?;
+        let restored = decide(args, &store, crls, now).await?;
         // Closed before it is moved.
         drop(store);
         place::move_into_place(&draft, &dir)?;
@@ -127,9 +130,19 @@ async fn make(args: &Restore, from: &Path, crls: &[Vec<u8>]) -> Result<Restored,
     made
 }
 
+/// What the clock says, if it can be right: by what the CA dated last, and by the CRLs that are given.
+async fn now(args: &Restore, store: &SqliteStore, crls: &[Vec<u8>]) -> Result<Timestamp, CommandError> {
+    let shown = newest_shown(store, crls).await.map_err(local)?;
+    args.clock.now(store, shown).await
+}
+
 /// Takes CRLs back, and goes on if that is asked for.
-async fn decide(args: &Restore, store: &SqliteStore, crls: &[Vec<u8>]) -> Result<Restored, CommandError> {
-    let now = SystemClock.now();
+async fn decide(
+    args: &Restore,
+    store: &SqliteStore,
+    crls: &[Vec<u8>],
+    now: Timestamp,
+) -> Result<Restored, CommandError> {
     let restoration = undecided(store).await.map_err(local)?;
     let given = take_back(store, crls, now).await.map_err(local)?;
     let resumption = match args.resume {

@@ -10,7 +10,10 @@ use std::{
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, Session, key::key_files, key_passphrase::KeyPassphrase, local, output::Format};
+use super::{
+    CommandError, Session, accept_clock::AcceptClock, key::key_files, key_passphrase::KeyPassphrase, local,
+    output::Format,
+};
 use crate::{
     clock::SystemClock,
     config::Config,
@@ -43,9 +46,8 @@ pub struct Serve {
     metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     key_passphrase: KeyPassphrase,
-    /// The clock is right, although the last audit record is later: start all the same
-    #[arg(long)]
-    accept_clock: bool,
+    #[command(flatten)]
+    clock: AcceptClock,
 }
 
 impl Serve {
@@ -73,7 +75,7 @@ impl Serve {
 pub async fn run(args: Serve, session: &Session) -> Result<(), CommandError> {
     let config = args.config()?;
     let folder = args.folder();
-    let start = Start { passphrase: args.key_passphrase.read(&config)?, accept_clock: args.accept_clock };
+    let start = Start { passphrase: args.key_passphrase.read(&config)?, accept_clock: args.clock.accept_clock };
     warn_of_root_keys(config.root_dir.as_deref().unwrap_or(&folder.default_root_dir()));
     if start.passphrase.is_some() {
         warn_of_plain_keys(&folder);

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use super::representation::short;
 use crate::{
     authority::{Issuers, Publisher},
-    clock::Clock,
+    clock::{Clock, TOLERANCE},
     identity::{Kind, Timestamp},
     pki::{CaRole, Profile},
     store::ReadStore,
@@ -57,6 +57,9 @@ impl Keepers {
         if let Err(error) = self.store.check_writable().await {
             reasons.push(format!("store: {error}"));
         }
+        if let Some(leap) = self.publisher.leap() {
+            reasons.push(format!("clock: {leap}"));
+        }
         if let Some(failure) = self.publisher.failure() {
             reasons.push(format!("publishing CRLs: {failure}"));
         }
@@ -67,6 +70,13 @@ impl Keepers {
                 None => reasons.push(format!("issuer {id}: no CRL is published")),
                 Some(crl) if crl.next_update <= now => {
                     reasons.push(format!("issuer {id}: its CRL was due for replacement at {}", crl.next_update));
+                }
+                Some(crl) if crl.this_update > now + TOLERANCE => {
+                    reasons.push(format!(
+                        "issuer {id}: its CRL is dated {}, and the clock says {now}: gateways refuse it until then; look at \
+                         the clock",
+                        crl.this_update
+                    ));
                 }
                 Some(crl) if !role.is_root() && now.since(crl.this_update) > OVERDUE => {
                     reasons.push(format!("issuer {id}: nothing was published since {}", crl.this_update));

@@ -292,6 +292,17 @@ async fn ready_says_why_not() {
     assert_eq!(reasons.lines().count(), 2, "the issuing CAs' CRLs, not the roots': {reasons}");
     assert!(reasons.contains(&format!("issuer {}: its CRL was due", world.device_ca)), "{reasons}");
     assert_eq!(ask(&app, Method::GET, "/healthz", &[]).await.status(), StatusCode::OK);
+    world.clock.leap(NOW - Duration::from_secs(660));
+    let (_, _, body) = ready().await;
+    let reasons = std::str::from_utf8(&body).unwrap();
+    let ahead = format!("issuer {}: its CRL is dated {NOW}, and the clock says ", world.device_ca);
+    assert!(reasons.contains(&ahead), "{reasons}");
+    world.clock.leap(NOW - Duration::from_secs(540));
+    assert_eq!(ready().await.0, StatusCode::OK);
+    world.clock.leap(NOW + Duration::from_secs(9 * 24 * 3600));
+    let (_, _, body) = ready().await;
+    let reasons = std::str::from_utf8(&body).unwrap();
+    assert!(reasons.starts_with("clock: it leapt: it says "), "{reasons}");
     let (_, headers, metrics) = parts(ask(&app, Method::GET, "/metrics", &[]).await).await;
     assert!(metrics.ends_with(b"# EOF\n"));
     assert!(headers[header::CONTENT_TYPE].to_str().unwrap().starts_with("application/openmetrics-text"));

@@ -17,6 +17,7 @@ use crate::{
     cli::Cli,
     clock::{ManualClock, SystemClock},
     identity::{HostName, Timestamp},
+    inventory::fleet::Policy,
     pki::PeerCertificate,
 };
 
@@ -46,14 +47,17 @@ impl World {
 
     /// Serves it on free ports; the server looks every few milliseconds whether its certificate is to be renewed.
     async fn serve(&self) -> Server {
+        self.try_serve(false).await.unwrap()
+    }
+
+    async fn try_serve(&self, accept_clock: bool) -> Result<Server, ServerError> {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = Config::read(&self.folder().config()).unwrap();
         let config = Config { listen: free, operator_listen: free, http_listen: free, metrics_listen: free, ..config };
         let listeners = Listeners::bind(&config).await.unwrap();
         let pace = Duration::from_millis(5);
-        Server::start_at_pace(listeners, &self.folder(), &config, Start::default(), self.clock.clone(), pace)
-            .await
-            .unwrap()
+        let start = Start { accept_clock, ..Start::default() };
+        Server::start_at_pace(listeners, &self.folder(), &config, start, self.clock.clone(), pace).await
     }
 
     /// From now on it is so long after the start.
@@ -107,13 +111,14 @@ async fn the_servers_certificate_renews_itself_while_it_serves() {
     assert!(renewed.not_after.since(first.not_after) > 10 * DAY);
     let known = server.authority.identify(&renewed).await.unwrap();
     assert_eq!((known.holder.lineage.head, known.holder.lineage.generation), (Some(renewed.serial), 2));
+    server.authority.publisher.publish_now(false).await.unwrap();
     server.stop().await;
 
     let server = world.serve().await;
     assert_eq!(world.shown(&server).await.serial, renewed.serial, "a restart changes nothing");
     server.stop().await;
     world.at(60 * DAY);
-    let server = world.serve().await;
+    let server = world.try_serve(true).await.unwrap();
     assert!(world.shown(&server).await.not_before > renewed.not_after, "what has ended is not shown");
     server.stop().await;
 }
@@ -132,6 +137,54 @@ async fn the_servers_certificate_is_due_after_a_third_of_its_validity_and_where_
     assert!(!due(&turned, Duration::ZERO));
     assert!(due(&config.names[1..], Duration::ZERO));
     assert!(due(&[&config.names[..], &["ca.fleet.test".parse().unwrap()]].concat(), Duration::ZERO));
+}
+
+/// The last date of what this server publishes.
+fn dated(server: &Server) -> Timestamp {
+    let crls = server.authority.publisher.all().into_iter().filter(|crl| !crl.role.is_root());
+    crls.map(|crl| crl.this_update).max().unwrap()
+}
+
+#[tokio::test]
+async fn a_clock_a_week_ahead_of_all_that_was_published_is_refused_unless_it_is_accepted() {
+    let world = World::new().await;
+    let fresh = world.try_serve(false).await.unwrap();
+    let published = dated(&fresh);
+    fresh.stop().await;
+    world.at(8 * DAY);
+    let Err(ServerError::Clock(error)) = world.try_serve(false).await.map(drop) else { panic!("it serves") };
+    let (now, last) = (world.clock.now(), published);
+    assert!(matches!(error, ClockError::Ahead { now: n, last: l } if (n, l) == (now, last)), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(&now.to_string()) && text.contains(&last.to_string()), "{text}");
+    assert!(text.contains("set the clock") && text.ends_with("say --accept-clock"), "{text}");
+
+    // It has dated nothing.
+    world.at(Duration::ZERO);
+    let server = world.serve().await;
+    assert!(dated(&server).since(published) < Duration::from_secs(3600));
+    server.stop().await;
+    // Quiet for days is not too long.
+    world.at(6 * DAY);
+    world.serve().await.stop().await;
+    world.at(20 * DAY);
+    let server = world.try_serve(true).await.unwrap();
+    assert_eq!(dated(&server), world.clock.now().floor_secs());
+    server.stop().await;
+    world.at(21 * DAY);
+    world.serve().await.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_clock_recorded_that_leapt_while_the_server_ran_does_not_vouch_for_it_at_the_next_start() {
+    let world = World::new().await;
+    let server = world.serve().await;
+    world.clock.leap(world.begun + 365 * DAY);
+    server.authority.create_fleet(&"pumps".parse().unwrap(), Policy::default(), "operator/ana").await.unwrap();
+    server.authority.publisher.publish_now(false).await.unwrap();
+    server.stop().await;
+    let refused = world.try_serve(false).await.map(drop);
+    assert!(matches!(refused, Err(ServerError::Clock(ClockError::Ahead { .. }))), "{refused:?}");
 }
 
 #[tokio::test]

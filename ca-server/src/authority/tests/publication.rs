@@ -86,6 +86,64 @@ async fn a_revocation_reaches_the_crl_even_while_the_clock_has_leapt() {
     assert_eq!(world.publish(false).await, 1);
 }
 
+/// The events of one kind that wait to be written: how often it was told of.
+fn told(world: &World, kind: &str) -> u64 {
+    world.authority.telemetry.take_events().iter().filter(|event| event.kind == kind).map(|event| event.count).sum()
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_ahead_dates_no_crl_until_somebody_accepts_it() {
+    let world = World::new().await;
+    let publisher = &world.authority.publisher;
+    world.enroll("pump-1").await;
+    world.at(HOUR);
+    assert_eq!(publisher.leap(), None);
+    let ahead = START + DAY * 365;
+    world.clock.leap(ahead);
+    let leap = publisher.leap().unwrap();
+    assert_eq!((leap.says, leap.expected), (ahead, START + HOUR));
+    let text = leap.to_string();
+    assert!(text.contains(&ahead.to_string()) && text.contains("crl publish --accept-clock"), "{text}");
+
+    world.authority.revoke(&subject("pump-1"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
+    world.publish(false).await;
+    world.publish(false).await;
+    assert_eq!((world.crl().this_update(), world.crl().entries().len()), (START + HOUR, 1));
+    assert_eq!(told(&world, "clock.leapt"), 1, "once");
+
+    // Time goes on by the same clock: dates go with it.
+    world.clock.set(ahead + HOUR);
+    world.publish(false).await;
+    assert_eq!(world.crl().this_update(), START + HOUR * 2);
+
+    // Set right, it is told of no more; and of the next leap again.
+    world.clock.leap(START + HOUR * 2);
+    world.publish(false).await;
+    assert_eq!(publisher.leap(), None);
+    world.clock.leap(START + DAY * 3);
+    world.publish(false).await;
+    assert_eq!(told(&world, "clock.leapt"), 1);
+    assert_eq!(world.crl().this_update(), START + HOUR * 2);
+
+    world.publish(true).await;
+    assert_eq!((world.crl().this_update(), publisher.leap()), (START + DAY * 3, None));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_right_by_minutes_has_not_leapt() {
+    let world = World::new().await;
+    world.at(HOUR);
+    world.clock.leap(START + HOUR + Duration::from_secs(590));
+    world.publish(false).await;
+    assert_eq!(world.authority.publisher.leap(), None);
+    assert_eq!(world.crl().this_update(), world.clock.now());
+    // Set back, it may come back to where it was.
+    world.clock.leap(START);
+    world.publish(false).await;
+    world.clock.leap(START + HOUR);
+    assert_eq!(world.authority.publisher.leap(), None);
+}
+
 #[tokio::test]
 async fn a_root_crl_that_no_gateway_would_take_today_is_not_taken_in() {
     let world = World::new().await;
