@@ -253,7 +253,7 @@ fn numbers_only_grow_and_bytes_stay_across_kills_and_restarts() {
     let held = Device::enroll(&server, "sensors", "pump-8");
     let admin = server.admin();
     let id = issuer(&server, "device");
-    admin.run(&["device", "revoke", "pump-7", "--reason", "superseded"]);
+    admin.run(&["device", "revoke", "pump-7", "--reason", "affiliationChanged"]);
     admin.run(&["device", "hold", "pump-8"]);
     let places = ["/crl/bundle.pem".to_owned(), format!("/crl/{id}/full.crl")];
     let served = |server: &Server| places.clone().map(|place| http::get(&server.http_url(&place)).ok());
@@ -274,7 +274,7 @@ fn numbers_only_grow_and_bytes_stay_across_kills_and_restarts() {
         let list = Crl::from_der(&before[1]);
         assert!(list.number() > number, "round {round}");
         assert_eq!(receipt["crls"][0]["number"], list.number());
-        assert_eq!(list.reason(&device.serial()), Some(CrlReason::Superseded), "round {round}");
+        assert_eq!(list.reason(&device.serial()), Some(CrlReason::AffiliationChanged), "round {round}");
         assert_eq!(list.lists(&held.serial()), command == "hold");
     }
 }
@@ -293,7 +293,7 @@ async fn changes_within_200_ms_share_a_publication() {
         let mut client = admin.client();
         let id = format!("pump-{index}");
         revocations.spawn(async move {
-            let request = RevokeDeviceRequest { id, reason: RevocationReason::Superseded.into() };
+            let request = RevokeDeviceRequest { id, reason: RevocationReason::AffiliationChanged.into() };
             client.revoke_device(request).await.expect("it is revoked").into_inner()
         });
     }

@@ -175,7 +175,10 @@ fn no_secret_of_a_run_is_in_its_logs_errors_records_or_answers() {
     // Operators and gateways.
     run.ca_server(GRANTED, &format!("operator create ana --role viewer --out ana.token {admin}"));
     run.client(GRANTED, &format!("{enroll} --dir ana --kind operator --operator-name ana --attest token:ana.token"));
-    run.ca_server(REFUSED, &format!("device revoke pump-9 --reason superseded --server {operators} --credential ana"));
+    run.ca_server(
+        REFUSED,
+        &format!("device revoke pump-9 --reason affiliationChanged --server {operators} --credential ana"),
+    );
     run.ca_server(GRANTED, &format!("gateway create eu-7 --out eu-7.token {admin}"));
     run.client(GRANTED, &format!("{enroll} --dir eu-7 --kind gateway --gateway-id eu-7 --attest token:eu-7.token"));
     run.client(GRANTED, "sync-crls --dir eu-7 --out crls.pem");

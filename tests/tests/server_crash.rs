@@ -151,7 +151,7 @@ async fn a_server_killed_at_any_step_of_a_revocation_keeps_it_and_publishes_it()
     let (mut world, mut revoked) = (World::new(), Vec::new());
     for kill in AND_A_CRL {
         let (id, holder) = world.device().await;
-        let request = RevokeDeviceRequest { id, reason: RevocationReason::Superseded.into() };
+        let request = RevokeDeviceRequest { id, reason: RevocationReason::AffiliationChanged.into() };
         let admin = Admin::of(&world.server);
         world.kill_at(kill);
         if let Ok(receipt) = admin.client().revoke_device(request.clone()).await {
@@ -212,7 +212,7 @@ async fn a_server_killed_at_any_step_of_its_start_starts() {
     let admin = Admin::of(&world.server);
     // A revocation that is on disk and on no CRL: the next start publishes it.
     world.kill_at((Step::Committed, 1));
-    let request = RevokeDeviceRequest { id, reason: RevocationReason::Superseded.into() };
+    let request = RevokeDeviceRequest { id, reason: RevocationReason::AffiliationChanged.into() };
     admin.client().revoke_device(request.clone()).await.expect_err("the server is gone");
     world.server.until_killed();
     for kill in [(Step::CrlSigned, 1), (Step::Committing, 1), (Step::Committed, 1)] {

@@ -4,11 +4,7 @@
 use super::{Authority, MAX_ATTEMPTS, Refusal, Refused, TAKEN_BACK, revoke::action};
 use crate::{
     audit::Draft,
-    identity::{
-        FleetName, Kind,
-        RevocationReason::{CertificateHold, PrivilegeWithdrawn, Superseded},
-        Subject, Timestamp,
-    },
+    identity::{FleetName, Kind, RevocationReason::CertificateHold, Subject, Timestamp},
     inventory::{
         device::Status,
         lineage::{Decision, Facts, Lineage, Lost, Request, decide},
@@ -168,9 +164,10 @@ impl Authority {
         revoked: Revoked,
         now: Timestamp,
     ) -> Result<Refusal, Refusal> {
-        let alone = matches!(revoked.reason, Superseded | PrivilegeWithdrawn);
         let status = if revoked.reason == CertificateHold { Status::Held } else { Status::Revoked };
-        let Some(holder) = holder.filter(|_| !alone) else { return Ok(Refusal::CertificateRevoked) };
+        let Some(holder) = holder.filter(|_| !revoked.reason.is_lineages()) else {
+            return Ok(Refusal::CertificateRevoked);
+        };
         if !holder.status.is_cut_off() && holder.status.may_become(status) {
             let subject = &presented.subject;
             let cutoff = Cutoff {

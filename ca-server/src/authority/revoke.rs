@@ -33,6 +33,10 @@ impl Authority {
             RevocationReason::CaCompromise => {
                 return Err(Refusal::invalid("reason", "cACompromise is for issuing CAs"));
             }
+            lineages if lineages.is_lineages() => {
+                let why = format!("{lineages} is what this CA says of single certificates; say cessationOfOperation");
+                return Err(Refusal::invalid("reason", why));
+            }
             _ => {}
         }
         self.cut_off(subject, Status::Revoked, reason, actor).await

@@ -138,12 +138,16 @@ pub fn reason_word(number: i32) -> &'static str {
 }
 
 /// Reads a reason for cutting something off by its name in RFC 5280. `certificateHold` is none: that is what
-/// `device hold` says.
+/// `device hold` says; and some are what the CA says of single certificates.
 pub fn parse_reason(text: &str) -> Result<RevocationReason, String> {
     match text.parse() {
         Ok(RevocationReason::CertificateHold) => {
             Err("to cut a device off until it is released, use `device hold`".into())
         }
+        Ok(reason) if reason.is_lineages() => Err(format!(
+            "{reason} is what the CA says of single certificates; for who or what is not needed any more say \
+             cessationOfOperation"
+        )),
         Ok(reason) => Ok(reason),
         Err(unknown) => Err(unknown.to_string()),
     }
@@ -172,6 +176,9 @@ mod tests {
         assert!(parse_reason("stolen").unwrap_err().contains("keyCompromise"));
         assert!(parse_reason("keycompromise").is_err());
         assert!(parse_reason("certificateHold").unwrap_err().contains("device hold"));
+        for lineages in ["superseded", "privilegeWithdrawn"] {
+            assert!(parse_reason(lineages).unwrap_err().contains("cessationOfOperation"));
+        }
     }
 
     #[test]

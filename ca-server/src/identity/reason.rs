@@ -14,13 +14,13 @@ pub enum RevocationReason {
     CaCompromise = 2,
     /// 3
     AffiliationChanged = 3,
-    /// 4
+    /// 4: said of a certificate that waited while another took its place, and never of a holder.
     Superseded = 4,
     /// 5
     CessationOfOperation = 5,
     /// 6: may be released.
     CertificateHold = 6,
-    /// 9
+    /// 9: said of a certificate that was left out when a hold ended, and never of a holder.
     PrivilegeWithdrawn = 9,
 }
 
@@ -44,6 +44,12 @@ impl RevocationReason {
         Self::CertificateHold,
         Self::PrivilegeWithdrawn,
     ];
+
+    /// Whether lineage says it of one certificate, whose holder stays what it is. People never say it of a holder, so
+    /// that a CRL tells one from the other.
+    pub const fn is_lineages(self) -> bool {
+        matches!(self, Self::Superseded | Self::PrivilegeWithdrawn)
+    }
 
     /// Its number in RFC 5280.
     pub const fn number(self) -> u8 {

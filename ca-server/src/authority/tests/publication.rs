@@ -54,7 +54,7 @@ async fn numbers_and_dates_never_go_back_whatever_the_clock_does() {
 async fn a_restart_serves_the_same_bytes_where_nothing_changed() {
     let world = World::new().await;
     world.enroll("pump-1").await;
-    world.authority.revoke(&subject("pump-1"), RevocationReason::Superseded, "operator/ana").await.unwrap();
+    world.authority.revoke(&subject("pump-1"), RevocationReason::AffiliationChanged, "operator/ana").await.unwrap();
     let before = world.crl();
     let world = world.restarted().await;
     assert_eq!(world.crl().der(), before.der());
