@@ -13,6 +13,7 @@ mod issuers;
 mod local;
 mod notice;
 mod publish;
+mod recognize;
 mod refusal;
 mod renew;
 mod restore;

@@ -186,6 +186,9 @@ pub trait Store: ReadStore {
     /// A certificate of a lost time as its holder's head. `Conflict` if the holder is not as it was read, or has adopted
     /// one already, or the key came into use.
     async fn record_adoption(&self, adoption: Adoption) -> Result<(), StoreError>;
+    /// A certificate that was revoked in a lost time and shown by its holder, who is cut off. `Conflict` where its
+    /// revocation is not known, or it is known as his already, or its key is another's.
+    async fn record_recognition(&self, recognition: Recognition) -> Result<CutoffReceipt, StoreError>;
     /// The CRLs that a gateway holds. No audit record: it changes nothing for anybody.
     async fn record_acknowledgement(&self, holder: &Subject, held: Vec<Acknowledged>) -> Result<(), StoreError>;
 

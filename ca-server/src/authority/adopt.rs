@@ -1,16 +1,16 @@
 //! Adopt: a certificate that the CA made in a lost time and has forgotten becomes its holder's head, once, for as long as
 //! the window is open that an operator has declared. For renewal only: nothing else is ever granted to it.
 
-use super::{Authority, MAX_ATTEMPTS, Refusal, Refused, TAKEN_BACK, revoke::action};
+use super::{Authority, MAX_ATTEMPTS, Refusal, Refused, recognize::as_shown};
 use crate::{
     audit::Draft,
-    identity::{FleetName, Kind, RevocationReason::CertificateHold, Subject, Timestamp},
+    identity::{FleetName, Kind, Subject, Timestamp},
     inventory::{
         device::Status,
         lineage::{Decision, Facts, Lineage, Lost, Request, decide},
     },
     pki::{CaRole, PeerCertificate, Profile},
-    store::{Adoption, Cutoff, EnrollmentHolder, Holder, NewCertificate, NewHolder, Restoration, Revoked},
+    store::{Adoption, EnrollmentHolder, Holder, NewHolder, Restoration},
 };
 
 /// How far before its making the notBefore of a certificate may lie.
@@ -156,48 +156,10 @@ impl Authority {
         }
     }
 
-    /// Who shows a certificate that was revoked in the lost time says by that whose it was.
-    async fn refuse_orphan(
-        &self,
-        presented: &PeerCertificate,
-        holder: Option<&Holder>,
-        revoked: Revoked,
-        now: Timestamp,
-    ) -> Result<Refusal, Refusal> {
-        let status = if revoked.reason == CertificateHold { Status::Held } else { Status::Revoked };
-        let Some(holder) = holder.filter(|_| !revoked.reason.is_lineages()) else {
-            return Ok(Refusal::CertificateRevoked);
-        };
-        if !holder.status.is_cut_off() && holder.status.may_become(status) {
-            let subject = &presented.subject;
-            let cutoff = Cutoff {
-                subject: subject.clone(),
-                status,
-                reason: revoked.reason,
-                status_reason: revoked.reason.to_string(),
-                at: now,
-                audit: Draft::done(now, "system", action(subject.kind, status), subject.to_string())
-                    .serial(presented.serial)
-                    .fact("by", TAKEN_BACK)
-                    .fact("reason", revoked.reason.as_str()),
-            };
-            let receipt = self.store.record_cutoff(cutoff).await?;
-            self.telemetry.changed(receipt.status.as_str());
-            self.publisher.wake_if(true);
-        }
-        Ok(if status == Status::Held { Refusal::Held } else { Refusal::Revoked })
-    }
-
     async fn take_in(&self, presented: &PeerCertificate, found: Forgotten, now: Timestamp) -> Result<(), Refusal> {
         let Forgotten { restoration, holder, fleet, .. } = found;
         let subject = &presented.subject;
-        let key_use = self.store.key_use(&presented.key_fingerprint()).await?;
-        if key_use.banned {
-            return Err(Refusal::KeyCompromised);
-        }
-        if key_use.certificates.iter().any(|row| row.holder != *subject) {
-            return Err(Refusal::KeyReused);
-        }
+        self.refuse_key(presented).await?;
         let lineage = holder.as_ref().map_or_else(Lineage::default, |holder| holder.lineage.clone());
         let mut audit = Draft::done(now, &subject.to_string(), "restore.adopted", subject.to_string())
             .serial(presented.serial)
@@ -210,25 +172,14 @@ impl Authority {
         let superseded = lineage.pending;
         let holder = match holder {
             Some(holder) => EnrollmentHolder::Known(holder.version),
-            None => EnrollmentHolder::New(self.forgotten_holder(presented, fleet, now).await?),
-        };
-        let certificate = NewCertificate {
-            serial: presented.serial,
-            issuer: presented.issuer,
-            key: presented.key_fingerprint(),
-            hash: presented.hash,
-            not_before: presented.not_before,
-            not_after: presented.not_after,
-            presented: None,
-            token: None,
-            der: presented.der.clone(),
+            None => EnrollmentHolder::New(self.forgotten_holder(presented, fleet).await?),
         };
         let record = Adoption {
             restoration: restoration.key,
             holder,
             lineage: lineage.kept(presented.serial),
             superseded,
-            certificate,
+            certificate: as_shown(presented),
             at: now,
             audit,
         };
@@ -243,7 +194,6 @@ impl Authority {
         &self,
         presented: &PeerCertificate,
         fleet: Option<FleetName>,
-        now: Timestamp,
     ) -> Result<NewHolder, Refusal> {
         let Subject { kind, id } = &presented.subject;
         if self.store.holder_folded(*kind, &id.folded()).await?.is_some() {
@@ -257,6 +207,8 @@ impl Authority {
             Some(handle) => handle,
             None => self.new_handle()?,
         };
-        Ok(NewHolder { subject: presented.subject.clone(), fleet, role: None, handle, created_at: now })
+        // It is as old as its certificate at least, and no new holder of its ID.
+        let created_at = presented.serial.made_at();
+        Ok(NewHolder { subject: presented.subject.clone(), fleet, role: None, handle, created_at })
     }
 }

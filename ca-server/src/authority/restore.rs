@@ -9,7 +9,7 @@ use std::{
 use super::{
     TAKEN_BACK,
     publish::{CADENCE, Entries, RETENTION, sha256},
-    revoke::action,
+    revoke::{LOST_HOLD, action},
 };
 use crate::{
     audit::Draft,
@@ -229,7 +229,7 @@ async fn cutoffs(store: &dyn Store, crl: &ParsedCrl, now: Timestamp) -> Result<V
             subject,
             status,
             reason: entry.reason,
-            status_reason: entry.reason.to_string(),
+            status_reason: if hold { LOST_HOLD.into() } else { entry.reason.to_string() },
             at: entry.revoked_at,
             audit,
         }

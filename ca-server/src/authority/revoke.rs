@@ -8,6 +8,10 @@ use crate::{
     store::{Cutoff, CutoffReceipt, Release},
 };
 
+/// The status reason of a device that is on hold because a CRL of a lost time says so. Why is not known: it may have been
+/// a fork.
+pub(super) const LOST_HOLD: &str = "hold of a lost time";
+
 /// The change is durable, and the CRLs named here, which hold it, are signed and served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -80,7 +84,8 @@ impl Authority {
         self.receipt(subject, receipt).await
     }
 
-    /// Ends a hold. After a fork somebody has to say which certificate is the honest one's.
+    /// Ends a hold. After a fork, or where there may have been one, somebody has to say which certificate is the honest
+    /// one's.
     pub async fn release(
         &self,
         subject: &Subject,
@@ -91,7 +96,8 @@ impl Authority {
             let now = self.now();
             let holder = self.store.holder(subject).await?.ok_or(Refusal::NotFound(subject.kind.as_str()))?;
             // Where all have expired there is nothing to choose: the device comes back by attesting again.
-            let forked = holder.status_reason == FORK && !self.store.live_certificates(subject, now).await?.is_empty();
+            let forked = [FORK, LOST_HOLD].contains(&holder.status_reason.as_str())
+                && !self.store.live_certificates(subject, now).await?.is_empty();
             match (holder.status, keep) {
                 (Status::Active, None) => return self.in_force_already(subject).await,
                 (Status::Active, Some(serial)) if holder.lineage.head == Some(serial) => {
@@ -99,8 +105,8 @@ impl Authority {
                 }
                 (Status::Held, None) if forked => {
                     return Err(Refusal::State(
-                        "held because two hold this identity: find out which one is genuine (`device show`) and say \
-                         --keep SERIAL, or revoke the device"
+                        "held because two hold this identity, or by a CRL of a lost time, which does not say why: find out \
+                         which certificate is genuine (`device show`) and say --keep SERIAL, or revoke the device"
                             .into(),
                     ));
                 }

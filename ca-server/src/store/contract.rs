@@ -89,6 +89,7 @@ macro_rules! store_contract {
                 a_decision_is_made_once,
                 a_crl_is_remembered_until_nobody_takes_it,
                 a_crl_that_is_taken_back_stands_for_those_before_it,
+                a_certificate_whose_revocation_was_known_only_becomes_its_holders,
                 a_certificate_of_a_lost_time_is_taken_in_once,
                 the_last_word_of_a_gateway_counts,
             }

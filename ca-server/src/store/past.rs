@@ -132,6 +132,18 @@ pub struct Adoption {
     pub audit: Draft,
 }
 
+/// A certificate of which only the revocation was known, and which its holder has shown: it is one of his from here on,
+/// revoked as it was, so that he is cut off with it and a release decides upon it.
+#[derive(Clone, Debug)]
+pub struct Recognition {
+    /// Out of which lost time, if that is known: no other is taken in out of it.
+    pub restoration: Option<i64>,
+    /// The certificate.
+    pub certificate: NewCertificate,
+    /// What its revocation says of its holder. The record of it is written even where he is cut off already.
+    pub cutoff: Cutoff,
+}
+
 /// The CRL that a gateway holds, as it said last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acknowledged {

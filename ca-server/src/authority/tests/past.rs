@@ -207,6 +207,41 @@ async fn a_forgotten_certificate_that_was_revoked_cuts_its_device_off() {
 }
 
 #[tokio::test]
+async fn a_hold_of_the_lost_time_ends_when_somebody_says_which_certificate_is_genuine() {
+    use RevocationReason::CertificateHold;
+    let world = World::new().await;
+    let known = world.enroll("pump-1").await;
+    let (genuine, copied) = (world.forgotten("pump-1", HOUR * 2).await, world.forgotten("pump-1", HOUR * 3).await);
+    let all = [&known, &genuine, &copied];
+    let crl = world.lost_crl(HOUR * 3, &all.map(|device| (device.0.serial, CertificateHold)));
+    let world = world.loses(HOUR, HOUR * 4).await;
+    take_back(world.authority.store.as_ref(), &[crl], world.authority.now()).await.unwrap();
+    let world = world.resumes(false).await;
+    world.at(HOUR * 5);
+    let release = async |keep| world.authority.release(&subject("pump-1"), keep, "operator/ana").await;
+    // It may have been a fork's: somebody has to choose, even where one certificate is known only.
+    assert!(matches!(release(None).await, Err(Refusal::State(_))));
+    // Too early: the genuine one is not among them yet.
+    release(Some(known.0.serial)).await.unwrap();
+    for device in [&copied, &genuine] {
+        assert!(matches!(world.renew(device).await, Err(Refusal::Held)));
+        assert_eq!(world.status("pump-1").await, Status::Held);
+    }
+    assert!(matches!(release(None).await, Err(Refusal::State(_))));
+    release(Some(genuine.0.serial)).await.unwrap();
+    for device in [&copied, &known] {
+        assert!(matches!(world.renew(device).await, Err(Refusal::CertificateRevoked)));
+        assert!(world.lists(device));
+    }
+    assert!(!world.lists(&genuine));
+    let next = world.renew(&genuine).await.unwrap();
+    world.authority.confirm(&next.0).await.unwrap();
+    // The device has had its certificate out of the lost time.
+    let third = world.forgotten("pump-1", HOUR * 2).await;
+    assert!(matches!(world.renew(&third).await, Err(Refusal::Fork { .. })));
+}
+
+#[tokio::test]
 async fn an_entry_that_lineage_wrote_cuts_no_device_off() {
     use RevocationReason::{CessationOfOperation, PrivilegeWithdrawn, Superseded};
     let world = World::new().await;

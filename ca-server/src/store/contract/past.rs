@@ -125,6 +125,43 @@ pub(crate) async fn a_crl_that_is_taken_back_stands_for_those_before_it<P: Place
     world.store.put_crl(crl(devices_ca(), 31, 3), Some(30), None).await.unwrap();
 }
 
+pub(crate) async fn a_certificate_whose_revocation_was_known_only_becomes_its_holders<P: Place>() {
+    let world = World::<P>::new().await;
+    world.enroll("pump-1", 1).await;
+    let restoration = Some(world.store.record_notice(notice(100, 50)).await.unwrap().key);
+    resume(&world, 110).await.unwrap();
+    let recognition = |secs, status, reason| {
+        let cutoff = Cutoff { status_reason: "found".into(), ..cutoff("pump-1", status, reason, 120) };
+        Recognition { restoration, certificate: world.certificate(secs), cutoff }
+    };
+    let (held, stolen) = (
+        recognition(60, Status::Held, RevocationReason::CertificateHold),
+        recognition(61, Status::Revoked, RevocationReason::KeyCompromise),
+    );
+    let unknown = world.store.record_recognition(held.clone()).await;
+    assert!(matches!(unknown, Err(StoreError::Conflict)), "nobody has revoked it");
+    let entries = [&held, &stolen].map(|one| {
+        let (serial, reason) = (one.certificate.serial, one.cutoff.reason);
+        (crate::pki::CrlEntry { serial, revoked_at: at(70), reason }, at(8 * DAY))
+    });
+    let head = CrlHead { der: Some(vec![7; 100]), ..crl(devices_ca(), 80, 0) };
+    let crl = TakenCrl { head, cutoffs: vec![], entries: entries.to_vec(), audit: draft(115, "crl.taken_back") };
+    world.store.record_taken_crl(crl).await.unwrap();
+    for (one, status) in [(&held, Status::Held), (&stolen, Status::Revoked)] {
+        let (serial, records) = (one.certificate.serial, world.audit().await.len());
+        assert_eq!(world.store.record_recognition(one.clone()).await.unwrap().status, status);
+        assert!(matches!(world.store.record_recognition(one.clone()).await, Err(StoreError::Conflict)), "once");
+        let holder = world.holder("pump-1").await;
+        assert_eq!((holder.status, holder.status_reason.as_str()), (status, "found"));
+        let peer = world.store.peer(serial).await.unwrap().unwrap();
+        assert_eq!(peer.certificate.revoked, Some(Revoked { at: at(70), reason: one.cutoff.reason }));
+        assert_eq!((peer.holder.subject, world.store.orphan(serial).await.unwrap()), (device("pump-1"), None));
+        assert_eq!(world.audit().await.len(), records + 1);
+        assert!(world.store.adopted(restoration.unwrap(), &device("pump-1")).await.unwrap().is_some());
+    }
+    assert!(world.store.key_use(&stolen.certificate.key).await.unwrap().banned);
+}
+
 pub(crate) async fn a_certificate_of_a_lost_time_is_taken_in_once<P: Place>() {
     let world = World::<P>::new().await;
     let holder = world.enroll("pump-1", 1).await;

@@ -148,11 +148,23 @@ pub(super) fn adopted(db: &Connection, restoration: i64, holder: &Subject) -> Re
     first(db, sql, params![restoration, holder.kind, holder.id], column)
 }
 
+/// Writes down that a holder had a certificate out of a lost time; false where he had one before.
+pub(super) fn insert_adoption(
+    db: &Connection,
+    restoration: i64,
+    holder: i64,
+    serial: SerialNumber,
+) -> Result<bool, StoreError> {
+    let sql = "-- insert_adoption()\nINSERT OR IGNORE INTO adoptions (restoration, holder, serial) VALUES (?1, ?2, ?3)";
+    Ok(change(db, sql, params![restoration, holder, serial])? > 0)
+}
+
 /// A certificate of a lost time as its holder's head.
 pub(super) fn record_adoption(db: &Connection, record: &Adoption) -> Result<(), StoreError> {
     let holder = holders::admit(db, &record.holder)?;
-    let sql = "-- insert_adoption()\nINSERT INTO adoptions (restoration, holder, serial) VALUES (?1, ?2, ?3)";
-    change_one(db, sql, params![record.restoration, holder, record.certificate.serial])?;
+    if !insert_adoption(db, record.restoration, holder, record.certificate.serial)? {
+        return Err(StoreError::Conflict);
+    }
     certificates::insert(db, holder, &record.certificate, None)?;
     if let Some(serial) = record.superseded {
         certificates::supersede(db, holder, serial, record.at)?;

@@ -3,14 +3,15 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    audit, certificates, cutoff,
+    audit, certificates, cutoff, holders,
     issuers::{self, key},
     past,
     query::{change, change_one, int},
 };
 use crate::{
     identity::RevocationReason::CertificateHold,
-    store::{CrlHead, Revoked, StoreError, Taken, TakenCrl},
+    inventory::device::Status,
+    store::{CrlHead, CutoffReceipt, Recognition, Revoked, StoreError, Taken, TakenCrl},
 };
 
 /// Takes a CRL back. Where it is newer than the one published last it takes its place, whole.
@@ -50,6 +51,30 @@ pub(super) fn record(db: &Connection, record: &TakenCrl) -> Result<Taken, StoreE
     let draft = record.audit.clone().fact("changes", taken.certificates).fact("unknown", taken.orphans);
     audit::append(db, &draft)?;
     Ok(taken)
+}
+
+/// A certificate of which the revocation was known only becomes its holder's, as revoked as it was.
+pub(super) fn record_recognition(db: &Connection, record: &Recognition) -> Result<CutoffReceipt, StoreError> {
+    let Recognition { restoration, certificate, cutoff } = record;
+    let (serial, holder) = (certificate.serial, holders::standing(db, &cutoff.subject)?);
+    let revoked = past::orphan(db, serial)?.ok_or(StoreError::Conflict)?;
+    certificates::insert(db, holder.key, certificate, None)?;
+    // It is on the CRL already: no change that another one has to hold.
+    let sql = "-- recognize()\nUPDATE certificates SET revoked_at = ?2, reason = ?3 WHERE serial = ?1";
+    change_one(db, sql, params![serial, revoked.at, revoked.reason])?;
+    change_one(db, "-- delete_orphan()\nDELETE FROM orphans WHERE serial = ?1", params![serial])?;
+    if let Some(restoration) = restoration {
+        past::insert_adoption(db, *restoration, holder.key, serial)?;
+    }
+    let receipt = cutoff::record_cutoff(db, cutoff)?;
+    if receipt.certificates == 0 && receipt.status == holder.status {
+        audit::append(db, &cutoff.audit)?;
+    }
+    if receipt.status == Status::Held {
+        // Whatever he was on hold for before: there is a certificate more to choose from.
+        holders::set_status(db, holder.key, Status::Held, &cutoff.status_reason)?;
+    }
+    Ok(receipt)
 }
 
 /// Puts the CRL in the place of the one published last. Its watermark says that it holds none of our changes for sure.

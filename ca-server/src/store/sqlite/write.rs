@@ -12,8 +12,8 @@ use crate::{
     inventory::fleet::Policy,
     store::{
         Acknowledged, Adoption, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, Initialization, NewHolder,
-        Notice, Release, Renewal, Restoration, Resumption, SecurityEventRow, Store, StoreError, Taken, TakenCrl,
-        TokenRow, TrustBundleRow,
+        Notice, Recognition, Release, Renewal, Restoration, Resumption, SecurityEventRow, Store, StoreError, Taken,
+        TakenCrl, TokenRow, TrustBundleRow,
     },
 };
 
@@ -94,6 +94,10 @@ impl Store for SqliteStore {
 
     async fn record_adoption(&self, adoption: Adoption) -> Result<()> {
         self.writer.write(Ordinary, move |db| past::record_adoption(db, &adoption)).await
+    }
+
+    async fn record_recognition(&self, record: Recognition) -> Result<CutoffReceipt> {
+        self.writer.write(Urgent, move |db| taken::record_recognition(db, &record)).await
     }
 
     async fn record_acknowledgement(&self, holder: &Subject, held: Vec<Acknowledged>) -> Result<()> {
