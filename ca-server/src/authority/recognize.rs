@@ -22,7 +22,7 @@ impl Authority {
         revoked: Revoked,
         now: Timestamp,
     ) -> Result<Refusal, Refusal> {
-        let theirs = |_: &&Holder| !revoked.reason.is_lineages();
+        let theirs = |holder: &&Holder| !revoked.reason.is_lineages() && !is_of_an_earlier_life(presented, holder);
         let Some(holder) = holder.filter(theirs) else { return Ok(Refusal::CertificateRevoked) };
         self.refuse_key(presented).await?;
         let subject = &presented.subject;
@@ -67,6 +67,12 @@ impl Authority {
         }
         Ok(())
     }
+}
+
+/// Whether the ID was given again since: who enrolled and was cut off in the lost time is known by his certificate only,
+/// and whoever has his ID now is somebody else.
+fn is_of_an_earlier_life(presented: &PeerCertificate, holder: &Holder) -> bool {
+    holder.created_at > presented.serial.made_at()
 }
 
 /// A certificate that the store does not have, as its holder shows it.

@@ -242,6 +242,41 @@ async fn a_hold_of_the_lost_time_ends_when_somebody_says_which_certificate_is_ge
 }
 
 #[tokio::test]
+async fn who_shows_a_certificate_of_an_earlier_life_of_his_id_touches_nobody() {
+    use RevocationReason::{CertificateHold, KeyCompromise};
+    let world = World::new().await;
+    let revoked = world.forgotten("pump-1", HOUR * 2).await;
+    let held = world.forgotten("pump-2", HOUR * 2).await;
+    let crl = world.lost_crl(HOUR * 3, &[(revoked.0.serial, KeyCompromise), (held.0.serial, CertificateHold)]);
+    let world = world.loses(HOUR, HOUR * 4).await;
+    take_back(world.authority.store.as_ref(), &[crl], world.authority.now()).await.unwrap();
+    let world = world.resumes(false).await;
+    world.at(HOUR * 5);
+    for (id, old) in [("pump-1", &revoked), ("pump-2", &held)] {
+        assert!(matches!(world.renew(old).await, Err(Refusal::CertificateRevoked)), "nobody has this ID");
+        let new = world.enroll(id).await;
+        assert!(matches!(world.renew(old).await, Err(Refusal::CertificateRevoked)));
+        assert_eq!(world.status(id).await, Status::Active);
+        world.renew(&new).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_came_back_out_of_the_lost_time_is_no_new_holder_of_its_id() {
+    let world = World::new().await;
+    let (first, second) = (world.forgotten("pump-1", HOUR * 2).await, world.forgotten("pump-1", HOUR * 3).await);
+    let world = world.loses(HOUR, HOUR * 4).await.resumes(true).await;
+    world.at(HOUR * 5);
+    world.authority.confirm(&first.0).await.unwrap();
+    let crl = world.lost_crl(HOUR * 4, &[(second.0.serial, RevocationReason::KeyCompromise)]);
+    take_back(world.authority.store.as_ref(), &[crl], world.authority.now()).await.unwrap();
+    assert!(matches!(world.renew(&second).await, Err(Refusal::Revoked)));
+    assert_eq!(world.status("pump-1").await, Status::Revoked);
+    let key = world.authority.store.key_use(&second.0.key_fingerprint()).await.unwrap();
+    assert!(key.banned, "its key was stolen, whenever it became known");
+}
+
+#[tokio::test]
 async fn an_entry_that_lineage_wrote_cuts_no_device_off() {
     use RevocationReason::{CessationOfOperation, PrivilegeWithdrawn, Superseded};
     let world = World::new().await;
