@@ -128,11 +128,11 @@ pub(crate) async fn a_crl_that_is_taken_back_stands_for_those_before_it<P: Place
 pub(crate) async fn a_certificate_whose_revocation_was_known_only_becomes_its_holders<P: Place>() {
     let world = World::<P>::new().await;
     world.enroll("pump-1", 1).await;
-    let restoration = Some(world.store.record_notice(notice(100, 50)).await.unwrap().key);
+    let restoration = world.store.record_notice(notice(100, 50)).await.unwrap().key;
     resume(&world, 110).await.unwrap();
     let recognition = |secs, status, reason| {
         let cutoff = Cutoff { status_reason: "found".into(), ..cutoff("pump-1", status, reason, 120) };
-        Recognition { restoration, certificate: world.certificate(secs), cutoff }
+        Recognition { restoration: Some(restoration), certificate: world.certificate(secs), cutoff }
     };
     let (held, stolen) = (
         recognition(60, Status::Held, RevocationReason::CertificateHold),
@@ -157,7 +157,7 @@ pub(crate) async fn a_certificate_whose_revocation_was_known_only_becomes_its_ho
         assert_eq!(peer.certificate.revoked, Some(Revoked { at: at(70), reason: one.cutoff.reason }));
         assert_eq!((peer.holder.subject, world.store.orphan(serial).await.unwrap()), (device("pump-1"), None));
         assert_eq!(world.audit().await.len(), records + 1);
-        assert!(world.store.adopted(restoration.unwrap(), &device("pump-1")).await.unwrap().is_some());
+        assert!(world.store.adopted(restoration, &device("pump-1")).await.unwrap().is_some());
     }
     assert!(world.store.key_use(&stolen.certificate.key).await.unwrap().banned);
 }
