@@ -3,7 +3,9 @@
 //! **Pure.** Each method has its own file; none of them knows fleets or the store. Evidence never names its own device
 //! ID with authority: the inventory turns the attested identity into one.
 
+pub mod chain;
 pub mod token;
+pub mod tpm;
 
 use crate::inventory::fleet::{Method, Tier};
 
