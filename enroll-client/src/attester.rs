@@ -1,6 +1,7 @@
 //! The device's side of each attestation method: what goes into `Start`, and what signs the evidence's transcript.
 
 pub mod token;
+pub mod tpm;
 
 use fleetca_proto::{
     transcript::{Role, enrollment},
