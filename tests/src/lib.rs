@@ -28,4 +28,5 @@ pub mod secrets;
 pub mod server;
 pub mod stranger;
 pub mod tls;
+pub mod tpm;
 pub mod wait;

@@ -1,0 +1,101 @@
+//! TPMs: swtpm processes, each with a state of its own, reached over UNIX sockets.
+
+pub mod raw;
+
+use std::{fs, os::unix::net::UnixStream, path::Path, process::Command};
+
+use tempfile::TempDir;
+
+use crate::{
+    process::{Running, run},
+    require,
+    wait::{SOON, until_true},
+};
+
+/// A TPM that nobody else has. It ends with this value.
+#[derive(Debug)]
+pub struct Tpm {
+    process: Running,
+    dir: TempDir,
+}
+
+impl Tpm {
+    /// A fresh TPM, whose seeds no other one has; `None` where swtpm is missing (a failure under `CI=true`).
+    pub fn start() -> Option<Tpm> {
+        Some(Self::over(tempfile::tempdir().expect("a temporary folder"), require::program("swtpm")?.as_path()))
+    }
+
+    /// As many fresh TPMs, started beside each other.
+    pub fn start_many(count: usize) -> Option<Vec<Tpm>> {
+        std::thread::scope(|scope| {
+            let starting: Vec<_> = (0..count).map(|_| scope.spawn(Tpm::start)).collect();
+            starting.into_iter().map(|tpm| tpm.join().expect("a TPM starts")).collect()
+        })
+    }
+
+    /// A TPM as its maker delivers it: swtpm_setup has put endorsement certificates into it, for an RSA-2048 and a P-384
+    /// key, and the certificates of its maker into the folder ([`Tpm::maker`]).
+    pub fn manufactured() -> Option<Tpm> {
+        let (setup, swtpm) = (require::program("swtpm_setup")?, require::program("swtpm")?);
+        require::program("swtpm_localca")?;
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        fs::create_dir(path("maker")).expect("a folder is made");
+        let options = "--platform-manufacturer Fleet\n--platform-version 1\n--platform-model Test\n";
+        let configuration = [
+            (
+                "ca.conf",
+                format!(
+                    "statedir = {0}\nsigningkey = {0}/signkey.pem\nissuercert = {0}/issuercert.pem\ncertserial = {0}/certserial\n",
+                    path("maker")
+                ),
+            ),
+            ("ca.options", options.to_owned()),
+            (
+                "setup.conf",
+                format!(
+                    "create_certs_tool = swtpm_localca\ncreate_certs_tool_config = {}\ncreate_certs_tool_options = {}\n",
+                    path("ca.conf"),
+                    path("ca.options")
+                ),
+            ),
+        ];
+        for (name, text) in configuration {
+            fs::write(path(name), text).expect("a file is written");
+        }
+        let mut command = Command::new(setup);
+        command.args(["--tpm2", "--create-ek-cert", "--config", &path("setup.conf"), "--tpmstate"]).arg(dir.path());
+        run(&mut command).succeeded();
+        Some(Self::over(dir, &swtpm))
+    }
+
+    fn over(dir: TempDir, swtpm: &Path) -> Tpm {
+        let socket = dir.path().join("tpm.sock");
+        let mut command = Command::new(swtpm);
+        // The path of the state has to be absolute: with a relative one every command fails.
+        command.args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"]);
+        command.arg(format!("dir={}", dir.path().display()));
+        command.arg("--server").arg(format!("type=unixio,path={}", socket.display()));
+        let process = Running::start("swtpm", command, dir.path());
+        until_true(SOON, "swtpm listens", || UnixStream::connect(&socket).is_ok());
+        Tpm { process, dir }
+    }
+
+    /// Its socket, as `--attest tpm:` takes it.
+    pub fn socket(&self) -> String {
+        self.dir.path().join("tpm.sock").display().to_string()
+    }
+
+    /// Its folder: state, logs, and of a manufactured one the maker's certificates.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The same TPM after its power was cut, without warning.
+    pub fn restarted(self) -> Tpm {
+        let Tpm { mut process, dir } = self;
+        process.kill();
+        std::fs::remove_file(dir.path().join("tpm.sock")).expect("the socket is left behind");
+        Self::over(dir, &require::program("swtpm").expect("it was there before"))
+    }
+}
