@@ -21,7 +21,7 @@ use serde_json::json;
 use tonic::transport::Channel;
 
 /// Enrollments at the same time: they share a connection, which bears eight of a stranger.
-const STREAMS: usize = 8;
+const STREAMS: usize = 4;
 
 /// Renews a fleet against a real server process on this machine, and says what it costs.
 #[derive(Debug, Parser)]
