@@ -3,8 +3,8 @@
 //! A job that fails takes back its own changes and nobody else's: where one has changed something before it failed, the
 //! whole batch is taken back and done again with a savepoint for each. Savepoints cost as much as the work itself.
 //!
-//! While many are at it, the writer waits a moment for more jobs: a commit costs as much as several jobs, and each makes
-//! every reader read its pages again. Whoever is alone does not wait. Nobody is answered before the commit is on disk; where
+//! While many are at it, the writer waits a moment for more jobs, and again while more come: a commit costs as much as
+//! several jobs, and each makes every reader read its pages again. Whoever is alone does not wait. Nobody is answered before the commit is on disk; where
 //! the commit fails, everybody hears of it. Where the disk is full, urgent jobs (revocations) get the space of
 //! [`Reserve`].
 
@@ -34,8 +34,11 @@ const QUEUE: usize = 4096;
 /// How many jobs one transaction holds at most.
 const BATCH: usize = 512;
 
-/// How long a batch waits for more jobs, where the one before it had more than one.
-const GATHERING: Duration = Duration::from_millis(1);
+/// How long a batch waits for one more job, where the one before it had several.
+const GATHERING: Duration = Duration::from_micros(500);
+
+/// How often it waits so at most.
+const PATIENCE: u32 = 12;
 
 /// Whether a job may use the space kept in reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,13 +147,16 @@ impl Loop {
         let mut crowded = false;
         while let Some(job) = jobs.blocking_recv() {
             let mut batch = vec![job];
-            if crowded {
+            for _ in 0..PATIENCE {
+                if !crowded {
+                    break;
+                }
                 thread::sleep(GATHERING);
+                if !take_queued(&mut jobs, &mut batch) {
+                    break;
+                }
             }
-            while batch.len() < BATCH {
-                let Ok(job) = jobs.try_recv() else { break };
-                batch.push(job);
-            }
+            take_queued(&mut jobs, &mut batch);
             crowded = batch.len() > 1;
             self.serve(batch);
         }
@@ -254,6 +260,16 @@ impl Loop {
         }
         commit(transaction)
     }
+}
+
+/// Takes what has queued, as far as the batch has room; whether there was something.
+fn take_queued(jobs: &mut mpsc::Receiver<Box<dyn Job>>, batch: &mut Jobs) -> bool {
+    let before = batch.len();
+    while batch.len() < BATCH {
+        let Ok(job) = jobs.try_recv() else { break };
+        batch.push(job);
+    }
+    batch.len() > before
 }
 
 fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
