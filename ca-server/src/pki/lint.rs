@@ -1,5 +1,5 @@
-//! The last look before a signature: the very bytes that are to be signed, read back by another implementation and
-//! held to their profile and to what was decided.
+//! The last look before a signature: the very bytes that are to be signed, read back by another implementation (the
+//! crates `der` and `x509-cert`, strict DER) and held to their profile and to what was decided.
 //!
 //! RFC 5280 and the SPIFFE X.509-SVID standard, as far as our profiles go; pkilint and OpenSSL look at samples of
 //! everything in the tests.
@@ -9,31 +9,27 @@ use core::net::IpAddr;
 use const_oid::AssociatedOid;
 use const_oid::db::rfc4519::COMMON_NAME;
 use const_oid::db::rfc5280::{ANY_POLICY, ID_AD_CA_ISSUERS};
-use der::referenced::OwnedToRef;
-use der::{Decode, Encode};
-use x509_cert::certificate::{TbsCertificate, Version};
+use der::Decode;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
     AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies, CrlDistributionPoints,
     ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
 };
+use x509_cert::name::Name;
 
 use super::draft::Draft;
 use super::profile::{Profile, key_usage};
 use super::signature::SignatureAlgorithm;
-use super::signed::{self, timestamp};
+use super::signed::TbsCertificate;
 use crate::identity::{HostName, Subject};
 
 /// What a lint found: a fault of this software, never of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LintError {
-    /// Not readable, or not the one DER encoding of what it says.
+    /// Not of version 3, not readable, or not the one DER encoding of what it says.
     #[error("the certificate is not canonical DER")]
     Encoding,
-    /// Not version 3, or with unique identifiers.
-    #[error("the version is not 3")]
-    Version,
     /// Not positive, or not the 16 octets decided.
     #[error("the serial number is not positive, of 16 octets")]
     Serial,
@@ -91,56 +87,52 @@ fn require(ok: bool, error: LintError) -> Result<(), LintError> {
 
 /// Reads `tbs` back and holds it to `draft`.
 pub(super) fn check(tbs: &[u8], draft: &Draft<'_>) -> Result<(), LintError> {
-    let read = TbsCertificate::from_der(tbs).map_err(|_| LintError::Encoding)?;
-    require(read.to_der().is_ok_and(|again| again == tbs), LintError::Encoding)?;
-    check_fields(&read, tbs, draft)?;
-    check_names(&read)?;
+    let read = TbsCertificate::read(tbs).map_err(|_| LintError::Encoding)?;
+    check_fields(&read, draft)?;
+    let subject = Name::from_der(read.subject).map_err(|_| LintError::Encoding)?;
+    check_names(&subject)?;
     check_extension_list(&read, draft.profile)?;
     check_usage(&read, draft.profile)?;
-    check_alternative_names(&read, draft)?;
+    check_alternative_names(&read, &subject, draft)?;
     check_key_identifiers(&read, draft)?;
     check_locations(&read, draft)
 }
 
-fn check_fields(read: &TbsCertificate, tbs: &[u8], draft: &Draft<'_>) -> Result<(), LintError> {
-    let unique_ids = read.issuer_unique_id().is_some() || read.subject_unique_id().is_some();
-    require(read.version() == Version::V3 && !unique_ids, LintError::Version)?;
-    let serial = read.serial_number().as_bytes();
+fn check_fields(read: &TbsCertificate<'_>, draft: &Draft<'_>) -> Result<(), LintError> {
+    let serial = read.serial;
     require(serial.len() == 16 && serial[0] < 0x80 && serial == draft.serial.as_bytes(), LintError::Serial)?;
-    let algorithm = SignatureAlgorithm::read(&read.signature().owned_to_ref());
+    let algorithm = SignatureAlgorithm::read(&read.algorithm);
     require(algorithm == Ok(draft.algorithm), LintError::SignatureAlgorithm)?;
-    let raw = signed::TbsCertificate::read(tbs).map_err(|_| LintError::Encoding)?;
-    require(raw.issuer == draft.issuer, LintError::Issuer)?;
-    require(raw.subject == draft.subject, LintError::Subject)?;
-    require(raw.spki == draft.key.spki_der(), LintError::Key)?;
+    require(read.issuer == draft.issuer, LintError::Issuer)?;
+    require(read.subject == draft.subject, LintError::Subject)?;
+    require(read.spki == draft.key.spki_der(), LintError::Key)?;
 
-    let (not_before, not_after) = (timestamp(read.validity().not_before), timestamp(read.validity().not_after));
-    let decided = not_before == draft.not_before && not_after == draft.not_after;
-    let span = not_after.since(not_before);
+    let decided = read.not_before == draft.not_before && read.not_after == draft.not_after;
+    let span = read.not_after.since(read.not_before);
     require(decided && !span.is_zero() && span <= draft.profile.longest_validity(), LintError::Validity)
 }
 
 /// Every attribute of the subject has 1 to 64 characters.
-fn check_names(read: &TbsCertificate) -> Result<(), LintError> {
-    require(!read.subject().is_empty(), LintError::Subject)?;
+fn check_names(subject: &Name) -> Result<(), LintError> {
+    require(!subject.is_empty(), LintError::Subject)?;
     let fits = |value: &x509_cert::attr::AttributeTypeAndValue| (1..=64).contains(&value.value.value().len());
-    require(read.subject().iter().all(fits), LintError::Subject)
+    require(subject.iter().all(fits), LintError::Subject)
 }
 
-fn check_extension_list(read: &TbsCertificate, profile: Profile) -> Result<(), LintError> {
-    let found = read.extensions().ok_or(LintError::Extensions)?.iter().map(|found| (found.extn_id, found.critical));
+fn check_extension_list(read: &TbsCertificate<'_>, profile: Profile) -> Result<(), LintError> {
+    let found = read.extensions().iter().map(|found| (found.oid, found.critical));
     require(found.eq(profile.extensions().iter().copied()), LintError::Extensions)
 }
 
 /// An extension's value; `error` where it does not decode, `None` where the profile has none.
 fn value<'a, T: Decode<'a, Error = der::Error> + AssociatedOid>(
-    read: &'a TbsCertificate,
+    read: &TbsCertificate<'a>,
     error: LintError,
 ) -> Result<Option<T>, LintError> {
-    Ok(read.get_extension::<T>().map_err(|_| error)?.map(|(_, value)| value))
+    read.extension(T::OID).map_err(|_| error)
 }
 
-fn check_usage(read: &TbsCertificate, profile: Profile) -> Result<(), LintError> {
+fn check_usage(read: &TbsCertificate<'_>, profile: Profile) -> Result<(), LintError> {
     let constraints = value::<BasicConstraints>(read, LintError::BasicConstraints)?;
     let constraints = constraints.map(|found| (found.ca, found.path_len_constraint));
     let expected = profile.is_authority().then_some((true, profile.path_length()));
@@ -168,7 +160,7 @@ fn check_usage(read: &TbsCertificate, profile: Profile) -> Result<(), LintError>
     )
 }
 
-fn check_alternative_names(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(), LintError> {
+fn check_alternative_names(read: &TbsCertificate<'_>, subject_name: &Name, draft: &Draft<'_>) -> Result<(), LintError> {
     let names = value::<SubjectAltName>(read, LintError::AlternativeNames)?;
     let Profile::Leaf(kind) = draft.profile else {
         return require(names.is_none() && draft.names.is_none(), LintError::AlternativeNames);
@@ -181,7 +173,7 @@ fn check_alternative_names(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(
     };
     let subject =
         Subject::from_spiffe_uri(uri.as_str(), draft.trust_domain).map_err(|_| LintError::AlternativeNames)?;
-    let common_name = read.subject().iter().find(|attribute| attribute.oid == COMMON_NAME);
+    let common_name = subject_name.iter().find(|attribute| attribute.oid == COMMON_NAME);
     let named_alike = common_name.is_some_and(|name| name.value.value() == subject.id.as_str().as_bytes());
     require(subject.kind == kind && named_alike, LintError::AlternativeNames)?;
 
@@ -200,7 +192,7 @@ fn is_host(name: &GeneralName, host: &HostName) -> bool {
     }
 }
 
-fn check_key_identifiers(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(), LintError> {
+fn check_key_identifiers(read: &TbsCertificate<'_>, draft: &Draft<'_>) -> Result<(), LintError> {
     let ski = value::<SubjectKeyIdentifier>(read, LintError::SubjectKeyIdentifier)?;
     require(ski.is_some_and(|ski| ski.0.as_bytes() == draft.key.key_identifier()), LintError::SubjectKeyIdentifier)?;
     // Only a root goes without; the list of extensions has been checked.
@@ -214,7 +206,7 @@ fn check_key_identifiers(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(),
     )
 }
 
-fn check_locations(read: &TbsCertificate, draft: &Draft<'_>) -> Result<(), LintError> {
+fn check_locations(read: &TbsCertificate<'_>, draft: &Draft<'_>) -> Result<(), LintError> {
     let is_url = |name: &GeneralName, url: Option<&str>| matches!(name, GeneralName::UniformResourceIdentifier(uri) if Some(uri.as_str()) == url);
     let points = value::<CrlDistributionPoints>(read, LintError::DistributionPoint)?;
     require(
@@ -330,7 +322,7 @@ mod tests {
     #[test]
     fn octets_changed_after_the_draft_are_found() {
         with_draft(|draft| {
-            patched(&draft, &[0xa0, 3, 2, 1, 2], &[0xa0, 3, 2, 1, 1], LintError::Version);
+            patched(&draft, &[0xa0, 3, 2, 1, 2], &[0xa0, 3, 2, 1, 1], LintError::Encoding);
             // nonRepudiation instead of digitalSignature; then keyCertSign.
             patched(&draft, &[3, 2, 7, 0x80], &[3, 2, 6, 0x40], LintError::KeyUsage);
             patched(&draft, &[3, 2, 7, 0x80], &[3, 2, 2, 0x04], LintError::KeyUsage);

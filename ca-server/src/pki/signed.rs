@@ -62,7 +62,14 @@ pub(super) struct TbsCertificate<'a> {
     pub(super) subject: &'a [u8],
     /// SubjectPublicKeyInfo (DER).
     pub(super) spki: &'a [u8],
-    extensions: Vec<(ObjectIdentifier, &'a [u8])>,
+    extensions: Vec<Extension<'a>>,
+}
+
+/// One extension of a certificate.
+pub(super) struct Extension<'a> {
+    pub(super) oid: ObjectIdentifier,
+    pub(super) critical: bool,
+    value: &'a [u8],
 }
 
 impl<'a> TbsCertificate<'a> {
@@ -100,28 +107,36 @@ impl<'a> TbsCertificate<'a> {
 
     /// The value of an extension, decoded; none where it is missing.
     pub(super) fn extension<T: Decode<'a, Error = der::Error>>(&self, oid: ObjectIdentifier) -> der::Result<Option<T>> {
-        let found = self.extensions.iter().find(|(id, _)| *id == oid);
-        found.map(|(_, value)| T::from_der(value)).transpose()
+        let found = self.extensions.iter().find(|extension| extension.oid == oid);
+        found.map(|extension| T::from_der(extension.value)).transpose()
+    }
+
+    /// Its extensions, in their order.
+    pub(super) fn extensions(&self) -> &[Extension<'a>] {
+        &self.extensions
     }
 }
 
-/// Reads Extensions; one that is there twice is refused.
-pub(super) fn read_extensions(der: &[u8]) -> der::Result<Vec<(ObjectIdentifier, &[u8])>> {
+/// Reads Extensions; one that is there twice is refused, and so is a default that is written down.
+fn read_extensions(der: &[u8]) -> der::Result<Vec<Extension<'_>>> {
     let mut reader = SliceReader::new(der)?;
     let extensions = reader.sequence(|list| -> der::Result<_> {
-        let mut extensions: Vec<(ObjectIdentifier, &[u8])> = Vec::with_capacity(8);
+        let mut extensions: Vec<Extension<'_>> = Vec::with_capacity(8);
         while !list.is_finished() {
-            let (oid, value) = list.sequence(|fields| -> der::Result<_> {
+            let extension = list.sequence(|fields| -> der::Result<_> {
                 let oid: ObjectIdentifier = fields.decode()?;
-                let _critical: Option<bool> = fields.decode()?;
+                let critical: Option<bool> = fields.decode()?;
+                if critical == Some(false) {
+                    return Err(Tag::Boolean.value_error().into());
+                }
                 let value = AnyRef::decode(fields)?;
                 value.header().tag().assert_eq(Tag::OctetString)?;
-                Ok((oid, value.value()))
+                Ok(Extension { oid, critical: critical.is_some(), value: value.value() })
             })?;
-            if extensions.iter().any(|(other, _)| *other == oid) {
+            if extensions.iter().any(|other| other.oid == extension.oid) {
                 return Err(Tag::Sequence.value_error().into());
             }
-            extensions.push((oid, value));
+            extensions.push(extension);
         }
         Ok(extensions)
     })?;
