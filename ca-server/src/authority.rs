@@ -5,6 +5,7 @@
 //! and the case is decided anew.
 
 mod adopt;
+mod bundle;
 mod clock_check;
 mod enroll;
 mod fleets;
@@ -23,6 +24,7 @@ mod tokens;
 
 use std::sync::Arc;
 
+use fleetca_proto::v1::SignedTrustBundle;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::{
@@ -30,7 +32,7 @@ use crate::{
     identity::{FleetName, Kind, SerialNumber, Subject, Timestamp},
     inventory::fleet::{CrlScope, Policy, renewal_window},
     pki::{self, Holder as LeafHolder, LeafRequest, PublicKey},
-    store::{Domain, Holder, NewCertificate, Store, TrustBundleRow},
+    store::{Domain, Holder, NewCertificate, Store},
     telemetry::Telemetry,
 };
 
@@ -70,6 +72,7 @@ pub struct Authority {
     clock: Arc<dyn Clock>,
     domain: Domain,
     issuers: Arc<Issuers>,
+    bundle: bundle::KeptBundle,
     backdate: std::time::Duration,
     random: SystemRandom,
 }
@@ -81,8 +84,8 @@ pub struct Grant {
     pub chain: Vec<Vec<u8>>,
     /// In which to renew.
     pub window: (Timestamp, Timestamp),
-    /// A serialized `SignedTrustBundle`, decoded by the caller.
-    pub trust_bundle: TrustBundleRow,
+    /// The trust bundle in force.
+    pub trust_bundle: Arc<SignedTrustBundle>,
     /// It waits for Confirm.
     pub confirm_required: bool,
     /// The server's clock.
@@ -100,7 +103,8 @@ impl Authority {
         telemetry: Arc<Telemetry>,
         backdate: std::time::Duration,
     ) -> Self {
-        Self { store, publisher, telemetry, clock, domain, issuers, backdate, random: SystemRandom::new() }
+        let (bundle, random) = (bundle::KeptBundle::default(), SystemRandom::new());
+        Self { store, publisher, telemetry, clock, domain, issuers, bundle, backdate, random }
     }
 
     /// Now, by the CA's clock.
@@ -175,7 +179,7 @@ impl Authority {
     fn grant(
         &self,
         certificate: NewCertificate,
-        trust_bundle: TrustBundleRow,
+        trust_bundle: Arc<SignedTrustBundle>,
         confirm_required: bool,
     ) -> Result<Grant, Refusal> {
         let issuer = self.issuers.certificate(&certificate.issuer).ok_or(Refusal::Internal("issuer unknown"))?;
@@ -208,7 +212,7 @@ impl Authority {
             token: row.token,
             der,
         };
-        self.grant(certificate, self.store.trust_bundle().await?, confirm_required)
+        self.grant(certificate, self.trust_bundle().await?, confirm_required)
     }
 }
 

@@ -101,7 +101,7 @@ impl Authority {
         self.telemetry.issued(subject.kind.as_str(), "enrollment");
         self.publisher.wake_if(known.pending.is_some());
         // Step 8: the answer.
-        self.grant(certificate, self.store.trust_bundle().await?, again)
+        self.grant(certificate, self.trust_bundle().await?, again)
     }
 }
 

@@ -203,7 +203,7 @@ impl Authority {
             Ok::<_, Refusal>(())
         });
         recorded.await.map_err(|_| Refusal::Internal("a renewal was cut off"))??;
-        self.grant(certificate, trust_bundle, true)
+        self.grant(certificate, self.trust_bundle_numbered(trust_bundle).await?, true)
     }
 
     /// Carries out a refusal: a fork puts the device on hold before anybody hears of it.

@@ -1,12 +1,11 @@
 //! Between the wire's messages and the rooms' types.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fleetca_proto::v1;
-use prost::Message;
 
 use crate::{
-    authority::{Grant, Published, Receipt, Refusal, Refused},
+    authority::{Grant, Published, Receipt, Refusal},
     identity::{IssuerId, Kind, RevocationReason, Timestamp},
     inventory::{
         device::Status,
@@ -31,16 +30,14 @@ pub fn duration(field: &'static str, value: Option<prost_types::Duration>) -> Re
     value.try_into().map_err(|_| Refusal::invalid(field, "must not be negative"))
 }
 
-pub fn issued(grant: Grant) -> Result<v1::Issued, Refused> {
-    let bundle = v1::SignedTrustBundle::decode(grant.trust_bundle.signed.as_slice())
-        .map_err(|_| Refusal::Internal("trust bundle unreadable"))?;
-    Ok(v1::Issued {
+pub fn issued(grant: Grant) -> v1::Issued {
+    v1::Issued {
         chain: grant.chain,
-        trust_bundle: Some(bundle),
+        trust_bundle: Some(Arc::unwrap_or_clone(grant.trust_bundle)),
         renewal_window: Some(window(grant.window)),
         server_time: Some(timestamp(grant.now)),
         confirm_required: grant.confirm_required,
-    })
+    }
 }
 
 pub fn kind(kind: Kind) -> v1::Kind {

@@ -7,7 +7,6 @@ use fleetca_proto::v1::{
     enroll_request, enroll_response, enrollment_server::Enrollment,
 };
 use futures::Stream;
-use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -37,9 +36,8 @@ impl Enrollment for Service {
     type EnrollStream = Pin<Box<dyn Stream<Item = Result<EnrollResponse, Status>> + Send>>;
 
     async fn get_trust_bundle(&self, _: Request<GetTrustBundleRequest>) -> Result<Response<SignedTrustBundle>, Status> {
-        let row = self.authority.store.trust_bundle().await.map_err(|error| self.authority.status(error))?;
-        let bundle = SignedTrustBundle::decode(row.signed.as_slice());
-        Ok(Response::new(bundle.map_err(|_| self.authority.status(Refusal::Internal("trust bundle unreadable")))?))
+        let bundle = self.authority.trust_bundle().await.map_err(|refusal| self.authority.status(refusal))?;
+        Ok(Response::new(Arc::unwrap_or_clone(bundle)))
     }
 
     async fn get_time(&self, _: Request<GetTimeRequest>) -> Result<Response<GetTimeResponse>, Status> {
@@ -56,7 +54,7 @@ impl Enrollment for Service {
                 // The peer has gone away, or lost its place. It gets the same answer when it asks again.
                 () = sender.closed() => return,
             };
-            let step = outcome.and_then(|grant| Ok(response(enroll_response::Step::Issued(issued(grant)?))));
+            let step = outcome.map(|grant| response(enroll_response::Step::Issued(issued(grant))));
             let _ = sender.send(step.map_err(|refused| authority.status(refused))).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

@@ -33,8 +33,7 @@ impl Renewal for Service {
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Issued>, Status> {
         let outcome = async {
             let presented = Caller::certificate(&request)?;
-            let grant = self.authority.renew(&presented, &request.get_ref().csr).await?;
-            issued(grant)
+            self.authority.renew(&presented, &request.get_ref().csr).await.map(issued)
         };
         Ok(Response::new(outcome.await.map_err(|refused| self.authority.status(refused))?))
     }

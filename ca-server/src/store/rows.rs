@@ -233,8 +233,8 @@ pub struct RenewalFacts {
     pub policy: Option<Policy>,
     /// notAfter of the [`MAX_LIVE`](super::MAX_LIVE)th newest certificate of the holder, if it ever had as many.
     pub oldest_that_counts: Option<Timestamp>,
-    /// The trust bundle in force, for the answer.
-    pub trust_bundle: TrustBundleRow,
+    /// The sequence number of the trust bundle in force.
+    pub trust_bundle: u64,
 }
 
 /// What a token is worth.

@@ -85,18 +85,20 @@ pub(super) fn renewal(
         ", ",
         holders::holder_columns!(),
         ", fleets.policy, (SELECT not_after FROM certificates WHERE key = (SELECT key FROM certificates AS newer \
-         WHERE newer.holder = holders.key ORDER BY key DESC LIMIT 1 OFFSET ?2)) FROM ",
+         WHERE newer.holder = holders.key ORDER BY key DESC LIMIT 1 OFFSET ?2)), \
+         (SELECT max(sequence) FROM trust_bundles), EXISTS (SELECT 1 FROM banned_keys WHERE key_hash = ?3) FROM ",
         certificate_tables!(),
         " LEFT JOIN fleets ON fleets.key = holders.fleet WHERE certificates.serial = ?1"
     );
     let read = |row: &mut Columns| {
         let peer = Peer { certificate: read(row)?, holder: holders::read(row)? };
-        Ok((peer, row.take()?, row.take()?))
+        Ok((peer, row.take()?, row.take()?, row.count()?, row.take()?))
     };
-    let Some((peer, policy, oldest_that_counts)) = first(db, sql, params![serial, MAX_LIVE - 1], read)? else {
+    let found = first(db, sql, params![serial, MAX_LIVE - 1, key], read)?;
+    let Some((peer, policy, oldest_that_counts, trust_bundle, banned)) = found else {
         return Ok(None);
     };
-    let (key_use, trust_bundle) = (key_use(db, key)?, issuers::trust_bundle(db)?);
+    let key_use = KeyUse { banned, certificates: with_key(db, key)? };
     Ok(Some(RenewalFacts { key_use, policy, oldest_that_counts, trust_bundle, peer }))
 }
 
@@ -117,15 +119,20 @@ pub(super) fn with_bytes(
 
 /// What is known of a key.
 pub(super) fn key_use(db: &Connection, key: &KeyFingerprint) -> Result<KeyUse, StoreError> {
+    Ok(KeyUse { banned: is_banned(db, key)?, certificates: with_key(db, key)? })
+}
+
+/// Every certificate that carries a key, oldest first.
+fn with_key(db: &Connection, key: &KeyFingerprint) -> Result<Vec<CertificateRow>, StoreError> {
     let sql = concat!(
-        "-- key_use()\nSELECT ",
+        "-- with_key()\nSELECT ",
         certificate_columns!(),
         " FROM ",
         certificate_tables!(),
         " WHERE substr(certificates.key_hash, 1, 8) = substr(?1, 1, 8) AND certificates.key_hash = ?1 \
          ORDER BY certificates.key"
     );
-    Ok(KeyUse { banned: is_banned(db, key)?, certificates: all(db, sql, params![key], read)? })
+    all(db, sql, params![key], read)
 }
 
 /// Every serial that a holder ever had from an issuer, in order.
@@ -253,8 +260,15 @@ pub(super) fn set_lineage(
     lineage: &Lineage,
     seen: Option<Timestamp>,
 ) -> Result<(), StoreError> {
+    let Lineage { head, pending, generation, replacements } = lineage;
+    // Mostly the head stays what it is, and with it the index of holders by its end.
+    let sql = "-- set_pending()\nUPDATE holders SET pending = ?3, generation = ?4, replacements = ?5, \
+               last_seen_at = ifnull(?6, last_seen_at), version = version + 1 WHERE key = ?1 AND head = ?2";
+    if change(db, sql, params![holder, head, pending, int(*generation), replacements, seen])? == 1 {
+        return Ok(());
+    }
     let mut expires_at = None;
-    if let Some(head) = lineage.head {
+    if let Some(head) = head {
         let sql = "-- head()\nSELECT key, not_after, was_head FROM certificates WHERE serial = ?1 AND holder = ?2";
         let read = |row: &mut Columns| Ok((row.take::<i64>()?, row.take::<Timestamp>()?, row.take::<bool>()?));
         let (key, not_after, was_head) = the(db, sql, params![head, holder], read)?;
@@ -265,6 +279,5 @@ pub(super) fn set_lineage(
     }
     let sql = "-- set_lineage()\nUPDATE holders SET head = ?2, pending = ?3, generation = ?4, replacements = ?5, \
                expires_at = ?6, last_seen_at = ifnull(?7, last_seen_at), version = version + 1 WHERE key = ?1";
-    let Lineage { head, pending, generation, replacements } = lineage;
     change_one(db, sql, params![holder, head, pending, int(*generation), replacements, expires_at, seen])
 }
