@@ -5,7 +5,7 @@
 use fleetca_proto::transcript::binding;
 use ring::hmac;
 
-use crate::keys::tpm::{Certified, Chip, Credential, EndorsementKind, Location, Saved, TpmError, TpmKey, Wrapped};
+use crate::keys::tpm::{Certified, Chip, Credential, EndorsementKind, Saved, TpmError, TpmKey, Wrapped};
 
 /// A TPM that is ready to prove which one it is, and that it holds a key.
 #[derive(Debug)]
