@@ -4,6 +4,7 @@
 //! ID with authority: the inventory turns the attested identity into one.
 
 pub mod chain;
+pub mod previous;
 pub mod token;
 pub mod tpm;
 
@@ -13,12 +14,18 @@ use crate::inventory::fleet::{Method, Tier};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttestationError {
+    /// Not what the method's evidence looks like.
+    #[error("the evidence can't be read")]
+    Malformed,
     /// No such token, or its signature over the transcript does not hold.
     #[error("the evidence key's signature over the transcript does not hold")]
     Signature,
     /// The evidence key and the CSR's key are one.
     #[error("the evidence key and the CSR key must differ")]
     SameKey,
+    /// The CSR's key is not the one that the evidence vouches for.
+    #[error("the CSR's key is not the one that the evidence vouches for")]
+    OtherKey,
 }
 
 /// What was proven.

@@ -14,6 +14,7 @@ use crate::{
     adoption::random,
     connect::Connection,
     credential::{Credential, CredentialError, LastError, LockedFolder},
+    enroll,
     flow::{FlowError, Observer},
     hook,
     refusal::Refusal,
@@ -61,7 +62,7 @@ impl Agent {
         let mut failures = 0;
         loop {
             // Every step is durable before the next, so that a turn may be given up anywhere.
-            let turn = timeout(TURN_PATIENCE, turn(folder, &mut next_poll)).await;
+            let turn = timeout(TURN_PATIENCE, turn_or_recovery(folder, &mut next_poll)).await;
             let pause = match turn.unwrap_or(Err(FlowError::TimedOut)) {
                 Ok(()) => {
                     failures = 0;
@@ -98,6 +99,24 @@ impl Agent {
         let announced = error.is_none();
         let kept = folder.update_state(|state| (state.announced, state.on_renew_error) = (announced, error));
         kept.inspect_err(|error| warn!(%error)).is_ok() && announced
+    }
+}
+
+/// A turn; where the certificate turns out to have expired, the way back with it.
+async fn turn_or_recovery(folder: &LockedFolder, next_poll: &mut Instant) -> Result<(), FlowError> {
+    let failure = match turn(folder, next_poll).await {
+        Err(FlowError::Refused(refusal)) if refusal.has_expired() => refusal,
+        outcome => return outcome,
+    };
+    warn!("the certificate has expired: asking to come back with it");
+    match enroll::recover(folder, Observer::none()).await {
+        Ok(credential) => {
+            info!(id = %credential.id(), not_after = %credential.leaf().not_after(), "back, with a new certificate");
+            Ok(())
+        }
+        // A server that knows no such way, or wants none of it: the expired certificate is the news.
+        Err(FlowError::Refused(refusal)) if refusal.action == Action::Stop => Err(failure.into()),
+        Err(other) => Err(other),
     }
 }
 

@@ -1,13 +1,17 @@
 //! The device's side of each attestation method: what goes into `Start`, and what signs the evidence's transcript.
 
+pub mod previous;
 pub mod token;
 pub mod tpm;
 
 use fleetca_proto::{
     transcript::{Role, enrollment},
-    v1::{Proof, TokenEvidence, start::Evidence},
+    v1::{PreviousEvidence, Proof, TokenEvidence, start::Evidence},
 };
+use previous::Previous;
 use token::JoinToken;
+
+use crate::keys::KeyError;
 
 /// How this machine proves who it is. Each variant is one method of the wire.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ use token::JoinToken;
 pub enum Attester {
     /// A join token: a one-time private key.
     Token(JoinToken),
+    /// The credential whose certificate has expired.
+    Previous(Previous),
 }
 
 impl Attester {
@@ -22,6 +28,7 @@ impl Attester {
     pub fn method(&self) -> &'static str {
         match self {
             Attester::Token(_) => "token",
+            Attester::Previous(_) => "previous",
         }
     }
 
@@ -29,21 +36,27 @@ impl Attester {
     pub fn evidence(&self) -> Evidence {
         match self {
             Attester::Token(token) => Evidence::Token(TokenEvidence { token_id: token.id().to_owned() }),
+            Attester::Previous(previous) => {
+                Evidence::Previous(PreviousEvidence { certificate: previous.certificate().to_vec() })
+            }
         }
     }
 
     /// The evidence's part of the proof over these messages, as they travelled: all but the subject's signature.
-    pub fn prove(&self, start: &[u8], challenge: &[u8]) -> Proof {
+    pub fn prove(&self, start: &[u8], challenge: &[u8]) -> Result<Proof, KeyError> {
         let transcript = enrollment(self.method(), Role::Evidence, start, challenge);
-        match self {
-            Attester::Token(token) => Proof { evidence_signature: token.sign(&transcript), ..Proof::default() },
-        }
+        let evidence_signature = match self {
+            Attester::Token(token) => token.sign(&transcript),
+            Attester::Previous(previous) => previous.sign(&transcript)?,
+        };
+        Ok(Proof { evidence_signature, ..Proof::default() })
     }
 
     /// Which evidence this is, in a form that tells no secret: the same text for the same evidence.
     pub fn label(&self) -> String {
         match self {
             Attester::Token(token) => format!("token {}", token.id()),
+            Attester::Previous(previous) => format!("certificate {}", previous.fingerprint()),
         }
     }
 }

@@ -16,7 +16,7 @@ use tonic::Streaming;
 
 use crate::{
     adoption::{New, adopt},
-    attester::Attester,
+    attester::{Attester, previous::Previous},
     connect::{Connection, ServerUrl},
     credential::{Credential, LockedFolder},
     flow::{FlowError, Observer, Step},
@@ -24,6 +24,7 @@ use crate::{
     issued::{Expected, Issued},
     keys::FileKey,
     refusal::Refusal,
+    renew,
     trust::Trust,
     wall_time::WallTime,
 };
@@ -113,9 +114,39 @@ pub async fn enroll(
         server: &enrollment.server,
         kind: enrollment.kind,
         purpose: &purpose,
-        announced: true,
+        // Programs that use a credential that was there before are to be told.
+        announced: kept.is_none(),
     };
     adopt(folder, &new, observer).await
+}
+
+/// Comes back with the folder's own credential, whose certificate has expired: for so long as the fleet's grace lasts.
+pub async fn recover(folder: &LockedFolder, observer: Observer<'_>) -> Result<Credential, FlowError> {
+    match renew::settle(folder, observer).await {
+        // An earlier run left a certificate that only wanted to be confirmed.
+        Ok(true) => return Ok(folder.load()?),
+        Ok(false) => {}
+        // That one has expired in its turn.
+        Err(FlowError::Refused(refusal)) if refusal.has_expired() => {}
+        Err(error) => return Err(error),
+    }
+    let credential = folder.load()?;
+    let state = credential.state();
+    let enrollment = Enrollment {
+        server: state.server.clone(),
+        trust: Trust::Roots(credential.control_roots().clone()),
+        kind: state.kind,
+        id: Some(state.id.clone()),
+        attester: Attester::Previous(Previous::of(&credential)?),
+    };
+    match enroll(folder, &enrollment, observer).await {
+        // What was issued for this key has expired in its turn: a fresh key is a fresh question.
+        Err(FlowError::Refused(refusal)) if refusal.reason.as_deref() == Some("KEY_REUSED") => {
+            folder.drop_next_key()?;
+            enroll(folder, &enrollment, observer).await
+        }
+        outcome => outcome,
+    }
 }
 
 fn check_owner(kept: &Credential, enrollment: &Enrollment) -> Result<(), FlowError> {
@@ -169,7 +200,7 @@ fn check_challenge(challenge: &[u8]) -> Result<(), FlowError> {
 fn prove(enrollment: &Enrollment, key: &FileKey, start: &[u8], challenge: &[u8]) -> Result<Proof, FlowError> {
     let attester = &enrollment.attester;
     let subject = transcript::enrollment(attester.method(), Role::Subject, start, challenge);
-    Ok(Proof { subject_signature: key.sign(&subject)?, ..attester.prove(start, challenge) })
+    Ok(Proof { subject_signature: key.sign(&subject)?, ..attester.prove(start, challenge)? })
 }
 
 async fn next(answers: &mut Streaming<EnrollResponse>) -> Result<Answer, FlowError> {

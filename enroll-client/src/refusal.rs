@@ -45,6 +45,13 @@ impl From<Status> for Refusal {
     }
 }
 
+impl Refusal {
+    /// Whether it says that the certificate presented has expired.
+    pub fn has_expired(&self) -> bool {
+        self.reason.as_deref() == Some("CERTIFICATE_EXPIRED")
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reason {

@@ -14,11 +14,12 @@ use ca_server::{
     server::Server,
 };
 use enroll_client::{
+    agent::Agent,
     attester::{Attester, token::JoinToken},
     connect::Connection,
     credential::{Credential, LockedFolder},
-    enroll::{Enrollment, enroll},
-    flow::{FlowError, Observer},
+    enroll::{Enrollment, enroll, recover},
+    flow::{FlowError, Observer, Step},
     identity::Kind,
     refusal::Refusal,
     renew::renew,
@@ -29,7 +30,11 @@ use fleetca_proto::v1::{
     CreateFleetRequest, CreateGatewayRequest, CreateTokenRequest, DeviceStatus, GetCrlRequest, ListDevicesRequest,
     ListFleetsRequest, get_crl_request::Form, operator_client::OperatorClient,
 };
-use fleetca_tests::server::init;
+use fleetca_tests::{
+    device::Device,
+    server::init,
+    wait::{SOON, until_true},
+};
 use tempfile::TempDir;
 use tonic::{Status, transport::Channel};
 
@@ -123,6 +128,16 @@ impl World {
         connection.revocation().get_crl(request).await.map(drop)
     }
 
+    /// Comes back with what is in the folder.
+    async fn recover(&self, dir: &Path) -> Result<(), Refusal> {
+        let folder = LockedFolder::open(dir).expect("nobody else has it");
+        match recover(&folder, Observer::none()).await {
+            Ok(_) => Ok(()),
+            Err(FlowError::Refused(refusal)) => Err(refusal),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
     /// Renews with what is in the folder.
     async fn renew(&self, dir: &Path) -> Result<(), Refusal> {
         let folder = LockedFolder::open(dir).expect("nobody else has it");
@@ -162,6 +177,62 @@ async fn a_device_whose_certificate_has_ended_is_told_so_and_attests_again() {
     world.enroll(Kind::Device, "pump-7", world.token("pump-7").await).await;
     world.fetch(&device).await.expect("it is valid");
     world.renew(&device).await.expect("it renews");
+}
+
+#[tokio::test]
+async fn a_device_that_slept_comes_back_by_its_expired_certificate_within_the_grace() {
+    let world = World::start().await;
+    let device = world.enroll(Kind::Device, "pump-7", world.token("pump-7").await).await;
+    world.after(30 * 24);
+    expired(world.renew(&device).await);
+    world.recover(&device).await.expect("it comes back");
+    world.fetch(&device).await.expect("what it came back with is in force");
+    world.renew(&device).await.expect("it renews");
+
+    world.after(30 * 24 + 31 * 24 + 1);
+    expired(world.recover(&device).await);
+}
+
+/// Step by step, as the flow of any enrollment: killed anywhere, the same way again ends with the same certificate.
+#[tokio::test]
+async fn a_return_whose_answer_is_lost_is_asked_for_again() {
+    let world = World::start().await;
+    let device = world.enroll(Kind::Device, "pump-7", world.token("pump-7").await).await;
+    world.after(48);
+    let folder = LockedFolder::open(&device).expect("nobody else has it");
+    let gone = tokio::sync::Notify::new();
+    let answered = |step| {
+        if step == Step::Answered {
+            gone.notify_one();
+        }
+    };
+    // Dropped as soon as the server has answered.
+    tokio::select! {
+        biased;
+        () = gone.notified() => (),
+        _ = recover(&folder, Observer::new(&answered)) => (),
+    }
+    drop(folder);
+    world.recover(&device).await.expect("the same certificate");
+    world.fetch(&device).await.expect("it is in force");
+}
+
+#[tokio::test]
+async fn the_agent_of_a_device_that_slept_comes_back_by_itself() {
+    let world = World::start().await;
+    let device = world.enroll(Kind::Device, "pump-7", world.token("pump-7").await).await;
+    let before = Credential::load(&device).expect("a credential").leaf().serial().to_owned();
+    world.after(72);
+    let told = world.folder.path().join("told");
+    let agent = Agent { on_renew: Some(format!("touch '{}'", told.display())) };
+    let folder = LockedFolder::open(&device).expect("nobody else has it");
+    // Due at once, by its own clock, which is not the server's.
+    Device::new(device.clone()).make_due();
+    let wait = move || until_true(SOON, "programs are told of the new certificate", || told.exists());
+    let stop = async { tokio::task::spawn_blocking(wait).await.expect("they are told") };
+    agent.run(&folder, stop).await.expect("it goes on");
+    assert_ne!(Credential::load(&device).expect("a credential").leaf().serial(), before);
+    world.fetch(&device).await.expect("it is in force");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! [`admit`] (who that is, and what the facts allow). What follows is the same for all.
 
 mod admit;
+mod previous;
 mod request;
 mod token;
 mod verify;
@@ -18,7 +19,7 @@ use crate::{
     audit::Draft,
     identity::Timestamp,
     inventory::lineage::Lineage,
-    store::{Attested, Enrollment, EnrollmentHolder, StoreError},
+    store::{Enrollment, EnrollmentHolder, StoreError},
 };
 
 pub use request::EnrollmentRequest;
@@ -37,7 +38,7 @@ impl Authority {
         for _ in 0..MAX_ATTEMPTS {
             let now = self.now();
             // Read again each time: what was read before may be why the attempt failed.
-            let case = self.case(request).await?;
+            let case = self.case(request, &proven).await?;
             let about = Refused::about(&case.subject);
             let decision = self.decide_enrollment(&case, &proven, now).await.map_err(&about)?;
             match self.carry_out(decision, &case, &proven, now).await {
@@ -60,14 +61,15 @@ impl Authority {
         let (holder, handle, fleet, known) = match decision {
             Decision::Again { serial, confirm_required } => return self.grant_again(serial, confirm_required).await,
             Decision::Create(new) => (EnrollmentHolder::New(new.clone()), new.handle, new.fleet, Lineage::default()),
-            Decision::Admit(holder) => {
-                (EnrollmentHolder::Known(holder.version), holder.handle, holder.fleet, holder.lineage)
+            Decision::Admit { holder, promote } => {
+                let known = if promote { holder.lineage.promoted() } else { holder.lineage };
+                (EnrollmentHolder::Known(holder.version), holder.handle, holder.fleet, known)
             }
         };
         // Step 6: the certificate, which nobody sees yet.
         let terms = self.terms(subject.kind, fleet.as_ref()).await?;
         let mut certificate = self.sign_leaf(subject, &handle, &terms, &proven.key, now)?;
-        certificate.token = case.token().cloned();
+        (certificate.token, certificate.presented) = (case.token().cloned(), case.presented());
         let again = known.head.is_some();
         let lineage =
             if again { known.issued(false, certificate.serial) } else { Lineage::begun_by(certificate.serial) };
@@ -78,6 +80,9 @@ impl Authority {
             .fact("attested_identity", proven.claims.identity.as_str())
             .fact("key", certificate.key.to_string())
             .fact("confirm_required", again);
+        if let Some(presented) = case.presented() {
+            audit = audit.fact("presented", presented.to_string());
+        }
         // Step 7: the record. From here on the same request gets the same certificate.
         if let Some(serial) = known.pending {
             audit = audit.fact("superseded", serial.to_string());
@@ -86,20 +91,29 @@ impl Authority {
             holder,
             lineage,
             superseded: known.pending,
-            attested: Attested {
-                method: proven.claims.method.as_str().into(),
-                tier: proven.claims.tier.as_str().into(),
-                identity: proven.claims.identity.clone(),
-            },
+            attested: case.attested(&proven.claims),
             token: case.token().cloned(),
             came_by: case.came_by().cloned(),
             certificate: certificate.clone(),
             at: now,
             audit,
         };
-        self.store.record_enrollment(record).await?;
-        self.telemetry.issued(subject.kind.as_str(), "enrollment");
-        self.publisher.wake_if(known.pending.is_some());
+        let (serial, superseded) = (certificate.serial, known.pending);
+        let presented = case.presented().is_some();
+        let (subject, store) = (subject.clone(), self.store.clone());
+        let (telemetry, publisher) = (self.telemetry.clone(), self.publisher.clone());
+        // To its end, though the caller be gone: who hangs up must not keep the event from being told.
+        let recorded = tokio::spawn(async move {
+            store.record_enrollment(record).await?;
+            telemetry.issued(subject.kind.as_str(), "enrollment");
+            if let Some(replaced) = superseded.filter(|_| presented) {
+                let detail = format!("pending {replaced} replaced by {serial}");
+                telemetry.event("lineage.second_key", &subject.to_string(), &detail, now);
+            }
+            publisher.wake_if(superseded.is_some());
+            Ok::<_, Refusal>(())
+        });
+        recorded.await.map_err(|_| Refusal::Internal("an enrollment was cut off"))??;
         // Step 8: the answer.
         self.grant(certificate, self.trust_bundle().await?, again)
     }

@@ -285,7 +285,7 @@ fn decide_lineage(peer: &Peer, policy: &Policy, request: Request, now: Timestamp
 }
 
 /// What is presented is what the store has under that serial, byte for byte.
-fn refuse_other(peer: &Peer, presented: &PeerCertificate) -> Result<(), Refusal> {
+pub(super) fn refuse_other(peer: &Peer, presented: &PeerCertificate) -> Result<(), Refusal> {
     let same = peer.certificate.hash == presented.hash && peer.holder.subject == presented.subject;
     if same { Ok(()) } else { Err(Refusal::CertificateUnknown) }
 }
@@ -306,7 +306,7 @@ fn refuse_used_key(key_use: &KeyUse) -> Result<(), Refusal> {
 
 /// Whether an operator has taken this certificate from its holder. One that was replaced while it was pending is revoked,
 /// too; but who comes with that is a second holder.
-fn is_withdrawn(row: &CertificateRow) -> bool {
+pub(super) fn is_withdrawn(row: &CertificateRow) -> bool {
     row.revoked.is_some_and(|revoked| revoked.reason != RevocationReason::Superseded)
 }
 

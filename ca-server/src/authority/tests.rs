@@ -3,6 +3,7 @@
 
 mod notice;
 mod past;
+mod previous;
 mod publication;
 mod second_holders;
 mod tokens;
@@ -144,7 +145,7 @@ impl World {
         .encode_to_vec();
         let evidence = token.key.sign(&enrollment("token", Signs::Evidence, &start, b"challenge"));
         let own = rcgen::SigningKey::sign(key, &enrollment("token", Signs::Subject, &start, b"challenge")).unwrap();
-        let request = EnrollmentRequest::read(start, "fleet.example").unwrap();
+        let request = EnrollmentRequest::read(start, &"fleet.example".parse().unwrap()).unwrap();
         let proof =
             v1::Proof { evidence_signature: evidence.as_ref().to_vec(), subject_signature: own, ..Default::default() };
         let challenge = Challenge::plain(b"challenge");

@@ -20,6 +20,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same, and `0` or `none` for none.
+pub fn parse_or_none(text: &str) -> Result<Duration, String> {
+    if matches!(text, "0" | "none") { Ok(Duration::ZERO) } else { parse(text) }
+}
+
 /// Writes the two greatest units, rounded down: `7d`, `23h 59m`, `0s`.
 pub fn display(duration: Duration) -> String {
     let mut rest = duration.as_secs();

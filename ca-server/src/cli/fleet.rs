@@ -46,7 +46,7 @@ enum Command {
     },
     /// Change a fleet's policy: what is not named stays as it is
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["attest", "validity", "key_types", "on_fork", "crl_scope"]))]
+        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace"]))]
     Set {
         /// Its name
         name: String,
@@ -72,6 +72,9 @@ struct Policy {
     /// Where the CRL distribution point in certificates leads
     #[arg(long, value_name = "SCOPE", value_enum)]
     crl_scope: Option<CrlScope>,
+    /// How long after its certificate has expired a device may come back with it: none, or up to 365d
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_or_none)]
+    grace: Option<Duration>,
 }
 
 impl Policy {
@@ -82,6 +85,7 @@ impl Policy {
             key_types: self.key_types.into_iter().map(|key_type| key_type.wire().into()).collect(),
             on_fork: self.on_fork.map_or(0, |on_fork| on_fork.wire().into()),
             crl_scope: self.crl_scope.map_or(0, |crl_scope| crl_scope.wire().into()),
+            grace: self.grace.map(duration::wire),
         }
     }
 }
@@ -118,6 +122,7 @@ struct View {
     key_types: Vec<KeyType>,
     on_fork: Option<OnFork>,
     crl_scope: Option<CrlScope>,
+    grace_seconds: Option<i64>,
     created_at: Option<Instant>,
     device_count: u64,
     issuers: Vec<String>,
@@ -133,6 +138,7 @@ impl From<v1::Fleet> for View {
             key_types: policy.key_types.into_iter().filter_map(KeyType::from_wire).collect(),
             on_fork: OnFork::from_wire(policy.on_fork),
             crl_scope: CrlScope::from_wire(policy.crl_scope),
+            grace_seconds: policy.grace.map(|grace| grace.seconds),
             created_at: Instant::from_wire(wire.created_at),
             device_count: wire.device_count,
             issuers: wire.issuers,
@@ -142,13 +148,17 @@ impl From<v1::Fleet> for View {
 
 impl View {
     fn validity(&self) -> String {
-        let seconds = self.validity_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        or_dash(seconds.map(|seconds| duration::display(Duration::from_secs(seconds))))
+        span(self.validity_seconds)
     }
 
     fn key_types(&self) -> String {
         self.key_types.iter().map(|key_type| key_type.as_str()).collect::<Vec<_>>().join(",")
     }
+}
+
+fn span(seconds: Option<i64>) -> String {
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    or_dash(seconds.map(|seconds| duration::display(Duration::from_secs(seconds))))
 }
 
 impl Row for View {
@@ -176,6 +186,7 @@ impl Details for View {
             ("key types", self.key_types()),
             ("on fork", or_dash(self.on_fork.map(OnFork::as_str))),
             ("CRL scope", or_dash(self.crl_scope.map(CrlScope::as_str))),
+            ("grace", span(self.grace_seconds)),
             ("issuers", self.issuers.join(", ")),
             ("created", when(self.created_at, now)),
         ]

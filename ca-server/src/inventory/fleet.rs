@@ -122,6 +122,9 @@ pub enum PolicyError {
     /// Outside 5 minutes to 7 days.
     #[error("validity must be from 5 minutes to 7 days")]
     Validity,
+    /// Longer than a year.
+    #[error("grace must be at most 365 days")]
+    Grace,
     /// No key type at all.
     #[error("a fleet accepts at least one key type")]
     NoKeyKind,
@@ -130,6 +133,9 @@ pub enum PolicyError {
 /// The shortest and the longest validity that a policy may grant.
 pub const VALIDITY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(5 * 60)..=Duration::from_secs(7 * 24 * 3600);
+
+/// The longest grace that a policy may grant. Certificates are kept longer than that.
+pub const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a fleet demands and grants. Kept as JSON in the store; fields are only ever added, with a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +150,14 @@ pub struct Policy {
     pub on_fork: OnFork,
     /// Where the CRL distribution point leads.
     pub crl_scope: CrlScope,
+    /// How long after its certificate has expired a device may come back with it, in seconds. 0: never.
+    #[serde(default = "default_grace")]
+    pub grace_secs: u64,
+}
+
+/// 30 days.
+const fn default_grace() -> u64 {
+    30 * 24 * 3600
 }
 
 impl Default for Policy {
@@ -154,6 +168,7 @@ impl Default for Policy {
             key_types: vec![KeyKind::P256, KeyKind::P384, KeyKind::Ed25519],
             on_fork: OnFork::Hold,
             crl_scope: CrlScope::Full,
+            grace_secs: default_grace(),
         }
     }
 }
@@ -170,7 +185,15 @@ impl Policy {
         if self.key_types.is_empty() {
             return Err(PolicyError::NoKeyKind);
         }
+        if self.grace() > LONGEST_GRACE {
+            return Err(PolicyError::Grace);
+        }
         Ok(())
+    }
+
+    /// How long after its certificate has expired a device may come back with it.
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_secs)
     }
 
     /// How long its certificates are valid.
@@ -200,10 +223,19 @@ mod tests {
         assert_eq!(with(|_| ()), Ok(()));
         assert_eq!(with(|policy| policy.attest.clear()), Err(PolicyError::NoMethod));
         assert_eq!(with(|policy| policy.key_types.clear()), Err(PolicyError::NoKeyKind));
+        let policy = Policy { grace_secs: 365 * 24 * 3600 + 1, ..Policy::default() };
+        assert_eq!(policy.validate(), Err(PolicyError::Grace));
         for secs in [0, 299, 7 * 24 * 3600 + 1, u64::MAX] {
             let policy = Policy { validity_secs: secs, ..Policy::default() };
             assert_eq!(policy.validate(), Err(PolicyError::Validity), "{secs}");
         }
+    }
+
+    #[test]
+    fn a_policy_of_an_older_version_gets_what_it_does_not_say_by_default() {
+        let old = r#"{"attest":["token"],"validity_secs":86400,"key_types":["p256","p384","ed25519"],"on_fork":"hold",
+            "crl_scope":"full"}"#;
+        assert_eq!(serde_json::from_str::<Policy>(old).unwrap(), Policy::default());
     }
 
     #[test]

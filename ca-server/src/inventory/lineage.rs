@@ -8,9 +8,12 @@
 
 #[cfg(test)]
 mod model;
+mod recover;
 
 use super::{device::Status, fleet::OnFork};
 use crate::identity::SerialNumber;
+
+pub use recover::{Recovery, recover};
 
 /// How often the pending certificate of one head may be replaced by one for another key.
 pub const MAX_REPLACEMENTS: u8 = 2;
@@ -247,7 +250,7 @@ mod tests {
     const REQUESTS: [Request; 3] =
         [Request::Renew { answered: true }, Request::Renew { answered: false }, Request::Confirm];
 
-    fn every_fact() -> Vec<Facts> {
+    pub(super) fn every_fact() -> Vec<Facts> {
         let mut every = Vec::new();
         for (presented, lost) in POSITIONS.into_iter().flat_map(|position| LOST.map(|lost| (position, lost))) {
             for status in Status::ALL {

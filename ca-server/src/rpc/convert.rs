@@ -103,6 +103,7 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         })
         .collect::<Result<Vec<_>, _>>()?;
     let validity = wire.validity.map(|validity| duration("validity", Some(validity))).transpose()?;
+    let grace = wire.grace.map(|grace| duration("grace", Some(grace))).transpose()?;
     let on_fork = match v1::OnFork::try_from(wire.on_fork) {
         Ok(v1::OnFork::Hold) => Some(OnFork::Hold),
         Ok(v1::OnFork::Alert) => Some(OnFork::Alert),
@@ -123,6 +124,7 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
             policy.key_types.clone_from(&key_types);
         }
         policy.validity_secs = validity.map_or(policy.validity_secs, |validity| validity.as_secs());
+        policy.grace_secs = grace.map_or(policy.grace_secs, |grace| grace.as_secs());
         policy.on_fork = on_fork.unwrap_or(policy.on_fork);
         policy.crl_scope = crl_scope.unwrap_or(policy.crl_scope);
     })
@@ -148,6 +150,7 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
             CrlScope::Full => v1::CrlScope::Full.into(),
             CrlScope::Device => v1::CrlScope::Device.into(),
         },
+        grace: policy.grace().try_into().ok(),
     };
     v1::Fleet {
         name: row.name.to_string(),

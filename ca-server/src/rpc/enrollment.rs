@@ -70,7 +70,7 @@ async fn attempt(
     let enroll_request::Step::Start(start) = next(&mut requests).await? else {
         return Err(Refusal::Protocol("the first message must be Start").into());
     };
-    let request = EnrollmentRequest::read(start, authority.domain().trust_domain.as_str())?;
+    let request = EnrollmentRequest::read(start, &authority.domain().trust_domain)?;
     let challenge = authority.challenge(&request).await?;
     let step = response(enroll_response::Step::Challenge(challenge.bytes().to_vec()));
     responses.send(Ok(step)).await.map_err(|_| Refusal::Protocol("the client went away"))?;

@@ -13,7 +13,7 @@ use crate::{
     attester::{Attester, token::JoinToken},
     connect::ServerUrl,
     credential::{Credential, LockedFolder},
-    enroll::{Enrollment, enroll},
+    enroll::{Enrollment, enroll, recover},
     flow::Observer,
     identity::{Id, Kind},
     trust::{Roots, Trust},
@@ -24,9 +24,9 @@ use crate::{
 /// After a failure or a lost answer the same command goes on where it was: it asks with the same key.
 #[derive(Debug, Args)]
 pub(super) struct Enroll {
-    /// The CA's server, https://HOST:PORT
+    /// The CA's server, https://HOST:PORT; may be left out for a folder with a credential
     #[arg(long, value_name = "URL")]
-    server: ServerUrl,
+    server: Option<ServerUrl>,
     /// The control root, in PEM: the server is accepted under it only
     #[arg(long, value_name = "FILE", conflicts_with = "root_fingerprint")]
     root: Option<PathBuf>,
@@ -42,8 +42,8 @@ pub(super) struct Enroll {
     /// Its ID; may be left out with a token that is bound to one
     #[arg(long, value_name = "ID", visible_aliases = ["gateway-id", "operator-name"])]
     device_id: Option<Id>,
-    /// The evidence: token:FILE (- for standard input)
-    #[arg(long, value_name = "METHOD:FILE")]
+    /// The evidence: token:FILE (- for standard input), or previous: the folder's own certificate, which has expired
+    #[arg(long, value_name = "METHOD[:FILE]")]
     attest: String,
 }
 
@@ -51,6 +51,7 @@ pub(super) struct Enroll {
 #[derive(Clone, Debug)]
 enum Evidence {
     Token(PathBuf),
+    Previous,
 }
 
 impl Evidence {
@@ -60,18 +61,37 @@ impl Evidence {
             Some(("token", file)) if !file.is_empty() && !file.contains("fleetca-join-") => {
                 Ok(Evidence::Token(file.into()))
             }
-            _ => Err(CliError::Usage("the evidence is written token:FILE, and a token is given in a file only".into())),
+            None if text == "previous" => Ok(Evidence::Previous),
+            _ => Err(CliError::Usage(
+                "the evidence is written token:FILE (a token is given in a file only), or previous".into(),
+            )),
         }
     }
 }
 
 impl Enroll {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let trust = self.trust()?;
-        let attester = Evidence::read(&self.attest)?.attester()?;
-        let folder = LockedFolder::open(&self.dir)?;
-        let enrollment = Enrollment { server: self.server, trust, kind: self.kind, id: self.device_id, attester };
-        let credential = enroll(&folder, &enrollment, Observer::none()).await?;
+        let evidence = Evidence::read(&self.attest)?;
+        let (folder, credential) = match &evidence {
+            Evidence::Previous => {
+                if self.server.is_some() || self.root.is_some() || self.root_fingerprint.is_some() {
+                    let text = "with --attest previous, server and root are those that the folder knows";
+                    return Err(CliError::Usage(text.into()));
+                }
+                // A folder without credential is said to be so before anything is made in it.
+                Credential::load(&self.dir)?;
+                let folder = LockedFolder::open(&self.dir)?;
+                let credential = recover(&folder, Observer::none()).await?;
+                (folder, credential)
+            }
+            Evidence::Token(file) => {
+                let (server, trust, attester) = (self.server()?, self.trust()?, token(file)?);
+                let folder = LockedFolder::open(&self.dir)?;
+                let enrollment = Enrollment { server, trust, kind: self.kind, id: self.device_id, attester };
+                let credential = enroll(&folder, &enrollment, Observer::none()).await?;
+                (folder, credential)
+            }
+        };
         let (state, leaf) = (credential.state(), credential.leaf());
         eprintln!("enrolled: {} {} in {}, valid until {}", state.kind, state.id, state.trust_domain, leaf.not_after());
         eprintln!("  certificate and key: {}", folder.dir().join("current").display());
@@ -81,6 +101,12 @@ impl Enroll {
             state.renew_at
         );
         Ok(())
+    }
+
+    fn server(&self) -> Result<ServerUrl, CliError> {
+        let kept = || Credential::load(&self.dir).ok().map(|kept| kept.state().server.clone());
+        let server = self.server.clone().or_else(kept);
+        server.ok_or_else(|| CliError::Usage("a new folder needs --server URL".into()))
     }
 
     fn trust(&self) -> Result<Trust, CliError> {
@@ -102,14 +128,11 @@ impl Enroll {
     }
 }
 
-impl Evidence {
-    fn attester(&self) -> Result<Attester, CliError> {
-        let Evidence::Token(file) = self;
-        let bytes = Zeroizing::new(if file.as_os_str() == "-" { read_stdin()? } else { read(file)? });
-        let text = std::str::from_utf8(&bytes).map_err(|_| CliError::Usage("the join token is no text".into()))?;
-        let token = JoinToken::parse(text);
-        Ok(Attester::Token(token.map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?))
-    }
+fn token(file: &Path) -> Result<Attester, CliError> {
+    let bytes = Zeroizing::new(if file.as_os_str() == "-" { read_stdin()? } else { read(file)? });
+    let text = std::str::from_utf8(&bytes).map_err(|_| CliError::Usage("the join token is no text".into()))?;
+    let token = JoinToken::parse(text);
+    Ok(Attester::Token(token.map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CliError> {
@@ -132,6 +155,7 @@ mod tests {
             let CliError::Usage(message) = Evidence::read(text).unwrap_err() else { panic!("{text}") };
             assert!(!message.contains("secret"), "{message}");
         }
-        assert!(Evidence::read("token:pump-7.token").is_ok());
+        assert!(matches!(Evidence::read("token:pump-7.token"), Ok(Evidence::Token(_))));
+        assert!(matches!(Evidence::read("previous"), Ok(Evidence::Previous)));
     }
 }

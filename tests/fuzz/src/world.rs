@@ -172,7 +172,7 @@ async fn enroll(authority: &Authority) -> (FileKey, v1::Issued) {
     .encode_to_vec();
     let evidence = token.sign(&enrollment("token", Role::Evidence, &start, b"challenge"));
     let subject = key.sign(&enrollment("token", Role::Subject, &start, b"challenge")).expect("a signature");
-    let request = EnrollmentRequest::read(start, DOMAIN).expect("it reads");
+    let request = EnrollmentRequest::read(start, &authority.domain().trust_domain).expect("it reads");
     let proof = v1::Proof { evidence_signature: evidence, subject_signature: subject, ..Default::default() };
     let grant = authority.enroll(&request, &Challenge::plain(b"challenge"), &proof).await.expect("a certificate");
     let bundle = v1::SignedTrustBundle::decode(grant.trust_bundle.signed.as_slice()).expect("a bundle");

@@ -14,7 +14,7 @@ use prost::Message;
 fuzz_target!(|input: &[u8]| {
     let (start, rest) = split(input);
     let _ = (EnrollRequest::decode(rest), Challenge::decode(rest));
-    if EnrollmentRequest::read(start.to_vec(), "fleet.example").is_ok() {
+    if EnrollmentRequest::read(start.to_vec(), &"fleet.example".parse().expect("a trust domain")).is_ok() {
         let read = Start::decode(start).expect("what is read decodes");
         assert_eq!(read.trust_domain, "fleet.example");
         assert!(read.id.len() <= 64 && read.id.bytes().all(|octet| octet.is_ascii_graphic()));

@@ -1,11 +1,12 @@
 //! Step 5: who is it, and what do the facts allow?
 
-use super::{EnrollmentRequest, request::Evidence, token, verify::Proven};
+use super::{EnrollmentRequest, previous, request::Evidence, token, verify::Proven};
 use crate::{
+    attestation::Claims,
     authority::{Authority, Refusal, refuse_cut_off},
     identity::{FleetName, SerialNumber, Subject, Timestamp, TokenId},
     inventory::{device::Status, fleet::Policy},
-    store::{CertificateRow, Holder, KeyUse, NewHolder, Role, TokenRow},
+    store::{Attested, CertificateRow, Holder, KeyUse, NewHolder, RenewalFacts, Role, TokenRow},
 };
 
 /// Whom the certificate would be for, and by what. Read again at each attempt.
@@ -20,6 +21,8 @@ pub(super) struct Case {
 pub(super) enum By {
     /// A join token, as it is now.
     Token(Box<TokenRow>),
+    /// An expired certificate, its holder and what is known of the CSR's key.
+    Previous(Box<RenewalFacts>),
 }
 
 /// What the facts allow.
@@ -30,16 +33,24 @@ pub(super) enum Decision {
     /// A certificate for somebody new.
     Create(NewHolder),
     /// A certificate for somebody known.
-    Admit(Box<Holder>),
+    Admit {
+        holder: Box<Holder>,
+        /// What was pending is in force first.
+        promote: bool,
+    },
 }
 
 impl Authority {
     /// Who it is, as the store has it now.
-    pub(super) async fn case(&self, request: &EnrollmentRequest) -> Result<Case, Refusal> {
+    pub(super) async fn case(&self, request: &EnrollmentRequest, proven: &Proven) -> Result<Case, Refusal> {
         match request.evidence() {
             Evidence::Token(id) => {
                 let token = self.store.token(id).await?.ok_or(Refusal::NotFound("token"))?;
                 Ok(Case { subject: token::subject(request, &token)?, by: By::Token(Box::new(token)) })
+            }
+            Evidence::Previous(certificate) => {
+                let facts = previous::facts(self, request, certificate, proven).await?;
+                Ok(Case { subject: facts.peer.holder.subject.clone(), by: By::Previous(Box::new(facts)) })
             }
             Evidence::Unknown(_) => Err(Refusal::MethodRefused),
         }
@@ -52,24 +63,25 @@ impl Authority {
         proven: &Proven,
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
+        let token = match &case.by {
+            By::Token(token) => token,
+            By::Previous(facts) => return previous::decide(facts, proven, now),
+        };
         let holder = self.store.holder(&case.subject).await?;
         let key_use = self.store.key_use(&proven.key.fingerprint()).await?;
         if let Some(holder) = &holder {
             refuse_cut_off(holder)?;
         }
-        if let Some(decision) = case.answered_before(&key_use, now)? {
+        if let Some(decision) = answered_before(token, &case.subject, &key_use, now)? {
             return Ok(decision);
         }
-        case.by.check(now)?;
-        let fleet = case.fleet(holder.as_ref());
-        check_policy(&self.terms(case.subject.kind, fleet.as_ref()).await?.policy, proven)?;
-        match (&case.by, holder) {
-            (By::Token(token), Some(_)) if token.subject_id.is_none() => Err(Refusal::IdTaken),
-            (By::Token(token), Some(holder)) if holder.status == Status::Active && !token.reenroll => {
-                Err(Refusal::AlreadyEnrolled)
-            }
-            (By::Token(_), Some(holder)) => Ok(Decision::Admit(Box::new(holder))),
-            (By::Token(token), None) => {
+        token::check(token, now)?;
+        check_policy(&self.terms(case.subject.kind, token.fleet.as_ref()).await?.policy, proven)?;
+        match holder {
+            Some(_) if token.subject_id.is_none() => Err(Refusal::IdTaken),
+            Some(holder) if holder.status == Status::Active && !token.reenroll => Err(Refusal::AlreadyEnrolled),
+            Some(holder) => Ok(Decision::Admit { holder: Box::new(holder), promote: false }),
+            None => {
                 let new = self.new_holder(&case.subject, token.fleet.clone(), token.role, now).await?;
                 Ok(Decision::Create(new))
             }
@@ -96,6 +108,7 @@ impl Case {
     pub(super) fn token(&self) -> Option<&TokenId> {
         match &self.by {
             By::Token(token) => Some(&token.id),
+            By::Previous(_) => None,
         }
     }
 
@@ -103,50 +116,51 @@ impl Case {
     pub(super) fn came_by(&self) -> Option<&TokenId> {
         match &self.by {
             By::Token(token) => token.subject_id.is_none().then_some(&token.id),
+            By::Previous(_) => None,
         }
     }
 
-    /// Whose policy it follows.
-    fn fleet(&self, _holder: Option<&Holder>) -> Option<FleetName> {
+    /// The certificate that was presented for it.
+    pub(super) fn presented(&self) -> Option<SerialNumber> {
         match &self.by {
-            By::Token(token) => token.fleet.clone(),
+            By::Token(_) => None,
+            By::Previous(facts) => Some(facts.peer.certificate.serial),
         }
     }
 
-    /// Whether this certificate was the answer to this very enrollment.
-    fn answered_with(&self, row: &CertificateRow) -> bool {
-        let same = match &self.by {
-            By::Token(token) => row.token.as_ref() == Some(&token.id),
-        };
-        same && row.holder == self.subject
-    }
-
-    /// A key that is in use: by this very enrollment, whose answer was lost, or it is refused.
-    fn answered_before(&self, key_use: &KeyUse, now: Timestamp) -> Result<Option<Decision>, Refusal> {
-        if key_use.banned {
-            return Err(Refusal::KeyCompromised);
-        }
-        match key_use.certificates.iter().find(|row| self.answered_with(row)) {
-            // Too late: what was answered is worth nothing any more, and a token that has uses left is for new IDs only.
-            Some(row) if row.not_after < now => {
-                self.by.check(now)?;
-                Err(Refusal::IdTaken)
-            }
-            Some(row) => {
-                Ok(Some(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() }))
-            }
-            None if key_use.certificates.is_empty() => Ok(None),
-            None => Err(Refusal::KeyReused),
+    /// What is kept of how the holder proved itself.
+    pub(super) fn attested(&self, claims: &Claims) -> Attested {
+        match &self.by {
+            By::Token(_) => Attested {
+                method: claims.method.as_str().into(),
+                tier: claims.tier.as_str().into(),
+                identity: claims.identity.clone(),
+            },
+            By::Previous(facts) => facts.peer.holder.attested.clone().unwrap_or_else(Attested::restored),
         }
     }
 }
 
-impl By {
-    /// Whether what it rests on is worth something now.
-    fn check(&self, now: Timestamp) -> Result<(), Refusal> {
-        match self {
-            By::Token(token) => token::check(token, now),
+/// A key that is in use: by this very enrollment, whose answer was lost, or it is refused.
+fn answered_before(
+    token: &TokenRow,
+    subject: &Subject,
+    key_use: &KeyUse,
+    now: Timestamp,
+) -> Result<Option<Decision>, Refusal> {
+    if key_use.banned {
+        return Err(Refusal::KeyCompromised);
+    }
+    let same = |row: &&CertificateRow| row.token.as_ref() == Some(&token.id) && row.holder == *subject;
+    match key_use.certificates.iter().find(same) {
+        // Too late: what was answered is worth nothing any more, and a token that has uses left is for new IDs only.
+        Some(row) if row.not_after < now => {
+            token::check(token, now)?;
+            Err(Refusal::IdTaken)
         }
+        Some(row) => Ok(Some(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() })),
+        None if key_use.certificates.is_empty() => Ok(None),
+        None => Err(Refusal::KeyReused),
     }
 }
 

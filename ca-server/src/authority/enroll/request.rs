@@ -4,9 +4,11 @@ use fleetca_proto::v1::{self, start::Evidence as Wire};
 use prost::Message;
 
 use crate::{
+    attestation::AttestationError,
     authority::Refusal,
-    identity::{DeviceId, Kind, TokenId},
+    identity::{DeviceId, Kind, TokenId, TrustDomain},
     inventory::fleet::Method,
+    pki::PeerCertificate,
 };
 
 /// `Start`, read.
@@ -25,6 +27,8 @@ pub struct EnrollmentRequest {
 pub(super) enum Evidence {
     /// The ID of a join token.
     Token(TokenId),
+    /// A certificate of this CA, as it was presented: whether it is one, nobody has looked yet.
+    Previous(Box<PeerCertificate>),
     /// Of a method that is none of this server's.
     Unknown(Method),
 }
@@ -34,26 +38,31 @@ impl Evidence {
     pub(super) fn method(&self) -> Method {
         match self {
             Evidence::Token(_) => Method::Token,
+            Evidence::Previous(_) => Method::Previous,
             Evidence::Unknown(method) => *method,
         }
     }
 
-    fn read(wire: Wire) -> Result<Self, Refusal> {
+    fn read(wire: Wire, trust_domain: &TrustDomain) -> Result<Self, Refusal> {
         Ok(match wire {
             Wire::Token(token) => Evidence::Token(token.token_id.parse().map_err(Refusal::name("token_id"))?),
             Wire::Factory(_) => Evidence::Unknown(Method::Factory),
             Wire::RegisteredKey(_) => Evidence::Unknown(Method::RegisteredKey),
             Wire::Tpm(_) => Evidence::Unknown(Method::Tpm),
-            Wire::Previous(_) => Evidence::Unknown(Method::Previous),
+            Wire::Previous(evidence) => {
+                let certificate = PeerCertificate::parse(&evidence.certificate, trust_domain);
+                let malformed = |_| Refusal::Attestation(AttestationError::Malformed);
+                Evidence::Previous(Box::new(certificate.map_err(malformed)?))
+            }
         })
     }
 }
 
 impl EnrollmentRequest {
     /// Step 1: reads `Start`. Anything that is not what it must be is refused, never repaired.
-    pub fn read(start: Vec<u8>, trust_domain: &str) -> Result<Self, Refusal> {
+    pub fn read(start: Vec<u8>, trust_domain: &TrustDomain) -> Result<Self, Refusal> {
         let message = v1::Start::decode(start.as_slice()).map_err(|_| Refusal::Protocol("Start can't be read"))?;
-        if message.trust_domain != trust_domain {
+        if message.trust_domain != trust_domain.as_str() {
             return Err(Refusal::TrustDomain);
         }
         let kind = match v1::Kind::try_from(message.kind) {
@@ -66,7 +75,7 @@ impl EnrollmentRequest {
             "" => None,
             id => Some(id.parse().map_err(Refusal::name("id"))?),
         };
-        let evidence = message.evidence.map(Evidence::read).transpose()?;
+        let evidence = message.evidence.map(|wire| Evidence::read(wire, trust_domain)).transpose()?;
         let evidence = evidence.ok_or(Refusal::Protocol("Start has no evidence of a method that this server knows"))?;
         Ok(Self { start, kind, id, csr: message.csr, evidence })
     }

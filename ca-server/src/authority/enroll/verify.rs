@@ -3,7 +3,7 @@
 use fleetca_proto::{transcript, v1};
 use prost::Message;
 
-use super::{EnrollmentRequest, request::Evidence, token};
+use super::{EnrollmentRequest, previous, request::Evidence, token};
 use crate::{
     attestation::{AttestationError, Claims},
     authority::{Authority, Refusal, Refused},
@@ -33,6 +33,8 @@ impl Challenge {
 pub(super) enum CsrKey {
     /// It is not the evidence's own, whose SubjectPublicKeyInfo ends with these octets.
     OtherThan(Vec<u8>),
+    /// It is this one (SubjectPublicKeyInfo), which the evidence vouches for.
+    This(Vec<u8>),
 }
 
 /// Evidence that holds.
@@ -54,7 +56,7 @@ impl Authority {
     pub async fn challenge(&self, request: &EnrollmentRequest) -> Result<Challenge, Refused> {
         self.refuse_restored()?;
         let tpm = match request.evidence() {
-            Evidence::Token(_) => None,
+            Evidence::Token(_) | Evidence::Previous(_) => None,
             Evidence::Unknown(_) => return Err(Refusal::MethodRefused.into()),
         };
         let nonce = self.random::<32>()?.to_vec();
@@ -71,6 +73,7 @@ impl Authority {
         let challenge = challenge.bytes();
         let Verified { claims, csr_key } = match request.evidence() {
             Evidence::Token(id) => token::verify(self, request, id, challenge, proof).await?,
+            Evidence::Previous(certificate) => previous::verify(self, request, certificate, challenge, proof).await?,
             Evidence::Unknown(_) => return Err(Refusal::MethodRefused),
         };
         let key = Csr::parse(request.csr())?.into_public_key();
@@ -78,7 +81,10 @@ impl Authority {
             CsrKey::OtherThan(evidence) if key.spki_der().ends_with(&evidence) => {
                 return Err(Refusal::Attestation(AttestationError::SameKey));
             }
-            CsrKey::OtherThan(_) => {}
+            CsrKey::This(certified) if key.spki_der() != certified => {
+                return Err(Refusal::Attestation(AttestationError::OtherKey));
+            }
+            CsrKey::OtherThan(_) | CsrKey::This(_) => {}
         }
         let method = request.evidence().method().as_str();
         let signed = transcript::enrollment(method, transcript::Role::Subject, request.start(), challenge);

@@ -78,7 +78,6 @@ async fn a_method_that_is_not_there_is_refused_before_any_challenge() {
         Evidence::Factory(v1::FactoryEvidence::default()),
         Evidence::RegisteredKey(v1::RegisteredKeyEvidence::default()),
         Evidence::Tpm(v1::TpmEvidence::default()),
-        Evidence::Previous(v1::PreviousEvidence::default()),
     ] {
         let start = v1::Start {
             trust_domain: "fleet.example".into(),
@@ -86,7 +85,7 @@ async fn a_method_that_is_not_there_is_refused_before_any_challenge() {
             evidence: Some(evidence),
             ..Default::default()
         };
-        let request = EnrollmentRequest::read(start.encode_to_vec(), "fleet.example").unwrap();
+        let request = EnrollmentRequest::read(start.encode_to_vec(), &"fleet.example".parse().unwrap()).unwrap();
         let refused = world.authority.challenge(&request).await.unwrap_err();
         assert!(matches!(refused.why, Refusal::MethodRefused));
     }

@@ -1,0 +1,48 @@
+//! Method `previous`: the certificate that has expired in a credential folder, and its key.
+
+use std::fmt;
+
+use crate::{
+    credential::Credential,
+    keys::{FileKey, KeyError},
+};
+
+/// An expired certificate and its key.
+pub struct Previous {
+    certificate: Vec<u8>,
+    fingerprint: String,
+    key: FileKey,
+}
+
+impl Previous {
+    /// What this credential holds.
+    pub fn of(credential: &Credential) -> Result<Self, KeyError> {
+        let leaf = credential.leaf();
+        Ok(Self {
+            certificate: leaf.der().to_vec(),
+            fingerprint: crate::certificate::hex(&leaf.fingerprint()),
+            key: FileKey::from_pem(credential.key().to_pem().as_bytes())?,
+        })
+    }
+
+    /// The certificate (DER).
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// SHA-256 of the certificate, in hexadecimal.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// By its key.
+    pub fn sign(&self, transcript: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.key.sign(transcript)
+    }
+}
+
+impl fmt::Debug for Previous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Previous").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+    }
+}
