@@ -3,31 +3,22 @@
 //! A CRL's octets are a pure function of its [`CrlTemplate`] and its entries, so that every node and every restart
 //! makes the same ones. Nothing in the entries can stop a CRL from being made.
 
+mod entry;
 mod parsed;
 
 use std::fmt;
 
 use const_oid::db::rfc5280::{ID_CE_CRL_NUMBER, ID_CE_ISSUING_DISTRIBUTION_POINT};
 
-use super::encode::{Der, INTEGER, SEQUENCE, context_constructed, header_length, time_length, unsigned_length};
+use super::encode::{Der, INTEGER, SEQUENCE, TimeWriter, context_constructed, header};
 use super::extensions::{authority_key_identifier, distribution_point_name, extension};
 use super::issuer::IssuerCertificate;
 use super::signature::SignatureAlgorithm;
 use super::signed;
-use crate::identity::{RevocationReason, SerialNumber, Timestamp};
+use crate::identity::Timestamp;
 
+pub use entry::CrlEntry;
 pub use parsed::{CrlError, ParsedCrl, SuccessorError, check_successor};
-
-/// One revoked certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CrlEntry {
-    /// Its serial number.
-    pub serial: SerialNumber,
-    /// Since when; whole seconds count.
-    pub revoked_at: Timestamp,
-    /// Why. `Unspecified` is said by saying nothing (section 5.3.1).
-    pub reason: RevocationReason,
-}
 
 /// What is in a CRL besides its entries.
 #[derive(Clone, Copy, Debug)]
@@ -47,29 +38,34 @@ pub struct CrlTemplate<'a> {
 
 impl CrlTemplate<'_> {
     /// Builds the CRL, version 2. The entries come in the order of their serials; one with the serial of the one before
-    /// it is left out. They are gone through twice, and the octets are written once.
-    pub fn prepare<I>(&self, entries: I) -> PreparedCrl
-    where
-        I: IntoIterator<Item = CrlEntry>,
-        I::IntoIter: Clone,
-    {
-        let entries = Distinct { entries: entries.into_iter(), last: None };
+    /// it is left out. They are gone through once, and what is written stays where it is: lengths are put in front when
+    /// they are known.
+    pub fn prepare(&self, entries: impl IntoIterator<Item = CrlEntry>) -> PreparedCrl {
+        let mut entries = entries.into_iter();
         let algorithm = SignatureAlgorithm::usual(self.issuer.public_key().kind());
         let (head, tail) = (self.encode_head(algorithm), self.encode_extensions());
-        let list: usize = entries.clone().map(|entry| entry.encoded_length()).sum();
-        let revoked = if list == 0 { 0 } else { header_length(list) + list };
-        let length = head.len() + revoked + tail.len();
+        let front = head.len() + 3 * LONGEST_HEADER;
+        let (least, most) = entries.size_hint();
+        let list = most.unwrap_or(least).saturating_mul(entry::LONGEST);
+        let mut octets = Vec::with_capacity(front.saturating_add(list) + tail.len() + SIGNATURE);
+        octets.resize(front, 0);
 
-        let mut tbs = Der::with_capacity(header_length(length) + length);
-        tbs.header(SEQUENCE, length);
-        tbs.raw(&head);
+        let (mut times, mut last) = (TimeWriter::default(), None);
+        entries.by_ref().for_each(|entry| {
+            if last != Some(entry.serial) {
+                last = Some(entry.serial);
+                entry.encode(&mut times, &mut octets);
+            }
+        });
+        let mut crl = PreparedCrl { start: front, octets, algorithm, number: self.number };
         // An empty list must not be there at all (section 5.1.2.6).
-        if list > 0 {
-            tbs.header(SEQUENCE, list);
-            entries.for_each(|entry| entry.encode(&mut tbs));
+        if last.is_some() {
+            crl.enclose();
         }
-        tbs.raw(&tail);
-        PreparedCrl { tbs: tbs.into_bytes(), algorithm, number: self.number }
+        crl.octets.extend_from_slice(&tail);
+        crl.prepend(&head);
+        crl.enclose();
+        crl
     }
 
     /// Everything before the entries.
@@ -99,9 +95,17 @@ impl CrlTemplate<'_> {
     }
 }
 
+/// How long the header of a SEQUENCE may be.
+const LONGEST_HEADER: usize = 10;
+
+/// Room for the algorithm and the signature behind what is signed.
+const SIGNATURE: usize = 1024;
+
 /// A CRL built, not signed yet. It can be used once.
 pub struct PreparedCrl {
-    tbs: Vec<u8>,
+    /// Room for what is put in front, then what is to be signed.
+    octets: Vec<u8>,
+    start: usize,
     algorithm: SignatureAlgorithm,
     number: u64,
 }
@@ -109,64 +113,33 @@ pub struct PreparedCrl {
 impl PreparedCrl {
     /// What is to be signed.
     pub fn tbs(&self) -> &[u8] {
-        &self.tbs
+        &self.octets[self.start..]
     }
 
     /// Puts the signature in and gives the CRL (DER). That it verifies is not checked here.
-    pub fn assemble(self, signature: &[u8]) -> Vec<u8> {
-        signed::assemble(&self.tbs, self.algorithm, signature)
+    pub fn assemble(mut self, signature: &[u8]) -> Vec<u8> {
+        signed::append_signature(&mut self.octets, self.algorithm, signature);
+        self.enclose();
+        self.octets.drain(..self.start);
+        self.octets
+    }
+
+    fn prepend(&mut self, octets: &[u8]) {
+        let start = self.start - octets.len();
+        self.octets[start..self.start].copy_from_slice(octets);
+        self.start = start;
+    }
+
+    /// Makes a SEQUENCE of all that is there.
+    fn enclose(&mut self) {
+        let (header, length) = header(SEQUENCE, self.octets.len() - self.start);
+        self.prepend(&header[..length]);
     }
 }
 
 impl fmt::Debug for PreparedCrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PreparedCrl({}, {} octets)", self.number, self.tbs.len())
-    }
-}
-
-/// crlEntryExtensions with a reasonCode, but for the last octet, which is the reason.
-const REASON_PREFIX: [u8; 13] = [0x30, 12, 0x30, 10, 6, 3, 0x55, 0x1d, 0x15, 4, 3, 0x0a, 1];
-
-impl CrlEntry {
-    fn content_length(&self) -> usize {
-        let reason = match self.reason {
-            RevocationReason::Unspecified => 0,
-            _ => REASON_PREFIX.len() + 1,
-        };
-        unsigned_length(self.serial.as_bytes()) + time_length(self.revoked_at) + reason
-    }
-
-    fn encoded_length(&self) -> usize {
-        let content = self.content_length();
-        header_length(content) + content
-    }
-
-    fn encode(&self, der: &mut Der) {
-        der.header(SEQUENCE, self.content_length());
-        der.unsigned(self.serial.as_bytes());
-        der.time(self.revoked_at);
-        if self.reason != RevocationReason::Unspecified {
-            der.raw(&REASON_PREFIX);
-            der.raw(&[self.reason.number()]);
-        }
-    }
-}
-
-/// Leaves out an entry whose serial is that of the one before.
-#[derive(Clone)]
-struct Distinct<I> {
-    entries: I,
-    last: Option<SerialNumber>,
-}
-
-impl<I: Iterator<Item = CrlEntry>> Iterator for Distinct<I> {
-    type Item = CrlEntry;
-
-    fn next(&mut self) -> Option<CrlEntry> {
-        let last = self.last;
-        let next = self.entries.find(|entry| Some(entry.serial) != last)?;
-        self.last = Some(next.serial);
-        Some(next)
+        write!(f, "PreparedCrl({}, {} octets)", self.number, self.tbs().len())
     }
 }
 
@@ -183,6 +156,7 @@ mod tests {
     use super::super::fixture::{NOW, TestCa};
     use super::super::{CaRole, CrlScope, Holder, LeafRequest};
     use super::*;
+    use crate::identity::{RevocationReason, SerialNumber};
 
     fn entry(number: u128) -> CrlEntry {
         CrlEntry {

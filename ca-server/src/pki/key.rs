@@ -264,7 +264,7 @@ mod tests {
     use ring::rand::SystemRandom;
     use ring::signature::{ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 
-    use super::super::encode::{Der, SEQUENCE};
+    use super::super::encode::{BIT_STRING, Der, SEQUENCE};
     use super::super::fixture::TestKey;
     use super::*;
 
@@ -282,7 +282,7 @@ mod tests {
                 algorithm.oid(&RSA_ENCRYPTION);
                 algorithm.raw(&[5, 0]);
             });
-            spki.bit_string(&key);
+            spki.primitive(BIT_STRING, &[&[0][..], &key].concat());
         })
     }
 

@@ -6,7 +6,7 @@ use der::{Decode, Reader, SliceReader, Tag, TagMode, TagNumber};
 use spki::AlgorithmIdentifierRef;
 use x509_cert::time::Time;
 
-use super::encode::{Der, SEQUENCE, header_length};
+use super::encode::{BIT_STRING, SEQUENCE, header};
 use super::key::{BadSignature, PublicKey};
 use super::signature::SignatureAlgorithm;
 use crate::identity::Timestamp;
@@ -38,15 +38,20 @@ impl<'a> Signed<'a> {
 
 /// Puts a signature to what it signs.
 pub(super) fn assemble(content: &[u8], algorithm: SignatureAlgorithm, signature: &[u8]) -> Vec<u8> {
-    let identifier = algorithm.identifier();
-    let bit_string = header_length(signature.len() + 1) + signature.len() + 1;
-    let length = content.len() + identifier.len() + bit_string;
-    let mut der = Der::with_capacity(header_length(length) + length);
-    der.header(SEQUENCE, length);
-    der.raw(content);
-    der.raw(identifier);
-    der.bit_string(signature);
-    der.into_bytes()
+    let mut fields = Vec::with_capacity(content.len() + signature.len() + 32);
+    fields.extend_from_slice(content);
+    append_signature(&mut fields, algorithm, signature);
+    let (header, length) = header(SEQUENCE, fields.len());
+    [&header[..length], &fields].concat()
+}
+
+/// Writes the algorithm and the signature behind what is signed.
+pub(super) fn append_signature(content: &mut Vec<u8>, algorithm: SignatureAlgorithm, signature: &[u8]) {
+    content.extend_from_slice(algorithm.identifier());
+    let (header, length) = header(BIT_STRING, signature.len() + 1);
+    content.extend_from_slice(&header[..length]);
+    content.push(0);
+    content.extend_from_slice(signature);
 }
 
 /// The fields of a TBSCertificate, as slices of it.
