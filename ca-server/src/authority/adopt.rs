@@ -76,13 +76,13 @@ impl Authority {
         if !self.made(presented) {
             return Err(Refusal::CertificateUnknown);
         }
-        let expired = presented.not_after < now.floor_secs();
-        if expired {
-            return Err(Refusal::CertificateExpired);
-        }
         let holder = self.store.holder(&presented.subject).await?;
         if let Some(revoked) = self.store.orphan(presented.serial).await? {
             return Err(self.refuse_orphan(presented, holder.as_ref(), revoked, now).await?);
+        }
+        let expired = presented.not_after < now.floor_secs();
+        if expired {
+            return Err(Refusal::CertificateExpired);
         }
         let restoration = self.lost_time(presented, now).await?;
         let fleet = self.fleet_of(presented, holder.as_ref()).await?;

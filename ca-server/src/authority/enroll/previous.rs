@@ -60,6 +60,11 @@ pub(super) async fn facts(
     if request.id().is_some_and(|id| *id != facts.peer.holder.subject.id) {
         return Err(Refusal::IdRefused);
     }
+    // What followed a certificate may be forgotten, and that it was revoked: what has expired is on no CRL.
+    let restorations = authority.store.restorations().await?;
+    if restorations.iter().any(|restoration| certificate.serial.made_at() <= restoration.lost_until) {
+        return Err(Refusal::CertificateExpired);
+    }
     Ok(facts)
 }
 

@@ -27,7 +27,7 @@ impl World {
     }
 
     /// The time between these two is lost; it is noticed at the second.
-    async fn loses(self, from: Duration, until: Duration) -> Self {
+    pub(super) async fn loses(self, from: Duration, until: Duration) -> Self {
         self.at(until);
         let audit = Draft::done(START + until, "local", "ca.restored", "ca".into());
         let notice = Notice {
@@ -204,6 +204,31 @@ async fn a_forgotten_certificate_that_was_revoked_cuts_its_device_off() {
         world.publish(false).await;
     }
     assert!(!entries.iter().any(|(device, _)| world.lists(device)));
+}
+
+#[tokio::test]
+async fn a_forgotten_certificate_that_was_revoked_cuts_its_device_off_though_it_has_expired() {
+    let world = World::new().await;
+    world.enroll("revoked").await;
+    let revoked = world.forgotten("revoked", HOUR * 2).await;
+    let crl = world.lost_crl(HOUR * 3, &[(revoked.0.serial, RevocationReason::KeyCompromise)]);
+    let world = world.loses(HOUR, HOUR * 4).await;
+    let store = world.authority.store.clone();
+    take_back(store.as_ref(), std::slice::from_ref(&crl), world.authority.now()).await.unwrap();
+    let world = world.resumes(false).await;
+    world.at(HOUR * 48);
+    assert!(matches!(world.renew(&revoked).await, Err(Refusal::Revoked)));
+    assert_eq!(world.status("revoked").await, Status::Revoked);
+}
+
+#[tokio::test]
+async fn a_decision_taken_by_a_clock_that_was_ahead_strands_nobody() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    let lost = world.forgotten("pump-1", HOUR * 2).await;
+    let world = world.loses(HOUR, HOUR * 4).await.resumes(true).await;
+    world.at(HOUR * 4 - Duration::from_secs(300));
+    world.renew(&lost).await.unwrap();
 }
 
 #[tokio::test]

@@ -281,3 +281,12 @@ async fn a_device_whose_key_lives_in_hardware_comes_back_with_that_key_only() {
     world.authority.confirm(&back.device.0).await.unwrap();
     assert_eq!(holder(&world, "pump-1").await.attested.unwrap().tier, "hardware");
 }
+
+#[tokio::test]
+async fn out_of_a_lost_time_nobody_comes_back_by_a_certificate_that_others_may_have_followed() {
+    let world = World::new().await;
+    let sleeper = Sleeper::enroll(&world, "pump-1").await;
+    let world = world.loses(DAY * 2, DAY * 3).await.resumes(false).await;
+    assert!(matches!(sleeper.refused(&world).await, Refusal::CertificateExpired));
+    assert_eq!(holder(&world, "pump-1").await.lineage.pending, None);
+}
