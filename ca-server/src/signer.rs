@@ -82,6 +82,15 @@ pub enum SignerError {
         /// Where the passphrase is from.
         from: String,
     },
+    /// The key is encrypted in a way that is not known here, or that takes too long to open.
+    #[error(
+        "{path} is encrypted in a way that ca-server does not open, or is damaged: write it anew with openssl pkcs8 -topk8 \
+         -scrypt, or put it back from a backup"
+    )]
+    Cost {
+        /// Which file.
+        path: PathBuf,
+    },
     /// A passphrase file without a passphrase.
     #[error("{path} holds no passphrase: it is the file's first line")]
     EmptyPassphrase {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use der::SecretDocument;
 use der::pem::{LineEnding, PemLabel};
-use pkcs8::pkcs5::{pbes2, scrypt};
+use pkcs8::pkcs5::{pbes2, pbes2::Kdf, scrypt};
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
@@ -20,6 +20,12 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 /// scrypt's cost: N = 2^14, r = 8, p = 5, the strongest that OpenSSL reads without being told to allow more memory.
 const SCRYPT: (u8, u32, u32) = (14, 8, 5);
+
+/// The most that opening a key may cost, a dozen times as much as ours: whoever wrote the file says what it does cost, and
+/// a damaged one may ask for more memory than there is.
+const MOST_SCRYPT: u64 = 1 << 23;
+const MOST_SCRYPT_OCTETS: u64 = 256 << 20;
+const MOST_PBKDF2: u32 = 10_000_000;
 
 /// The text of a key (PKCS#8 DER), encrypted where a passphrase is given.
 pub fn encode(pkcs8: &[u8], passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, SignerError> {
@@ -40,11 +46,27 @@ pub fn decode(text: &str, passphrase: Option<&Passphrase>, path: &Path) -> Resul
         ENCRYPTED => {
             let passphrase = passphrase.ok_or_else(|| SignerError::PassphraseNeeded { path: path.to_owned() })?;
             let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| format())?;
+            if !encrypted.encryption_algorithm.pbes2().is_some_and(|parameters| is_affordable(&parameters.kdf)) {
+                return Err(SignerError::Cost { path: path.to_owned() });
+            }
             let decrypted = encrypted.decrypt(passphrase.as_bytes());
             let wrong = |_| SignerError::WrongPassphrase { path: path.to_owned(), from: passphrase.origin() };
             Ok(decrypted.map_err(wrong)?.to_bytes())
         }
         _ => Err(format()),
+    }
+}
+
+/// Whether a passphrase can be tried at all.
+fn is_affordable(kdf: &Kdf) -> bool {
+    match kdf {
+        Kdf::Pbkdf2(parameters) => parameters.iteration_count <= MOST_PBKDF2,
+        Kdf::Scrypt(parameters) => {
+            let (n, r) = (parameters.cost_parameter, u64::from(parameters.block_size));
+            let work = n.saturating_mul(r).saturating_mul(u64::from(parameters.parallelization));
+            n > 1 && work <= MOST_SCRYPT && n.saturating_mul(r).saturating_mul(128) <= MOST_SCRYPT_OCTETS
+        }
+        _ => false,
     }
 }
 
@@ -83,4 +105,38 @@ fn encrypt(pkcs8: &[u8], passphrase: &Passphrase) -> Result<SecretDocument, Sign
     let parameters = pbes2::Parameters::generate_scrypt_aes256cbc(cost, &salt, iv).map_err(|_| SignerError::Failed)?;
     let key = PrivateKeyInfoRef::try_from(pkcs8).map_err(|_| SignerError::Failed)?;
     key.encrypt_with_params(parameters, passphrase.as_bytes()).map_err(|_| SignerError::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &[u8] = b"no key, which nobody looks at";
+
+    /// An encrypted key whose file asks for this scrypt.
+    fn asks_for(n: u64, r: u16, p: u16) -> Result<Zeroizing<Vec<u8>>, SignerError> {
+        let cheap = scrypt::Params::new(1, 1, 1).unwrap();
+        let mut parameters = pbes2::Parameters::generate_scrypt_aes256cbc(cheap, &[7; 16], [7; 16]).unwrap();
+        let Kdf::Scrypt(scrypt) = &mut parameters.kdf else { panic!("scrypt was asked for") };
+        (scrypt.cost_parameter, scrypt.block_size, scrypt.parallelization) = (n, r, p);
+        let encrypted = EncryptedPrivateKeyInfoRef {
+            encryption_algorithm: parameters.into(),
+            encrypted_data: der::asn1::OctetStringRef::new(KEY).unwrap(),
+        };
+        let document = SecretDocument::encode_msg(&encrypted).unwrap();
+        let text = document.to_pem(ENCRYPTED, LineEnding::LF).unwrap();
+        decode(&text, Some(&Passphrase::new(b"correct horse")), Path::new("key.pem"))
+    }
+
+    #[test]
+    fn a_key_that_would_cost_too_much_to_open_is_refused_before_it_is_tried() {
+        for (n, r, p) in
+            [(1 << 40, 8, 1), (u64::MAX, u16::MAX, u16::MAX), (1 << 20, 8, 100), (1 << 19, 16, 1), (0, 8, 1)]
+        {
+            let refused = asks_for(n, r, p);
+            assert!(matches!(refused, Err(SignerError::Cost { .. })), "{n} {r} {p}: {refused:?}");
+        }
+        let tried = asks_for(1 << 10, 8, 5);
+        assert!(matches!(tried, Err(SignerError::WrongPassphrase { .. })), "{tried:?}");
+    }
 }
