@@ -5,7 +5,7 @@
 //! 0 done, 1 refused or failed, 2 usage, 3 server out of reach.
 
 mod accept_clock;
-mod audit;
+pub mod audit;
 mod backup;
 mod certificate;
 mod connection;

@@ -4,6 +4,7 @@ mod head;
 mod issuers;
 mod verify;
 mod view;
+mod walk;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,11 @@ use clap::{Args, Subcommand};
 use fleetca_proto::v1::{ListAuditRecordsRequest, ListSecurityEventsRequest};
 
 use super::{CommandError, Session, paging};
+
+pub use head::KnownHead;
+pub use issuers::Sealers;
+pub use verify::Verified;
+pub use walk::{Pages, Walk};
 
 /// The audit log: reading it, and proving it
 #[derive(Args, Debug)]

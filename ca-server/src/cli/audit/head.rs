@@ -13,13 +13,13 @@ use crate::cli::CommandError;
 /// The head of the log as it was when it was verified last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct KnownHead {
+pub struct KnownHead {
     /// The last record.
-    pub(super) sequence: u64,
+    pub sequence: u64,
     /// The chain's head after it, in hexadecimal.
-    pub(super) head: String,
+    pub head: String,
     /// When it was verified.
-    pub(super) at: String,
+    pub at: String,
 }
 
 impl KnownHead {
@@ -30,14 +30,17 @@ impl KnownHead {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(CommandError::file(path)(error)),
         };
-        let wrong = |reason: String| CommandError::Content { path: path.into(), reason };
-        let known: Self =
-            serde_json::from_str(&text).map_err(|error| wrong(format!("no head of an audit log: {error}")))?;
+        Self::parse(&text).map(Some).map_err(|reason| CommandError::Content { path: path.into(), reason })
+    }
+
+    /// Reads the file's text, or says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let known: Self = serde_json::from_str(text).map_err(|error| format!("no head of an audit log: {error}"))?;
         let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if known.head.len() != 64 || !known.head.bytes().all(hexadecimal) {
-            return Err(wrong("its head is not 64 lower-case hexadecimal digits".into()));
+            return Err("its head is not 64 lower-case hexadecimal digits".into());
         }
-        Ok(Some(known))
+        Ok(known)
     }
 
     /// Replaces the file in one step.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use enroll_client::trust::Roots;
 use fleetca_proto::{
     transcript,
-    v1::{ListIssuersRequest, operator_client::OperatorClient},
+    v1::{self, ListIssuersRequest, operator_client::OperatorClient},
 };
 use tonic::transport::Channel;
 
@@ -14,15 +14,19 @@ use crate::{audit::Seal, cli::CommandError, identity::IssuerId, pki::IssuerCerti
 /// The control CAs' certificates, each verified up to a control root. Dates are not looked at: a seal stays good when
 /// the CA that made it has ended.
 #[derive(Debug)]
-pub(super) struct Sealers(HashMap<IssuerId, IssuerCertificate>);
+pub struct Sealers(HashMap<IssuerId, IssuerCertificate>);
 
 impl Sealers {
     /// Asks the server for its issuers, and keeps those that a control root has signed. That the server calls one a
     /// control CA counts for nothing.
     pub(super) async fn fetch(operator: &mut OperatorClient<Channel>, roots: &Roots) -> Result<Self, CommandError> {
-        let issuers = operator.list_issuers(ListIssuersRequest {}).await?.into_inner().issuers;
+        Ok(Self::among(&operator.list_issuers(ListIssuersRequest {}).await?.into_inner().issuers, roots))
+    }
+
+    /// Those of a server's issuers that a control root has signed.
+    pub fn among(issuers: &[v1::Issuer], roots: &Roots) -> Self {
         let certificates = issuers.iter().map(|issuer| issuer.certificate.as_slice());
-        Ok(Self::signed_by(roots.certificates().iter().map(|root| root.der().as_ref()), certificates))
+        Self::signed_by(roots.certificates().iter().map(|root| root.der().as_ref()), certificates)
     }
 
     fn signed_by<'a>(roots: impl Iterator<Item = &'a [u8]>, certificates: impl Iterator<Item = &'a [u8]>) -> Self {
