@@ -27,6 +27,11 @@ impl Ledger {
         assert!(same, "the serial number {} was given twice", holder.serial());
     }
 
+    /// How many certificates were given out.
+    pub fn certificates(&self) -> usize {
+        self.certificates.len()
+    }
+
     /// A revocation of this certificate was acknowledged.
     pub fn revoked(&mut self, serial: String, receipt: &RevocationReceipt) {
         self.told(receipt);

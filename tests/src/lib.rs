@@ -26,6 +26,7 @@ pub mod python;
 pub mod require;
 pub mod secrets;
 pub mod server;
+pub mod soak;
 pub mod stranger;
 pub mod tls;
 pub mod tpm;

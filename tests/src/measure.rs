@@ -1,4 +1,5 @@
-//! What a load tool measures: processor time of a process, and the limit that a figure is held against.
+//! What a load tool measures: processor time, memory and open files of a process, and the limit that a figure is held
+//! against.
 //!
 //! Figures that stand beside each other are taken in one run: this machine, today, with the same other work on it.
 
@@ -25,6 +26,22 @@ fn cpu_in(schedstat: &str) -> Duration {
     // A thread may end while we look.
     let text = fs::read_to_string(schedstat).unwrap_or_default();
     Duration::from_nanos(text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
+}
+
+/// The resident memory of a process, in KiB; 0 where it has ended.
+pub fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+/// What a process has open: sockets, and all else. Nothing where it has ended.
+pub fn open_files(pid: u32) -> (usize, usize) {
+    let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return (0, 0) };
+    // One may be closed while we look.
+    let open = open.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    let (sockets, files): (Vec<_>, Vec<_>) = open.partition(|target| target.to_string_lossy().starts_with("socket:"));
+    (sockets.len(), files.len())
 }
 
 /// Processor time of `work`, for each of `times` runs, with every processor of the machine at it: so are the servers that

@@ -2,9 +2,8 @@
 //!
 //! `cargo run --release -p fleetca-tests --bin fleet_flood -- [--connections N]`
 
-use std::{fs, io, net::Ipv4Addr, sync::Arc};
+use std::{io, net::Ipv4Addr, sync::Arc};
 
-use anyhow::Context;
 use clap::Parser;
 use enroll_client::attester::token::JoinToken;
 use fleetca_proto::v1::{EnrollRequest, GetTimeRequest, enroll_request::Step, enrollment_client::EnrollmentClient};
@@ -12,6 +11,7 @@ use fleetca_tests::{
     crowd,
     device::Device,
     holder::Holder,
+    measure::{open_files, resident},
     server::Server,
     stranger::{self, Exchange, SubjectKey},
     tls,
@@ -80,7 +80,7 @@ async fn run(limits: &[(&'static str, usize)], flood: Flood, connections: usize)
     server.admin().create_fleet("sensors");
     let device = Holder::copy(&Device::enroll(&server, "sensors", "pump-7"));
     let pid = server.process().pid();
-    let (before, files) = (resident(pid)?, open_files(pid)?);
+    let (before, sockets) = (resident(pid), open_files(pid).0);
     let mut open = Vec::new();
     for n in 0..connections {
         // Many addresses, so that nobody holds most.
@@ -89,9 +89,9 @@ async fn run(limits: &[(&'static str, usize)], flood: Flood, connections: usize)
         open.extend(connect(&server, &device, flood, from).await);
     }
     if !limits.is_empty() {
-        until_true(SOON, "all connections are open", || open_files(pid).is_ok_and(|now| now >= files + connections));
+        until_true(SOON, "all connections are open", || open_files(pid).0 >= sockets + connections);
     }
-    Ok((before, resident(pid)?))
+    Ok((before, resident(pid)))
 }
 
 async fn connect(server: &Server, device: &Holder, flood: Flood, from: Ipv4Addr) -> anyhow::Result<Open> {
@@ -127,15 +127,4 @@ fn half_a_hello(server: &Server) -> io::Result<Vec<u8>> {
     ClientConnection::new(config, name).map_err(io::Error::other)?.write_tls(&mut hello)?;
     hello.truncate(hello.len() / 2);
     Ok(hello)
-}
-
-/// `VmRSS` of a process, KiB.
-fn resident(pid: u32) -> anyhow::Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
-}
-
-fn open_files(pid: u32) -> anyhow::Result<usize> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
