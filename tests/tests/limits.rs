@@ -1,11 +1,22 @@
 //! What a stranger can send: too much, nonsense, or only the beginning. Refused, and the server goes on.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use enroll_client::attester::token::JoinToken;
 use fleetca_proto::{
     MAX_MESSAGE_BYTES,
-    v1::{EnrollRequest, GetRenewalInfoRequest, Start, enroll_request::Step, enrollment_client::EnrollmentClient},
+    v1::{
+        EnrollRequest, GetRenewalInfoRequest, Start, enroll_request::Step, enrollment_client::EnrollmentClient,
+        renewal_client::RenewalClient,
+    },
 };
 use fleetca_tests::{
     crowd::{self, ELSEWHERE, stalled},
@@ -13,10 +24,21 @@ use fleetca_tests::{
     holder::Holder,
     server::Server,
     stranger::{self, Exchange, Refusal, SubjectKey},
+    wait::SOON,
 };
+use hyper_util::rt::TokioIo;
 use prost::Message;
-use tonic::{Code, Status, transport::Channel};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint, Uri},
+};
 use tonic_types::StatusExt;
+use tower::service_fn;
 
 /// Sends a first message, and gives the refusal.
 async fn refusal(connection: &enroll_client::connect::Connection, start: &[u8]) -> Status {
@@ -152,4 +174,76 @@ async fn who_was_cut_off_holds_no_better_place_than_a_stranger() {
     let count = |wanted| reasons.iter().filter(|reason| *reason == wanted).count();
     assert_eq!((count("DEVICE_REVOKED"), count("OVERLOADED")), (2, 6), "{reasons:?}");
     honest.renew();
+}
+
+/// A connection of this holder to the devices' port.
+async fn open(server: &Server, holder: &Holder) -> TlsStream<TcpStream> {
+    let (config, port) = (holder.tls(server), server.addresses().devices);
+    crowd::tls(Ipv4Addr::LOCALHOST, port, config).await.expect("a connection")
+}
+
+/// Speaks as much HTTP/2 as a peer who is there and asks nothing, until the connection ends. Gives whether the server said
+/// before that it would.
+async fn is_dismissed(mut stream: TlsStream<TcpStream>) -> bool {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let mut words = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SETTINGS].concat();
+    let mut dismissed = false;
+    loop {
+        let mut head = [0; 9];
+        // Whoever is dismissed may find the connection closed when he answers.
+        if stream.write_all(&words).await.is_err() || stream.read_exact(&mut head).await.is_err() {
+            return dismissed;
+        }
+        let mut body = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut body).await.expect("whole frames");
+        words = match (head[3], head[4]) {
+            (4, 0) => vec![0, 0, 0, 4, 1, 0, 0, 0, 0],
+            (6, 0) => [&[0, 0, 8, 6, 1, 0, 0, 0, 0], &*body].concat(),
+            _ => Vec::new(),
+        };
+        dismissed |= head[3] == 7;
+    }
+}
+
+#[tokio::test]
+async fn a_holders_connection_ends_after_its_time_whatever_became_of_the_holder() {
+    let server = Server::start_with_limits(&[("connection_seconds", 1)]);
+    server.admin().create_fleet("sensors");
+    let (honest, revoked) =
+        (Device::enroll(&server, "sensors", "pump-7"), Device::enroll(&server, "sensors", "pump-8"));
+    let (one, other) = (open(&server, &Holder::copy(&honest)).await, open(&server, &Holder::copy(&revoked)).await);
+    server.admin().run(&["device", "revoke", "pump-8", "--reason", "keyCompromise"]);
+    let both = futures::future::join(is_dismissed(one), is_dismissed(other));
+    let ended = tokio::time::timeout(SOON, both).await.expect("they end");
+    assert_eq!(ended, (true, true), "and are told so before");
+}
+
+#[tokio::test]
+async fn who_calls_again_and_again_does_not_notice_that_connections_end_and_what_is_under_way_goes_on() {
+    let server = Server::start_with_limits(&[("connection_seconds", 1)]);
+    server.admin().create_fleet("sensors");
+    let holder = Holder::copy(&Device::enroll(&server, "sensors", "pump-7"));
+    let (config, port, connections) = (holder.tls(&server), server.addresses().devices, Arc::new(AtomicUsize::new(0)));
+    let connector = service_fn({
+        let connections = connections.clone();
+        move |_: Uri| {
+            let config = config.clone();
+            connections.fetch_add(1, Ordering::SeqCst);
+            async move { crowd::tls(Ipv4Addr::LOCALHOST, port, config).await.map(TokioIo::new) }
+        }
+    });
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
+    let channel = channel.expect("a connection");
+    let mut exchange = wait_in_start(&channel, 1).await.remove(0).expect("a stream");
+    let mut renewal = RenewalClient::new(channel);
+    let begun = Instant::now();
+    while connections.load(Ordering::SeqCst) < 3 {
+        // One that meets the very end may have to be repeated, as after any broken connection.
+        if renewal.get_renewal_info(GetRenewalInfoRequest {}).await.is_err() {
+            renewal.get_renewal_info(GetRenewalInfoRequest {}).await.expect("an answer");
+        }
+        assert!(begun.elapsed() < SOON, "connections end");
+    }
+    // Two connections later, the first one's stream is still there.
+    assert!(futures::poll!(std::pin::pin!(exchange.answer())).is_pending());
 }

@@ -33,6 +33,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+    /// For how many seconds a connection of a holder lasts, before it has to come anew, and is judged anew.
+    pub connection_seconds: u64,
     fn default() -> Self {
         Self {
             connections: 10_000,
@@ -47,6 +49,7 @@ impl Default for Limits {
         }
     }
 }
+            connection_seconds: 3600,
 
 impl Limits {
     /// Refuses what is out of bounds.
@@ -73,6 +76,9 @@ impl Limits {
         Ok(())
     }
 
+        if !(1..=86_400).contains(&self.connection_seconds) {
+            return out("limits.connection_seconds", "must be from 1 to 86400");
+        }
     /// The rules for places of which there are so many.
     pub fn rules(&self, limit: usize) -> Rules {
         Rules { limit, each: usize::MAX, turn: Duration::from_secs(self.turn_seconds) }

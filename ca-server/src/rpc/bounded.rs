@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long a request may take, with its answer.
-const REQUEST: Duration = Duration::from_secs(300);
+pub(super) const REQUEST: Duration = Duration::from_secs(300);
 
 type Next = Result<Frame<Bytes>, Status>;
 

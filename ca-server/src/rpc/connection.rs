@@ -10,7 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::service::Routes;
 
-use super::{Caller, Port, bounded::Bounded};
+use super::{
+    Caller, Port,
+    bounded::{Bounded, REQUEST},
+};
 use crate::{
     accept::{self, Visitor},
     authority::Authority,
@@ -22,11 +25,11 @@ use crate::{
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection without a certificate that is in force may last: longer than any enrollment, so that strangers
-/// who do nothing don't keep others out.
-const STRANGER: Duration = Duration::from_secs(60);
-/// How long a connection may last that gets no place, to hear that it has none.
-const CROWDED: Duration = Duration::from_secs(5);
+/// A connection without a certificate that is in force may last longer than any enrollment, and no longer, so that
+/// strangers who do nothing don't keep others out.
+const STRANGER: Term = Term { time: Duration::from_secs(60), grace: Duration::ZERO };
+/// One that gets no place lasts to hear that it has none.
+const CROWDED: Term = Term { time: Duration::from_secs(5), grace: Duration::ZERO };
 /// How many requests a stranger has under way on one connection.
 const STRANGER_STREAMS: usize = 8;
 /// What a peer may send before we take it: the window of a stream, and of a connection. A request is a message.
@@ -45,6 +48,8 @@ pub struct Gate {
     tls: TlsAcceptor,
     routes: Routes,
     streams: usize,
+    /// How long a holder may keep a connection: who was cut off meanwhile comes as a stranger then.
+    holding: Term,
     handshakes: Places,
     strangers: Room,
     holders: Room,
@@ -75,6 +80,7 @@ impl Gate {
                 requests: places("requests", limits.requests),
             },
             streams: limits.requests_per_connection,
+            holding: Term { time: Duration::from_secs(limits.connection_seconds), grace: REQUEST },
             tls: TlsAcceptor::from(tls),
             routes: routes.prepare(),
             authority,
@@ -118,8 +124,12 @@ impl Gate {
             .initial_connection_window_size(WINDOW)
             .max_send_buf_size(SEND_BUFFER)
             .serve_connection(TokioIo::new(Paced::new(stream)), service);
-        let end = if crowded { Some(CROWDED) } else { (!known).then_some(STRANGER) };
-        converse(connection, place, end, stopped).await;
+        let term = match (crowded, known) {
+            (true, _) => CROWDED,
+            (false, true) => self.holding,
+            (false, false) => STRANGER,
+        };
+        converse(connection, place, term, stopped).await;
     }
 
     /// Who is at the other end; a holder is one whose certificate is in force.
@@ -141,35 +151,31 @@ impl Gate {
 
 type Http2 = http2::Connection<TokioIo<Paced<TlsStream<TcpStream>>>, Bounded, TokioExecutor>;
 
+/// How long a connection may last, and how long requests that are under way then go on: no new one begins.
+#[derive(Clone, Copy)]
+struct Term {
+    time: Duration,
+    grace: Duration,
+}
+
 /// Until the peer has gone, its place is lost, its time is over, or the port has stopped.
-async fn converse(
-    connection: Http2,
-    mut place: Place,
-    end: Option<Duration>,
-    mut stopped: tokio::sync::watch::Receiver<bool>,
-) {
+async fn converse(connection: Http2, mut place: Place, term: Term, mut stopped: tokio::sync::watch::Receiver<bool>) {
     tokio::pin!(connection);
-    let over = async {
-        match end {
-            Some(end) => tokio::time::sleep(end).await,
-            None => std::future::pending().await,
-        }
-    };
-    let lost = async {
-        tokio::select! {
-            () = place.lost() => {}
-            () = over => {}
-        }
-    };
-    tokio::pin!(lost);
-    tokio::select! {
+    let grace = tokio::select! {
         // Strangers' broken connections are no news.
         _ = connection.as_mut() => return,
-        () = &mut lost => return,
-        _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
+        () = place.lost() => return,
+        () = tokio::time::sleep(term.time) => term.grace,
+        // The port itself ends what is left then.
+        _ = stopped.wait_for(|stopped| *stopped) => REQUEST,
+    };
+    if grace.is_zero() {
+        return;
     }
+    connection.as_mut().graceful_shutdown();
     tokio::select! {
         _ = connection => {}
-        () = lost => {}
+        () = place.lost() => {}
+        () = tokio::time::sleep(grace) => {}
     }
 }
