@@ -342,7 +342,7 @@ struct OwnCertificate {
 
 impl OwnCertificate {
     async fn load_or_issue(&self) -> Result<Arc<ServerIdentity>, ServerError> {
-        let kept = self.read().filter(|kept| !kept.is_due(&self.config.names, self.authority.now()));
+        let kept = self.read()?.filter(|kept| !kept.is_due(&self.config.names, self.authority.now()));
         let (chain, key) = match kept.map(|kept| self.decrypt(kept)) {
             Some(Ok(pair)) => pair,
             Some(Err(error)) => {
@@ -354,7 +354,7 @@ impl OwnCertificate {
         Ok(ServerIdentity::new(chain, key)?)
     }
 
-    fn read(&self) -> Option<ServerCredential> {
+    fn read(&self) -> Result<Option<ServerCredential>, SignerError> {
         ServerCredential::read(&self.folder.server(), &self.authority.domain().trust_domain)
     }
 
@@ -380,22 +380,14 @@ impl OwnCertificate {
         .await?;
         let chain = server_chain(issuers, &leaf);
         save_credential(&self.folder.server(), &key, self.passphrase.as_ref(), &chain)?;
-        let saved = self.read().ok_or(ServerError::Certificate(Refusal::Internal("server certificate unreadable")))?;
+        let saved = self.read()?.ok_or(ServerError::Certificate(Refusal::Internal("server certificate unreadable")))?;
         Ok(self.decrypt(saved)?)
     }
 
     async fn keep_renewed(self, identity: Arc<ServerIdentity>, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
-            let due = self.read().is_none_or(|kept| kept.is_due(&self.config.names, self.authority.now()));
-            if !due {
-                continue;
-            }
-            let renewed = match self.issue().await {
-                Ok((chain, key)) => identity.swap(chain, key).map_err(ServerError::from),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = renewed {
+            if let Err(error) = self.renew_if_due(&identity).await {
                 tracing::error!(%error, "the server's certificate was not renewed; trying again");
             }
         }
@@ -407,6 +399,14 @@ pub fn server_id() -> DeviceId {
     // Unwrap safety: a fixed name of the grammar.
     "ca".parse().unwrap_or_else(|_| unreachable!("`ca` is a name"))
 }
+    async fn renew_if_due(&self, identity: &ServerIdentity) -> Result<(), ServerError> {
+        if self.read()?.is_none_or(|kept| kept.is_due(&self.config.names, self.authority.now())) {
+            let (chain, key) = self.issue().await?;
+            identity.swap(chain, key)?;
+        }
+        Ok(())
+    }
+
 
 /// What the server shows: its leaf, the control CA, and the control root, which clients may find by its fingerprint.
 pub fn server_chain<'a>(issuers: &'a Issuers, leaf: &'a [u8]) -> Vec<&'a [u8]> {

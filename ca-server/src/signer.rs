@@ -9,6 +9,7 @@ use std::{fmt, io, path::PathBuf};
 
 use crate::pki::PublicKey;
 
+pub(crate) use file::read as read_secret;
 pub use key_pem::{decode as decode_key, encrypted_anew, is_encrypted};
 pub use passphrase::Passphrase;
 pub use software::SoftwareSigner;

@@ -1,6 +1,6 @@
 //! The server's TLS credential: a key and its chain in one file, so that they can only change together.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use zeroize::Zeroizing;
@@ -10,7 +10,7 @@ use crate::{
     folder,
     identity::{HostName, Timestamp, TrustDomain},
     pki::{PeerCertificate, PemLabel, to_pem},
-    signer::{Passphrase, SignerError, SoftwareSigner, decode_key},
+    signer::{Passphrase, SignerError, SoftwareSigner, decode_key, read_secret},
 };
 
 /// A chain, and the key as it lies beside it in the file.
@@ -24,9 +24,24 @@ pub struct ServerCredential {
 }
 
 impl ServerCredential {
-    /// Reads the file. `None`: there is none, or none that can be used; a new one is to be made.
-    pub fn read(path: &Path, trust_domain: &TrustDomain) -> Option<Self> {
-        let text = Zeroizing::new(std::fs::read_to_string(path).ok()?);
+    /// Reads the file. `None`: there is none, or what is in it can't be used; a new one is to be made. A file that others
+    /// can read, or that can't be read, is an error: somebody has to look.
+    pub fn read(path: &Path, trust_domain: &TrustDomain) -> Result<Option<Self>, SignerError> {
+        let text = match read_secret(path) {
+            Ok(text) => text,
+            Err(SignerError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+            // Not text: damaged.
+            Err(SignerError::Io { source, .. }) if source.kind() == ErrorKind::InvalidData => Zeroizing::default(),
+            Err(error) => return Err(error),
+        };
+        let found = Self::parse(text, trust_domain);
+        if found.is_none() {
+            tracing::warn!(path = %path.display(), "the server's own certificate can't be read: making another");
+        }
+        Ok(found)
+    }
+
+    fn parse(text: Zeroizing<String>, trust_domain: &TrustDomain) -> Option<Self> {
         let chain: Vec<CertificateDer<'static>> =
             CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().ok()?;
         let leaf = PeerCertificate::parse(chain.first()?, trust_domain).ok()?;

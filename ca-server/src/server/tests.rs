@@ -1,6 +1,8 @@
 //! A whole server in this process, with a clock in the test's hand: what happens to it in the course of weeks, and when
 //! one of its parts ends.
 
+use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
 use clap::Parser;
 use futures::FutureExt;
 use rustls::{
@@ -127,7 +129,7 @@ async fn the_servers_certificate_renews_itself_while_it_serves() {
 async fn the_servers_certificate_is_due_after_a_third_of_its_validity_and_where_its_names_are_others() {
     let world = World::new().await;
     let (folder, config) = (world.folder(), Config::read(&world.folder().config()).unwrap());
-    let credential = ServerCredential::read(&folder.server(), &"fleet.test".parse().unwrap()).unwrap();
+    let credential = ServerCredential::read(&folder.server(), &"fleet.test".parse().unwrap()).unwrap().unwrap();
     let due = |names: &[HostName], after: Duration| credential.is_due(names, world.begun + after);
     assert!(!due(&config.names, Duration::ZERO));
     assert!(!due(&config.names, 10 * DAY - Duration::from_secs(3600)));
@@ -185,6 +187,25 @@ async fn what_a_clock_recorded_that_leapt_while_the_server_ran_does_not_vouch_fo
     server.stop().await;
     let refused = world.try_serve(false).await.map(drop);
     assert!(matches!(refused, Err(ServerError::Clock(ClockError::Ahead { .. }))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_servers_own_key_that_others_can_read_is_refused_with_the_cure_and_one_that_is_damaged_is_replaced() {
+    let world = World::new().await;
+    let path = world.folder().server();
+    let mode = |mode| std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let before = std::fs::read(&path).unwrap();
+    let Err(error) = world.try_serve(false).await.map(drop) else { panic!("it serves") };
+    assert!(matches!(error, ServerError::Signer(SignerError::Permissions { mode: 0o644, .. })), "{error}");
+    assert!(error.to_string().ends_with(&format!("chmod 600 {}", path.display())), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before, "it is left as it is");
+    mode(0o600);
+    for damaged in [&b""[..], b"\xff\xfe", &before[..before.len() / 2]] {
+        std::fs::write(&path, damaged).unwrap();
+        world.serve().await.stop().await;
+        assert_ne!(std::fs::read(&path).unwrap(), damaged);
+    }
 }
 
 #[tokio::test]

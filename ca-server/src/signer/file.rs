@@ -15,7 +15,7 @@ use crate::step::{Step, reached};
 const LONGEST: u64 = 64 * 1024;
 
 /// Reads a secret; refuses a file that others can read or change.
-pub(super) fn read(path: &Path) -> Result<Zeroizing<String>, SignerError> {
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<String>, SignerError> {
     let failed = |source| SignerError::Io { action: "read", path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
