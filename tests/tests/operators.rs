@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fs, io, path::Path, process::Command};
 
 use enroll_client::attester::token::JoinToken;
 use fleetca_proto::v1::{
-    GetCrlRequest, Kind, ListFleetsRequest, PublishCrlRequest, Start, get_crl_request::Form, start,
+    ConfirmRequest, GetCrlRequest, GetRenewalInfoRequest, Kind, ListFleetsRequest, PublishCrlRequest, RenewRequest,
+    Start, get_crl_request::Form, start,
 };
 use fleetca_tests::{
     admin::read_token,
@@ -262,6 +263,12 @@ async fn whoever_is_revoked_is_refused_at_the_next_call_of_an_open_connection() 
     let fleets = ListFleetsRequest::default;
     let bundle = || GetCrlRequest { form: Some(Form::Bundle(Default::default())) };
     operators.list_fleets(fleets()).await.expect("a list");
+    admin.create_fleet("sensors");
+    let (pump, held) = (Device::enroll(&server, "sensors", "pump-7"), Device::enroll(&server, "sensors", "pump-8"));
+    let devices = [&pump, &held].map(|device| Holder::copy(device).renewal(&server));
+    for mut device in devices.clone() {
+        device.get_renewal_info(GetRenewalInfoRequest {}).await.expect("an answer");
+    }
     crls.get_crl(bundle()).await.expect("CRLs");
 
     for (kind, peer, id) in [("operator", &ana, "ana"), ("gateway", &gateway, "eu-7")] {
@@ -277,6 +284,15 @@ async fn whoever_is_revoked_is_refused_at_the_next_call_of_an_open_connection() 
     let revoked = refusal(Code::PermissionDenied, "DEVICE_REVOKED", "stop");
     assert_eq!(Refusal::of(&operators.list_fleets(fleets()).await.expect_err("revoked")), revoked);
     assert_eq!(Refusal::of(&crls.get_crl(bundle()).await.expect_err("revoked")), revoked);
+
+    admin.run(&["device", "revoke", "pump-7"]);
+    admin.run(&["device", "hold", "pump-8"]);
+    for (mut device, why) in devices.into_iter().zip(["DEVICE_REVOKED", "DEVICE_HELD"]) {
+        let csr = SubjectKey::generate().csr();
+        assert_eq!(reason(device.get_renewal_info(GetRenewalInfoRequest {}).await), why);
+        assert_eq!(reason(device.renew(RenewRequest { csr }).await), why);
+        assert_eq!(reason(device.confirm(ConfirmRequest {}).await), why);
+    }
 
     let out = server.scratch().join("again.token");
     let out = out.to_str().expect("UTF-8");
