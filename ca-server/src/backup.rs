@@ -60,6 +60,14 @@ pub enum BackupError {
     /// A file of the backup is not what it was.
     #[error("{} is not what it was when the backup was made: take another backup", .0.display())]
     Changed(PathBuf),
+    /// A key that the CA needs is not in its folder.
+    #[error("the key of issuer {issuer} is missing: put {} back from an earlier backup", path.display())]
+    NoKey {
+        /// Whose.
+        issuer: IssuerId,
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A key that the CA needs.
     #[error("the key of issuer {0} is not in the backup: name the folder where it is with --keys")]
     KeyMissing(IssuerId),
@@ -122,7 +130,10 @@ fn write(from: &Folder, draft: &Path, passphrases: &Passphrases, now: Timestamp)
     }
     for issuer in issuers.iter().filter(|issuer| !issuer.role.is_root()) {
         let (source, target) = (from.issuer_key(issuer.id), to.issuer_key(issuer.id));
-        let text = fs::read_to_string(&source).map(Zeroizing::new).map_err(BackupError::file(&source))?;
+        let text = fs::read_to_string(&source).map(Zeroizing::new).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => BackupError::NoKey { issuer: issuer.id, path: source.clone() },
+            _ => BackupError::file(&source)(error),
+        })?;
         let encrypted = match &passphrases.backup {
             // Each is opened: a passphrase that was never tried may be another's.
             Some(anew) => encrypted_anew(&source, passphrases.folder.as_ref(), anew)?.unwrap_or(text),

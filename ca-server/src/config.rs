@@ -3,6 +3,7 @@
 mod limits;
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -18,8 +19,14 @@ use crate::identity::HostName;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// No file.
+    #[error("{path} does not exist: check --dir or --config, or make a CA with ca-server init")]
+    Missing {
+        /// Which.
+        path: String,
+    },
     /// A file that can't be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}; run this as the user whose CA it is")]
     Read {
         /// Which.
         path: String,
@@ -118,7 +125,10 @@ impl Config {
     /// Reads and checks a file. One that is missing is an error: `init` writes it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: name.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => ConfigError::Missing { path: name.clone() },
+            _ => ConfigError::Read { path: name.clone(), source },
+        })?;
         let mut config = Self::parse(&text).map_err(|error| match error {
             ConfigError::Format { why, .. } => ConfigError::Format { path: name, why },
             other => other,
@@ -172,7 +182,11 @@ impl Config {
 
 /// `line 14: what is wrong there, in: the line`
 fn on_one_line(error: &toml::de::Error, text: &str) -> String {
-    let message = error.message().replace('\n', ", ");
+    let mut message = error.message().replace('\n', ", ");
+    // What an old file may say is not offered for a new one.
+    for old in limits::OLD_NAMES {
+        message = message.replace(&format!("`{old}`, "), "");
+    }
     let before = error.span().and_then(|span| text.get(..span.start));
     before.map_or_else(
         || message.clone(),
@@ -254,6 +268,12 @@ mod tests {
         let error = Config::parse("backdate_seconds = 300\nlisen = \"127.0.0.1:1\"").unwrap_err().to_string();
         assert!(error.starts_with("config.toml: line 2: unknown field `lisen`"), "{error}");
         assert!(!error.contains('\n'), "{error}");
+        let error = Config::parse("[limits]\nconections = 1").unwrap_err().to_string();
+        assert!(
+            error.contains("expected one of `connections`, ") && error.contains(" `stranger_requests`, "),
+            "{error}"
+        );
+        assert!(!error.contains("enrollments"), "an old name is not offered: {error}");
     }
 
     #[test]

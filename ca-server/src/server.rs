@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     folder::Folder,
     http,
-    identity::{DeviceId, Timestamp},
+    identity::{DeviceId, IssuerId, Timestamp},
     open_files,
     pki::{CaRole, LocationError, Locations},
     places::Places,
@@ -49,9 +49,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub enum ServerError {
     /// An address can't be listened on.
-    #[error(
-        "cannot listen on {address} for {what}: {source}; is another server running? choose another with --{option}"
-    )]
+    #[error("cannot listen on {address} for {what}: {source}; {}", start::other_address(source, option))]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -71,8 +69,26 @@ pub enum ServerError {
     /// The clock can't be right.
     #[error(transparent)]
     Clock(#[from] ClockError),
+    /// No folder.
+    #[error("{} does not exist: check --dir, or make a CA with ca-server init", path.display())]
+    NoFolder {
+        /// Which.
+        path: PathBuf,
+    },
+    /// No key of an issuer that has to sign.
+    #[error("the key of issuer {issuer} is missing: put {} back from a backup", path.display())]
+    KeyMissing {
+        /// Whose.
+        issuer: IssuerId,
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A file that can't be written.
-    #[error("cannot write {}: {source}; the server must be able to write in its folder", path.display())]
+    #[error(
+        "cannot write {}: {source}; the server must be able to write in its folder: give it to the user that runs this, or \
+         mount it writable",
+        path.display()
+    )]
     Write {
         /// Which.
         path: PathBuf,
@@ -136,7 +152,11 @@ pub async fn open(folder: &Folder, passphrase: Option<&Passphrase>) -> Result<Op
             keys.insert(row.id, Arc::new(SoftwareSigner::load(&path, passphrase)?));
         }
     }
-    let issuers = Arc::new(Issuers::new(&domain, &rows, keys)?);
+    let issuers = Issuers::new(&domain, &rows, keys).map_err(|error| match error {
+        IssuersError::Key(issuer) => ServerError::KeyMissing { issuer, path: folder.issuer_key(issuer) },
+        error => error.into(),
+    })?;
+    let issuers = Arc::new(issuers);
     Ok(Opened { store, issuers })
 }
 
@@ -145,7 +165,10 @@ pub fn lock(folder: &Folder) -> Result<File, ServerError> {
     let path = folder.lock();
     // Whoever could read it could hold the lock.
     let file = File::options().create(true).append(true).mode(0o600).open(&path);
-    let file = file.map_err(|source| ServerError::Write { path: path.clone(), source })?;
+    let file = file.map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ServerError::NoFolder { path: folder.path().to_owned() },
+        _ => ServerError::Write { path: path.clone(), source },
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(ServerError::Locked { path: folder.path().to_owned() }),
@@ -384,6 +407,14 @@ impl OwnCertificate {
         Ok(self.decrypt(saved)?)
     }
 
+    async fn renew_if_due(&self, identity: &ServerIdentity) -> Result<(), ServerError> {
+        if self.read()?.is_none_or(|kept| kept.is_due(&self.config.names, self.authority.now())) {
+            let (chain, key) = self.issue().await?;
+            identity.swap(chain, key)?;
+        }
+        Ok(())
+    }
+
     async fn keep_renewed(self, identity: Arc<ServerIdentity>, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
@@ -399,14 +430,6 @@ pub fn server_id() -> DeviceId {
     // Unwrap safety: a fixed name of the grammar.
     "ca".parse().unwrap_or_else(|_| unreachable!("`ca` is a name"))
 }
-    async fn renew_if_due(&self, identity: &ServerIdentity) -> Result<(), ServerError> {
-        if self.read()?.is_none_or(|kept| kept.is_due(&self.config.names, self.authority.now())) {
-            let (chain, key) = self.issue().await?;
-            identity.swap(chain, key)?;
-        }
-        Ok(())
-    }
-
 
 /// What the server shows: its leaf, the control CA, and the control root, which clients may find by its fingerprint.
 pub fn server_chain<'a>(issuers: &'a Issuers, leaf: &'a [u8]) -> Vec<&'a [u8]> {

@@ -37,6 +37,17 @@ pub enum SignerError {
         /// What came of it.
         source: io::Error,
     },
+    /// A passphrase file cannot be read.
+    #[error(
+        "the passphrase file {path} cannot be read: {source}; check what names it: an option such as --key-passphrase-file, \
+         or passphrase_file under [keys] in the settings"
+    )]
+    PassphraseFile {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// There is a key already: nothing is ever written over one.
     #[error("{path} exists already; a key is never overwritten")]
     Exists {

@@ -1,7 +1,10 @@
 //! X.509 certificates as this client reads them: parsed once, asked for names, keys and dates. Chains are verified by
 //! rustls-webpki; nothing is checked by parsing alone.
 
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use ring::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime, pem::PemObject};
@@ -120,6 +123,21 @@ impl Certificate {
     /// Whether it may sign certificates or CRLs.
     pub fn is_ca(&self) -> bool {
         matches!(self.parsed.tbs_certificate().get_extension::<BasicConstraints>(), Ok(Some((_, constraints))) if constraints.ca)
+    }
+
+    /// The hosts that it is for: DNS names and IP addresses.
+    pub fn hosts(&self) -> Vec<String> {
+        let names = self.parsed.tbs_certificate().get_extension::<SubjectAltName>();
+        let names = names.ok().flatten().map(|(_, names)| names.0).unwrap_or_default();
+        let host = |name: &GeneralName| match name {
+            GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+            GeneralName::IpAddress(octets) => match octets.as_bytes() {
+                [a, b, c, d] => Some(Ipv4Addr::new(*a, *b, *c, *d).to_string()),
+                octets => <[u8; 16]>::try_from(octets).ok().map(|octets| Ipv6Addr::from(octets).to_string()),
+            },
+            _ => None,
+        };
+        names.iter().filter_map(host).collect()
     }
 
     /// The one URI name, which is a SPIFFE ID.

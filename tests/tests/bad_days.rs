@@ -161,7 +161,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     let Some(read_only) = ReadOnly::new(&ca.dir()) else { return };
     let error = refused(&ca.dir(), &[]);
     assert!(error.starts_with(&format!("cannot write {}/serve.lock: ", path(&ca.dir()))), "{error}");
-    assert!(error.ends_with("the server must be able to write in its folder"), "{error}");
+    assert!(error.ends_with("give it to the user that runs this, or mount it writable"), "{error}");
     drop(read_only);
 }
 
@@ -225,7 +225,11 @@ fn a_key_that_is_missing_or_anothers_is_named() {
     fs::remove_file(first).expect("it was there");
     let error = refused(&ca.dir(), &[]);
     let id = issuer(first);
-    assert_eq!(error, format!("the key of issuer {id} is missing: put keys/{id}.pem back from a backup"));
+    assert_eq!(error, format!("the key of issuer {id} is missing: put {} back from a backup", path(first)));
+    let Finished { code, stderr, .. } =
+        local(&["backup", "--dir", path(&ca.dir()), "--out", path(&ca.0.path().join("out"))]);
+    let missing = format!("error: the key of issuer {id} is missing: put {} back from an earlier backup", path(first));
+    assert_eq!((code, stderr.trim_end()), (1, &*missing));
 
     fs::copy(second, first).expect("a copy");
     assert_eq!(refused(&ca.dir(), &[]), format!("issuer {id}: its key file holds another key"));
@@ -243,6 +247,39 @@ fn settings_that_nobody_knows_are_told_with_their_line() {
     let line = text.lines().count() + 1;
     let error = refused(&ca.dir(), &[]);
     assert!(error.starts_with(&format!("{}: line {line}: unknown field `conections`", path(&file))), "{error}");
+}
+
+#[test]
+fn what_is_not_there_is_named_with_what_to_do() {
+    let ca = Ca::new();
+    let (dir, gone) = (ca.dir(), ca.0.path().join("gone"));
+    let (dir, gone) = (path(&dir), path(&gone));
+    let nowhere =
+        format!("{gone}/config.toml does not exist: check --dir or --config, or make a CA with ca-server init");
+    let no_settings = format!("{gone} does not exist: check --dir or --config");
+    let no_folder = format!("{gone} does not exist: check --dir, or make a CA with ca-server init");
+    let no_passphrase = format!("the passphrase file {gone} cannot be read: ");
+    let cases: [(&[&str], &str, &str); 7] = [
+        (&["serve", "--dir", gone], &nowhere, "init"),
+        (&["operator", "recover", "--dir", gone, "--out", gone], &nowhere, "init"),
+        (&["serve", "--dir", dir, "--config", gone], &no_settings, "init"),
+        (&["restore", "--dir", gone, "--resume", "--accept-loss"], &no_folder, "init"),
+        (&["serve", "--dir", dir, "--key-passphrase-file", gone], &no_passphrase, "under [keys] in the settings"),
+        (&["key", "encrypt", "--dir", dir, "--new-passphrase-file", gone], &no_passphrase, "in the settings"),
+        // An address for documentation: nobody has it.
+        (
+            &["serve", "--dir", dir, "--listen", "192.0.2.1:7443"],
+            "cannot listen on 192.0.2.1:7443 for devices: ",
+            "this machine has no such address: choose one that it has (`ip address` tells), or 0.0.0.0 for all of them, with \
+             --listen",
+        ),
+    ];
+    for (command, what, cure) in cases {
+        let Finished { code, stderr, .. } = local(command);
+        assert_eq!((code, stderr.lines().count()), (1, 1), "{command:?}: {stderr}");
+        let error = stderr.trim_end().strip_prefix("error: ").expect("an error");
+        assert!(error.starts_with(what) && error.ends_with(cure), "{command:?}: {error}");
+    }
 }
 
 /// Serves a CA inside of this process, by a clock that is set by hand.
@@ -316,7 +353,7 @@ async fn a_clock_before_the_last_audit_record_is_refused_unless_it_is_accepted_a
 
 /// A command on the CA's own folder.
 fn local(arguments: &[&str]) -> Finished {
-    run(Command::new(binaries::ca_server()).args(arguments))
+    run(Command::new(binaries::ca_server()).args(arguments).env("FLEETCA_LOG", "off"))
 }
 
 #[test]

@@ -301,6 +301,17 @@ async fn whoever_is_revoked_is_refused_at_the_next_call_of_an_open_connection() 
 }
 
 #[test]
+fn how_to_end_the_last_admin_is_told_to_admins_only() {
+    let server = Server::start();
+    for role in ["viewer", "revoker"] {
+        let peer = operator(&server, &Device::enroll_operator(&server, role, role));
+        assert_eq!(peer.reason(&["operator", "revoke", "admin"]), "ROLE_REQUIRED", "{role}");
+    }
+    let told = server.admin().try_run(&["operator", "revoke", "admin"]);
+    assert!(told.code == 2 && told.stderr.contains("--yes"), "{told:?}");
+}
+
+#[test]
 fn what_an_operator_does_is_recorded_under_its_name() {
     let server = Server::start();
     server.admin().create_fleet("sensors");

@@ -39,4 +39,6 @@ fn the_quickstart_tells_its_story_to_the_end() {
 
     let again = run("story");
     assert_eq!(again.status.code(), Some(1), "a second story in the same folder is refused");
+    let error = String::from_utf8(again.stderr).unwrap();
+    assert!(error.ends_with("choose another folder with --dir, or remove this one\n"), "{error}");
 }

@@ -90,12 +90,19 @@ impl Session {
         Ok(self.open().await?.0)
     }
 
-    /// The same, and the control roots under which the server was accepted.
-    pub async fn operator_and_roots(&self) -> Result<(OperatorClient<Channel>, Roots), CommandError> {
-        self.open().await
+    /// The same, and the operator's name.
+    pub async fn operator_and_name(&self) -> Result<(OperatorClient<Channel>, String), CommandError> {
+        let (operator, _, name) = self.open().await?;
+        Ok((operator, name))
     }
 
-    async fn open(&self) -> Result<(OperatorClient<Channel>, Roots), CommandError> {
+    /// The same, and the control roots under which the server was accepted.
+    pub async fn operator_and_roots(&self) -> Result<(OperatorClient<Channel>, Roots), CommandError> {
+        let (operator, roots, _) = self.open().await?;
+        Ok((operator, roots))
+    }
+
+    async fn open(&self) -> Result<(OperatorClient<Channel>, Roots, String), CommandError> {
         let missing = |option, variable| CommandError::Usage(format!("{option} (or {variable}) is missing"));
         let server = self.options.server.as_deref().ok_or_else(|| missing("--server URL", "FLEETCA_SERVER"))?;
         let dir = self.options.credential.as_ref().ok_or_else(|| missing("--credential DIR", "FLEETCA_CREDENTIAL"))?;
@@ -111,7 +118,7 @@ impl Session {
         }
         let roots = credential.control_roots().clone();
         let connection = Connection::open(&server, &Trust::Roots(roots.clone()), Some(&credential)).await?;
-        Ok((connection.operator(), roots))
+        Ok((connection.operator(), roots, credential.id().as_str().to_owned()))
     }
 }
 

@@ -59,7 +59,8 @@ pub async fn run(args: Quickstart, session: &Session) -> Result<(), CommandError
         None => free_dir()?,
     };
     if !folder::is_vacant(&dir).map_err(CommandError::file(&dir))? {
-        return Err(CommandError::Exists(dir));
+        let reason = "there is something already: choose another folder with --dir, or remove this one".into();
+        return Err(CommandError::Content { path: dir, reason });
     }
     let mut story = Story { session, dir, step: 0 };
     let server = story.tell().await?;

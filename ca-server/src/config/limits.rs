@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::ConfigError;
 use crate::places::Rules;
 
+/// Keys that old files have: each still counts for the one that took its place.
+pub(super) const OLD_NAMES: [&str; 1] = ["enrollments"];
+
 /// How much of each thing there may be at once, of each port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,11 +33,11 @@ pub struct Limits {
     pub http_connections: usize,
     /// For how many seconds everybody may keep a place, unless he holds more of them than others.
     pub turn_seconds: u64,
+    /// For how many seconds a connection of a holder lasts, before it has to come anew, and is judged anew.
+    pub connection_seconds: u64,
 }
 
 impl Default for Limits {
-    /// For how many seconds a connection of a holder lasts, before it has to come anew, and is judged anew.
-    pub connection_seconds: u64,
     fn default() -> Self {
         Self {
             connections: 10_000,
@@ -46,10 +49,10 @@ impl Default for Limits {
             requests_per_connection: 64,
             http_connections: 1024,
             turn_seconds: 3,
+            connection_seconds: 3600,
         }
     }
 }
-            connection_seconds: 3600,
 
 impl Limits {
     /// Refuses what is out of bounds.
@@ -73,12 +76,12 @@ impl Limits {
         if !(1..=60).contains(&self.turn_seconds) {
             return out("limits.turn_seconds", "must be from 1 to 60");
         }
-        Ok(())
-    }
-
         if !(1..=86_400).contains(&self.connection_seconds) {
             return out("limits.connection_seconds", "must be from 1 to 86400");
         }
+        Ok(())
+    }
+
     /// The rules for places of which there are so many.
     pub fn rules(&self, limit: usize) -> Rules {
         Rules { limit, each: usize::MAX, turn: Duration::from_secs(self.turn_seconds) }

@@ -28,7 +28,7 @@ impl Passphrase {
 
     /// Reads a file's first line, without its line end. The file may be a pipe; one that everybody can read is refused.
     pub fn read(path: &Path) -> Result<Self, SignerError> {
-        let failed = |source| SignerError::Io { action: "read", path: path.to_owned(), source };
+        let failed = |source| SignerError::PassphraseFile { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         check(&file.metadata().map_err(failed)?, path)?;
         // All the room at once: a buffer that grows would leave pieces of the secret behind.

@@ -43,8 +43,17 @@ pub enum Distrust {
     #[error("its certificate is not valid now, by the clock of this machine ({0})")]
     Dates(String),
     /// Its certificate is for another name.
-    #[error("its certificate is for another name")]
-    Name,
+    #[error(
+        "its certificate is for {}, and not for {dialled}: call it by one of these, or give it that name (`names` in its \
+         settings)",
+        names.join(", ")
+    )]
+    Name {
+        /// What it was called.
+        dialled: String,
+        /// What it is called.
+        names: Vec<String>,
+    },
     /// Its chain does not lead to the control root that we trust, or is broken.
     #[error("its certificate does not come from the control root that is trusted here ({0})")]
     Chain(String),
@@ -68,7 +77,6 @@ impl Distrust {
             | TlsCertificateError::ExpiredContext { .. }
             | TlsCertificateError::NotValidYet
             | TlsCertificateError::NotValidYetContext { .. } => Distrust::Dates(reason.to_string()),
-            TlsCertificateError::NotValidForName | TlsCertificateError::NotValidForNameContext { .. } => Distrust::Name,
             _ => Distrust::Chain(reason.to_string()),
         }
     }
@@ -86,6 +94,19 @@ pub(super) fn root_by_fingerprint<'a, 'b>(
     fingerprint: &[u8; 32],
 ) -> Option<&'a CertificateDer<'b>> {
     chain.iter().find(|certificate| sha256(certificate) == *fingerprint)
+}
+
+/// Tells a certificate for other names from one that can't be judged.
+fn another_name(error: TlsError, end_entity: &CertificateDer<'_>, dialled: &ServerName<'_>) -> TlsError {
+    match error {
+        TlsError::InvalidCertificate(
+            TlsCertificateError::NotValidForName | TlsCertificateError::NotValidForNameContext { .. },
+        ) => {
+            let names = Certificate::parse(end_entity).map(|leaf| leaf.hosts()).unwrap_or_default();
+            Distrust::Name { dialled: dialled.to_str().into_owned(), names }.into()
+        }
+        error => error,
+    }
 }
 
 pub(super) struct ControlVerifier {
@@ -140,7 +161,7 @@ impl ServerCertVerifier for ControlVerifier {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let anchors = self.anchors(intermediates)?;
         verify_server_cert_signed_by_trust_anchor(&certificate, &anchors, intermediates, now, self.algorithms.all)?;
-        verify_server_name(&certificate, server_name)?;
+        verify_server_name(&certificate, server_name).map_err(|error| another_name(error, end_entity, server_name))?;
         self.check_identity(end_entity)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -231,7 +252,8 @@ mod tests {
         let house = House::new();
         let trust = Trust::Roots(house.control_root.roots());
         let refused = verify(&house, trust, &leaf(&house, &[SERVER]), "evil.example");
-        assert!(matches!(reason(refused), Distrust::Name));
+        let text = reason(refused).to_string();
+        assert!(text.starts_with("its certificate is for ca.example, and not for evil.example: "), "{text}");
     }
 
     #[test]
