@@ -4,9 +4,11 @@
 //! records its head (compare-and-swap on the number) and swaps it in. `http` and `rpc` serve it from memory.
 
 mod dating;
+mod device_list;
 mod entries;
 mod error;
 mod published;
+mod root;
 
 use std::{
     collections::HashMap,
@@ -30,10 +32,9 @@ pub(super) use self::entries::{Entries, RETENTION};
 use self::{dating::Dating, entries::next_horizon};
 use super::{Issuers, OnlineIssuer, Refusal, notice};
 use crate::{
-    audit::Draft,
     clock::Clock,
-    identity::{IssuerId, Subject, Timestamp},
-    pki::{CaRole, CrlScope, CrlTemplate, Locations, ParsedCrl, check_successor},
+    identity::IssuerId,
+    pki::{CaRole, CrlTemplate, Locations, ParsedCrl, check_successor},
     step::{Step, reached},
     store::{ClaimedCrl, CrlHead, Store, StoreError},
     telemetry::Telemetry,
@@ -45,18 +46,12 @@ const TOGETHER: Duration = Duration::from_millis(200);
 pub(super) const CADENCE: Duration = Duration::from_secs(30 * 60);
 /// How long a CRL is good: an outage of the CA this long locks nobody out.
 pub(super) const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long a device's own list is good.
-const LIST_LIFETIME: Duration = Duration::from_secs(3600);
 /// How often the store is asked for changes that nobody here knows of.
 const POLL: Duration = Duration::from_secs(5);
 /// How long a caller waits for its revocation to be published.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How far ahead of ours the clock may be on which a root's CRL was signed.
-const SKEW: Duration = Duration::from_secs(300);
 /// How many changes are read at once.
 const BATCH: u32 = 10_000;
-/// How many device lists are kept; all go when the issuer publishes.
-const MAX_LISTS: usize = 10_000;
 
 /// What an issuer's next publication starts from.
 #[derive(Default)]
@@ -204,103 +199,10 @@ impl Publisher {
         Some(crls)
     }
 
-    /// The list of one device, signed when it is asked for: its entries on the issuer's current CRL. It has that CRL's
-    /// number and date.
-    pub async fn device_list(
-        &self,
-        issuer: &IssuerId,
-        holder: &Subject,
-        handle: &str,
-    ) -> Result<Arc<Published>, PublishError> {
-        let online = self.online(issuer)?;
-        // Held while signing: a device list is never newer than the complete CRL that is served, and the serials, read
-        // after it, have all that may stand on it. Read before, a renewal in between would be missing.
-        let engines = self.engines.lock().await;
-        let key = (*issuer, handle.to_owned());
-        if let Some(list) = self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(list.clone());
-        }
-        if self.is_halted() {
-            return Err(PublishError::Restored);
-        }
-        let full = self.current(issuer).ok_or(PublishError::UnknownIssuer)?;
-        let engine = engines.get(issuer).ok_or(PublishError::UnknownIssuer)?;
-        let entries = engine.entries.only(&self.store.serials_of(holder, *issuer).await?);
-        let url = self.locations.crl(issuer, CrlScope::Device(handle)).map_err(|_| PublishError::UnknownIssuer)?;
-        let next_update = full.this_update + LIST_LIFETIME;
-        let template = CrlTemplate {
-            issuer: online.issuer.certificate(),
-            number: full.number,
-            this_update: full.this_update,
-            next_update,
-            distribution_point: Some(&url),
-        };
-        let (count, prepared) = (entries.len() as u64, template.prepare(entries));
-        let signature = online.signer.sign(prepared.tbs())?;
-        let der = prepared.assemble(&signature);
-        let list = Arc::new(Published {
-            next_update,
-            entries: count,
-            sha256: sha256(&der),
-            head_signature: Bytes::new(),
-            der: der.into(),
-            ..(*full).clone()
-        });
-        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
-        if lists.len() >= MAX_LISTS {
-            lists.clear();
-        }
-        lists.insert(key, list.clone());
-        Ok(list)
-    }
-
     /// Publishes every issuing CA's CRL now. `accept_clock`: the clock has been checked, removals and dates may follow it.
     pub async fn publish_now(self: &Arc<Self>, accept_clock: bool) -> Result<(), PublishError> {
         let publisher = self.clone();
         to_its_end(async move { publisher.publish_due(Some(accept_clock)).await }).await
-    }
-
-    /// Takes in a root's CRL that was signed offline.
-    pub async fn take_root_crl(self: &Arc<Self>, der: Vec<u8>, audit: Draft) -> Result<(), PublishError> {
-        let publisher = self.clone();
-        to_its_end(async move { publisher.take_root(&der, audit).await }).await
-    }
-
-    async fn take_root(&self, der: &[u8], audit: Draft) -> Result<(), PublishError> {
-        let crl = ParsedCrl::parse(der)?;
-        let (id, role, certificate) = self
-            .issuers
-            .certificates()
-            .find(|(_, role, certificate)| role.is_root() && certificate.key_identifier() == crl.authority_key())
-            .ok_or(PublishError::UnknownIssuer)?;
-        crl.verify(certificate)?;
-        let now = self.dating.now();
-        if crl.this_update() > now + SKEW || crl.next_update() <= now {
-            return Err(PublishError::NotNow { this_update: crl.this_update(), next_update: crl.next_update() });
-        }
-        let mut engines = self.engines.lock().await;
-        let engine = engines.entry(*id).or_default();
-        if let Some(last) = &engine.last
-            && let Some(lost) = check_successor(last, &crl)?.first()
-        {
-            return Err(PublishError::LosesEntry(*lost));
-        }
-        let head = CrlHead {
-            issuer: *id,
-            number: crl.number(),
-            this_update: crl.this_update(),
-            next_update: crl.next_update(),
-            watermark: 0,
-            horizon: Timestamp::default(),
-            sha256: sha256(der),
-            signature: crl.signature().to_vec(),
-            der: Some(der.to_vec()),
-        };
-        let previous = engine.head.as_ref().map(|head| head.number);
-        self.store.put_crl(head.clone(), previous, Some(audit.fact("number", head.number))).await?;
-        self.serve(role, &head, crl.entries().len(), der.to_vec());
-        *engine = Engine { head: Some(head), last: Some(crl), ..Engine::default() };
-        Ok(())
     }
 
     /// Whether the clock runs ahead of the time that goes by: readiness says so.
