@@ -301,7 +301,8 @@ impl Publisher {
         }
         engine.entries.drop_expired(horizon);
         let this_update = now.max(last.map_or(now, |head| head.this_update)).floor_secs();
-        let number = previous.map_or(0, |number| number + 1).max(u64::try_from(now.millis()).unwrap_or(0));
+        // By the clock as it is: what was published in a time that a restored machine has forgotten has lower numbers.
+        let number = previous.map_or(0, |number| number + 1).max(self.dating.number());
         let mut head = CrlHead {
             issuer: id,
             number,

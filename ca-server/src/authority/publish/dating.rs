@@ -15,6 +15,10 @@ use crate::{
     identity::Timestamp,
 };
 
+/// How far the clock may drift ahead in a day without having leapt.
+const DRIFT: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// The clock, held against the time that goes by.
 pub(super) struct Dating {
     clock: Arc<dyn Clock>,
@@ -57,7 +61,24 @@ impl Dating {
 
     /// By what to date now.
     pub(super) fn now(&self) -> Timestamp {
+        self.drift();
         self.leap().map_or_else(|| self.clock.now(), |leap| leap.expected)
+    }
+
+    /// The least number of a CRL now: Unix milliseconds by the clock as it is, whatever it is held for.
+    pub(super) fn number(&self) -> u64 {
+        u64::try_from(self.clock.now().millis()).unwrap_or(0)
+    }
+
+    /// Small steps don't add up to a leap: each day the clock is held for right anew, a little ahead of the time at most.
+    fn drift(&self) {
+        let (says, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone_by = elapsed.saturating_sub(right.1);
+        if gone_by >= DAY {
+            let expected = right.0 + gone_by;
+            *right = (says.clamp(expected, expected + DRIFT), elapsed);
+        }
     }
 
     /// Whether the clock runs ahead.

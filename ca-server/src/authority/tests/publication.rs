@@ -92,6 +92,37 @@ fn told(world: &World, kind: &str) -> u64 {
 }
 
 #[tokio::test]
+async fn numbers_follow_the_clock_also_while_dates_do_not() {
+    let world = World::new().await;
+    world.at(HOUR);
+    let ahead = START + HOUR * 13;
+    world.clock.leap(ahead);
+    world.publish(false).await;
+    world.authority.publisher.publish_now(false).await.unwrap();
+    let crl = world.crl();
+    assert!(
+        crl.number() >= ahead.millis() as u64,
+        "a machine that was set back to a snapshot goes on above what it lost"
+    );
+    assert_eq!(crl.this_update(), START + HOUR);
+}
+
+#[tokio::test]
+async fn small_steps_of_a_clock_never_add_up_to_a_leap() {
+    let world = World::new().await;
+    let mut says = START;
+    for _ in 0..30 {
+        says = says + DAY;
+        world.clock.set(says);
+        says = says + Duration::from_secs(40);
+        world.clock.leap(says);
+        world.publish(false).await;
+        assert_eq!(world.authority.publisher.leap(), None);
+        assert_eq!(world.crl().this_update(), says);
+    }
+}
+
+#[tokio::test]
 async fn a_clock_that_leaps_ahead_dates_no_crl_until_somebody_accepts_it() {
     let world = World::new().await;
     let publisher = &world.authority.publisher;

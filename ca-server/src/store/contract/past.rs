@@ -76,9 +76,13 @@ pub(crate) async fn a_crl_is_remembered_until_nobody_takes_it<P: Place>() {
     let forgotten = memory(7, 7).await;
     assert_eq!((forgotten.is_known, forgotten.last_known, forgotten.horizon), (false, Some(at(5)), at(0)));
     assert_eq!(memory(3, 3).await.last_known, None);
+    // Of a later number, whatever its date: published after the past was restored.
+    let dated_back = CrlHead { this_update: at(6), ..crl(devices_ca(), 12, 0) };
+    world.store.put_crl(dated_back, Some(9), None).await.unwrap();
+    assert_eq!(memory(7, 7).await.last_known, Some(at(5)));
     // The first one's nextUpdate has passed.
     let passed = at(6 + 7 * DAY);
-    put(10, Some(9), passed).await;
+    put(13, Some(12), passed).await;
     assert!(!memory(5, 5).await.is_known && memory(9, 9).await.is_known);
     assert_eq!(memory(5, 5).await.horizon, passed);
 }

@@ -125,7 +125,7 @@ pub(super) fn crl_memory(db: &Connection, claimed: &ClaimedCrl) -> Result<CrlMem
     let sql = "-- crl_memory()\nSELECT \
                EXISTS (SELECT 1 FROM published_crls WHERE issuer = ?1 AND number = ?2 AND sha256 = ?3), \
                EXISTS (SELECT 1 FROM published_crls WHERE issuer = ?1 AND number >= ?2 AND taken_back = 1), \
-               (SELECT max(this_update) FROM published_crls WHERE issuer = ?1 AND this_update <= ?4)";
+               (SELECT max(this_update) FROM published_crls WHERE issuer = ?1 AND this_update <= ?4 AND number < ?2)";
     let read = |row: &mut Columns| {
         let (is_known, is_behind_taken, last_known) = (row.take()?, row.take()?, row.take()?);
         Ok(CrlMemory { is_known, is_behind_taken, last_known, horizon: Timestamp::default() })
