@@ -42,19 +42,24 @@ pub fn decode(text: &str, passphrase: Option<&Passphrase>, path: &Path) -> Resul
     let format = || SignerError::Format { path: path.to_owned() };
     let (label, document) = SecretDocument::from_pem(split(text).0.trim_start()).map_err(|_| format())?;
     match label {
-        PLAIN => Ok(document.to_bytes()),
+        PLAIN if is_key(document.as_bytes()) => Ok(document.to_bytes()),
         ENCRYPTED => {
             let passphrase = passphrase.ok_or_else(|| SignerError::PassphraseNeeded { path: path.to_owned() })?;
             let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| format())?;
             if !encrypted.encryption_algorithm.pbes2().is_some_and(|parameters| is_affordable(&parameters.kdf)) {
                 return Err(SignerError::Cost { path: path.to_owned() });
             }
-            let decrypted = encrypted.decrypt(passphrase.as_bytes());
-            let wrong = |_| SignerError::WrongPassphrase { path: path.to_owned(), from: passphrase.origin() };
-            Ok(decrypted.map_err(wrong)?.to_bytes())
+            // What the passphrase of another file gives may look well padded.
+            let decrypted = encrypted.decrypt(passphrase.as_bytes()).ok().filter(|key| is_key(key.as_bytes()));
+            let wrong = || SignerError::WrongPassphrase { path: path.to_owned(), from: passphrase.origin() };
+            Ok(decrypted.ok_or_else(wrong)?.to_bytes())
         }
         _ => Err(format()),
     }
+}
+
+fn is_key(pkcs8: &[u8]) -> bool {
+    PrivateKeyInfoRef::try_from(pkcs8).is_ok()
 }
 
 /// Whether a passphrase can be tried at all.
@@ -111,21 +116,38 @@ fn encrypt(pkcs8: &[u8], passphrase: &Passphrase) -> Result<SecretDocument, Sign
 mod tests {
     use super::*;
 
-    const KEY: &[u8] = b"no key, which nobody looks at";
+    const PASSPHRASE: &[u8] = b"correct horse";
 
-    /// An encrypted key whose file asks for this scrypt.
-    fn asks_for(n: u64, r: u16, p: u16) -> Result<Zeroizing<Vec<u8>>, SignerError> {
-        let cheap = scrypt::Params::new(1, 1, 1).unwrap();
-        let mut parameters = pbes2::Parameters::generate_scrypt_aes256cbc(cheap, &[7; 16], [7; 16]).unwrap();
-        let Kdf::Scrypt(scrypt) = &mut parameters.kdf else { panic!("scrypt was asked for") };
-        (scrypt.cost_parameter, scrypt.block_size, scrypt.parallelization) = (n, r, p);
+    fn cheap() -> pbes2::Parameters {
+        let cost = scrypt::Params::new(1, 1, 1).unwrap();
+        pbes2::Parameters::generate_scrypt_aes256cbc(cost, &[7; 16], [7; 16]).unwrap()
+    }
+
+    /// Opens a file with these parameters and this ciphertext.
+    fn open(parameters: pbes2::Parameters, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, SignerError> {
         let encrypted = EncryptedPrivateKeyInfoRef {
             encryption_algorithm: parameters.into(),
-            encrypted_data: der::asn1::OctetStringRef::new(KEY).unwrap(),
+            encrypted_data: der::asn1::OctetStringRef::new(ciphertext).unwrap(),
         };
-        let document = SecretDocument::encode_msg(&encrypted).unwrap();
-        let text = document.to_pem(ENCRYPTED, LineEnding::LF).unwrap();
-        decode(&text, Some(&Passphrase::new(b"correct horse")), Path::new("key.pem"))
+        let text = SecretDocument::encode_msg(&encrypted).unwrap().to_pem(ENCRYPTED, LineEnding::LF).unwrap();
+        decode(&text, Some(&Passphrase::new(PASSPHRASE)), Path::new("key.pem"))
+    }
+
+    /// Opens a file that asks for this scrypt.
+    fn asks_for(n: u64, r: u16, p: u16) -> Result<Zeroizing<Vec<u8>>, SignerError> {
+        let mut parameters = cheap();
+        let Kdf::Scrypt(scrypt) = &mut parameters.kdf else { panic!("scrypt was asked for") };
+        (scrypt.cost_parameter, scrypt.block_size, scrypt.parallelization) = (n, r, p);
+        open(parameters, b"nobody looks at it")
+    }
+
+    #[test]
+    fn what_decrypts_to_something_else_than_a_key_is_refused() {
+        for plaintext in [&[0x30, 3, 2, 1, 1][..], &[0x30, 0], b"no key"] {
+            let ciphertext = cheap().encrypt(PASSPHRASE, plaintext).unwrap();
+            let refused = open(cheap(), &ciphertext);
+            assert!(matches!(refused, Err(SignerError::WrongPassphrase { .. })), "{refused:?}");
+        }
     }
 
     #[test]
