@@ -1,6 +1,7 @@
-//! A CA in a temporary folder, with an operator and one enrolled device: nothing of it is mocked but the network.
+//! A CA in a temporary folder, with an operator, an enrolled device and a gateway: nothing of it is mocked but the
+//! network.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use ca_server::{
@@ -23,6 +24,7 @@ use fleetca_proto::{
     v1,
 };
 use prost::Message;
+use tokio::task::JoinHandle;
 
 /// Its environment.
 pub const DOMAIN: &str = "fleet.example";
@@ -43,6 +45,8 @@ pub struct World {
     pub admin: Caller,
     /// The device `pump-7`.
     pub device: Caller,
+    /// The gateway `eu-7`.
+    pub gateway: Caller,
     /// The device's key.
     pub key: FileKey,
     /// What the device got.
@@ -51,7 +55,14 @@ pub struct World {
     pub certificates: HashMap<CaRole, Vec<u8>>,
     /// Keys by place.
     pub signers: HashMap<CaRole, Arc<dyn Signer>>,
-    _dir: tempfile::TempDir,
+    /// The server's TLS key.
+    pub server_key: SoftwareSigner,
+    /// The server's certificate (DER).
+    pub server: Vec<u8>,
+    /// What it remembers.
+    pub store: Arc<dyn Store>,
+    publishing: JoinHandle<()>,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -61,37 +72,60 @@ impl World {
         let runtime = runtime.expect("a runtime starts");
         let dir = crate::folder();
         let signers: HashMap<_, _> = CaRole::ALL.into_iter().map(|place| (place, signer())).collect();
-        let made = initialize(plan(&signers)).expect("a CA is made");
-        let Initialized { record, certificates, operator, .. } = made;
-        let admin = caller(&operator);
-        let (authority, http) = runtime.block_on(async {
-            let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("ca.db")).expect("a store"));
-            store.record_initialization(record).await.expect("it is recorded");
-            open(store, &signers).await
-        });
-        let (devices, operators, key, issued) = runtime.block_on(async {
-            let devices = routes(Port::Devices, authority.clone()).await.expect("services");
-            let operators = routes(Port::Operators, authority.clone()).await.expect("services");
+        let server_key = SoftwareSigner::generate().expect("a key");
+        let made = initialize(plan(&signers, server_key.public_key().clone())).expect("a CA is made");
+        let Initialized { record, certificates, server, operator } = made;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("ca.db")).expect("a store"));
+        runtime.block_on(store.record_initialization(record)).expect("it is recorded");
+        let (authority, http) = runtime.block_on(open(store.clone(), &signers));
+        let (devices, operators) = runtime.block_on(ports(&authority));
+        let publishing = runtime.spawn(authority.publisher.clone().run());
+        let ((key, issued), (_, gateway)) = runtime.block_on(async {
             let fleet = "pumps".parse().expect("a name");
             authority.create_fleet(&fleet, Policy::default(), "operator/ana").await.expect("a fleet");
-            let (key, issued) = enroll(&authority).await;
-            (devices.into_axum_router(), operators.into_axum_router(), key, issued)
+            let device = TokenFor::Device { fleet, id: "pump-7".parse().expect("an ID"), reenroll: false };
+            let device = enroll(&authority, device, v1::Kind::Device, "pump-7").await;
+            let gateway = TokenFor::Gateway("eu-7".parse().expect("an ID"));
+            (device, enroll(&authority, gateway, v1::Kind::Gateway, "eu-7").await)
         });
-        let device = caller(&issued.chain[0]);
         World {
             runtime,
             authority,
             devices,
             operators,
             http,
-            admin,
-            device,
+            admin: caller(&operator),
+            device: caller(&issued.chain[0]),
+            gateway: caller(&gateway.chain[0]),
             key,
             issued,
             certificates,
             signers,
-            _dir: dir,
+            server_key,
+            server,
+            store,
+            publishing,
+            dir,
         }
+    }
+
+    /// The same CA after a restart.
+    pub fn restarted(mut self) -> World {
+        self.publishing.abort();
+        (self.authority, self.http) = self.runtime.block_on(open(self.store.clone(), &self.signers));
+        self.publishing = self.runtime.spawn(self.authority.publisher.clone().run());
+        (self.devices, self.operators) = self.runtime.block_on(ports(&self.authority));
+        self
+    }
+
+    /// The use cases of this CA over another store, such as a copy of its own. Its CRLs are published once.
+    pub fn over(&self, store: Arc<dyn Store>) -> Arc<Authority> {
+        self.runtime.block_on(open(store, &self.signers)).0
+    }
+
+    /// Its database.
+    pub fn database(&self) -> PathBuf {
+        self.dir.path().join("ca.db")
     }
 
     /// A certificate by its place (DER).
@@ -121,16 +155,15 @@ fn caller(leaf: &[u8]) -> Caller {
     Caller::new(Some(PeerCertificate::parse(leaf, &domain).expect("a leaf of ours")))
 }
 
-fn plan(signers: &HashMap<CaRole, Arc<dyn Signer>>) -> Plan {
-    let key = || -> PublicKey { signer().public_key().clone() };
+fn plan(signers: &HashMap<CaRole, Arc<dyn Signer>>, server: PublicKey) -> Plan {
     Plan {
         domain: Domain {
             trust_domain: DOMAIN.parse().expect("a trust domain"),
             public_url: "http://pki.fleet.example".into(),
         },
         signers: signers.clone(),
-        server: ("ca".parse().expect("an ID"), vec!["localhost".parse().expect("a host")], key()),
-        operator: ("first-of-all-operators".parse().expect("an ID"), key()),
+        server: ("ca".parse().expect("an ID"), vec!["localhost".parse().expect("a host")], server),
+        operator: ("first-of-all-operators".parse().expect("an ID"), signer().public_key().clone()),
         backdate: Duration::from_secs(300),
         now: SystemClock.now(),
     }
@@ -146,26 +179,26 @@ async fn open(store: Arc<dyn Store>, signers: &HashMap<CaRole, Arc<dyn Signer>>)
     let (telemetry, clock) = (Arc::new(Telemetry::default()), Arc::new(SystemClock));
     let publisher = Publisher::start(store.clone(), clock.clone(), issuers.clone(), locations, telemetry.clone()).await;
     let publisher = publisher.expect("the first CRLs");
-    tokio::spawn(publisher.clone().run());
     let http = http::public_app(store.clone(), publisher.clone(), issuers.clone());
     let backdate = Duration::from_secs(300);
     (Arc::new(Authority::new(store, clock, domain, issuers, publisher, telemetry, backdate)), http)
 }
 
-/// Enrolls `pump-7`.
-async fn enroll(authority: &Authority) -> (FileKey, v1::Issued) {
+/// The devices' port and the operators'.
+async fn ports(authority: &Arc<Authority>) -> (Router, Router) {
+    let port = async |port| routes(port, authority.clone()).await.expect("services").into_axum_router();
+    (port(Port::Devices).await, port(Port::Operators).await)
+}
+
+/// Enrolls a device or gateway.
+async fn enroll(authority: &Authority, target: TokenFor, kind: v1::Kind, id: &str) -> (FileKey, v1::Issued) {
     let (token, key) = (JoinToken::generate().expect("a token"), FileKey::generate().expect("a key"));
-    let target = TokenFor::Device {
-        fleet: "pumps".parse().expect("a name"),
-        id: "pump-7".parse().expect("an ID"),
-        reenroll: false,
-    };
     let new = NewToken { public_key: token.public_key(), target, lifetime: Duration::ZERO };
     authority.create_token(new, "operator/ana").await.expect("a token");
     let start = v1::Start {
         trust_domain: DOMAIN.into(),
-        kind: v1::Kind::Device.into(),
-        id: "pump-7".into(),
+        kind: kind.into(),
+        id: id.into(),
         csr: key.csr().expect("a request"),
         evidence: Some(v1::start::Evidence::Token(v1::TokenEvidence { token_id: token.id().to_owned() })),
     }
@@ -175,7 +208,7 @@ async fn enroll(authority: &Authority) -> (FileKey, v1::Issued) {
     let request = EnrollmentRequest::read(start, &authority.domain().trust_domain).expect("it reads");
     let proof = v1::Proof { evidence_signature: evidence, subject_signature: subject, ..Default::default() };
     let grant = authority.enroll(&request, &Challenge::plain(b"challenge"), &proof).await.expect("a certificate");
-    let bundle = v1::SignedTrustBundle::decode(grant.trust_bundle.signed.as_slice()).expect("a bundle");
+    let bundle = v1::SignedTrustBundle::clone(&grant.trust_bundle);
     let issued = v1::Issued { chain: grant.chain, trust_bundle: Some(bundle), ..Default::default() };
     (key, issued)
 }

@@ -13,7 +13,7 @@ use enroll_client::{
     wall_time::WallTime,
 };
 use fleetca_fuzz::{
-    variant,
+    signed_variant, variant,
     world::{DOMAIN, World},
 };
 use fleetca_proto::v1;
@@ -29,7 +29,17 @@ static CA: LazyLock<(World, Vec<u8>, Roots)> = LazyLock::new(|| {
 
 fuzz_target!(|input: &[u8]| {
     let (world, issued, trusted) = &*CA;
-    let Ok(wire) = v1::Issued::decode(&*variant(issued, input)) else { return };
+    // The whole answer, or a leaf in it that the CA has signed.
+    let made_by_us = input.first().is_some_and(|kind| kind & 2 != 0);
+    let wire = if made_by_us {
+        let signer = world.signers[&CaRole::DeviceIssuing].as_ref();
+        let mut wire = world.issued.clone();
+        wire.chain[0] = signed_variant(&world.issued.chain[0], input, signer);
+        wire
+    } else {
+        let Ok(wire) = v1::Issued::decode(&*variant(issued, input)) else { return };
+        wire
+    };
     if let Some(window) = wire.renewal_window.as_ref().and_then(Window::from_wire) {
         for random in [0, u64::MAX, 1 << 40] {
             let drawn = window.draw(random);
@@ -42,7 +52,9 @@ fuzz_target!(|input: &[u8]| {
     let expected =
         Expected { trust_domain: &domain, kind: Kind::Device, id: Some(&id), spki: &spki, trusted, sequence: 1 };
     let Ok(taken) = Issued::verify(&wire, &expected, WallTime::now()) else { return };
-    assert_eq!(taken.chain[0].der().as_ref(), world.issued.chain[0]);
+    let leaf = &taken.chain[0];
+    assert!(made_by_us || leaf.der().as_ref() == world.issued.chain[0]);
+    assert_eq!((leaf.spki(), leaf.is_ca()), (spki.clone(), false));
     assert_eq!((taken.id, taken.bundle.sequence), (id, 1));
     assert!(taken.window.not_before <= taken.window.not_after);
     assert_eq!(

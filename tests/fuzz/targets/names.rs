@@ -26,7 +26,11 @@ fuzz_target!(|input: &[u8]| {
     if written_back::<TrustDomain>(text) && text.len() <= 255 {
         assert!(written_back::<ClientDomain>(text));
     }
-    let _ = (written_back::<HostName>(text), written_back::<TokenId>(text));
+    let _ = written_back::<TokenId>(text);
+    // Addresses have many forms.
+    if let Ok(host) = text.parse::<HostName>() {
+        assert_eq!(host.to_string().parse(), Ok(host));
+    }
     // Colons and upper case come from other tools: many forms are read, one is written.
     if let Ok(serial) = text.parse::<SerialNumber>() {
         assert_eq!(serial.to_string().parse(), Ok(serial));

@@ -20,7 +20,7 @@ const DEVICES: [&str; 8] = [
     "Renewal/Confirm",
     "Renewal/GetRenewalInfo",
     "Revocation/GetCrl",
-    "Revocation/NoSuchCall",
+    "Revocation/Acknowledge",
 ];
 
 const OPERATORS: [&str; 28] = [
@@ -79,7 +79,10 @@ fuzz_target!(|input: &[u8]| {
         let world = world.get_or_insert_with(World::new);
         let call = usize::from(*call) % (DEVICES.len() + OPERATORS.len());
         let (router, path, caller) = match DEVICES.get(call) {
-            Some(path) => (&world.devices, format!("/fleetca.v1.{path}"), &world.device),
+            Some(path) => {
+                let caller = if form & 8 == 0 { &world.device } else { &world.gateway };
+                (&world.devices, format!("/fleetca.v1.{path}"), caller)
+            }
             None => {
                 (&world.operators, format!("/fleetca.v1.Operator/{}", OPERATORS[call - DEVICES.len()]), &world.admin)
             }
