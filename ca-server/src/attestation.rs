@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod previous;
+pub mod registered_key;
 pub mod token;
 pub mod tpm;
 
@@ -20,6 +21,15 @@ pub enum AttestationError {
     /// No such token, or its signature over the transcript does not hold.
     #[error("the evidence key's signature over the transcript does not hold")]
     Signature,
+    /// An assertion that is signed by its key, and does not say what it must.
+    #[error("the assertion is not as it must be: {0}")]
+    Assertion(&'static str),
+    /// An assertion that was used.
+    #[error("the assertion was used already")]
+    Replayed,
+    /// A registered key before or after its time.
+    #[error("the registered key does not count now")]
+    NotInForce,
     /// The evidence key and the CSR's key are one.
     #[error("the evidence key and the CSR key must differ")]
     SameKey,

@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256, digest};
 use crate::identity::{SerialNumber, Timestamp};
 
 /// Every action that a record can have: `docs/audit.md` says when each is written.
-pub const ACTIONS: [&str; 22] = [
+pub const ACTIONS: [&str; 24] = [
     "ca.initialized",
     "ca.restored",
     "ca.resumed",
@@ -25,6 +25,8 @@ pub const ACTIONS: [&str; 22] = [
     "fleet.changed",
     "fleet.created",
     "gateway.revoked",
+    "key.registered",
+    "key.retired",
     "keys.encrypted",
     "operator.revoked",
     "restore.adopted",

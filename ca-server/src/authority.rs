@@ -7,6 +7,7 @@
 mod adopt;
 mod bundle;
 mod clock_check;
+mod devices;
 mod enroll;
 mod fleets;
 mod initialize;
@@ -37,6 +38,7 @@ use crate::{
 };
 
 pub use clock_check::{ClockError, check_ahead, check_clock};
+pub use devices::NewDevice;
 pub use enroll::{Challenge, EnrollmentRequest};
 pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};

@@ -3,6 +3,7 @@
 //! **Pure.** Every other room takes these types instead of strings and byte slices, so that a value which exists is a
 //! value that was checked. What a peer sends becomes one of these, or is refused.
 
+mod hardware;
 mod key;
 mod name;
 mod reason;
@@ -10,6 +11,7 @@ mod serial;
 mod subject;
 mod timestamp;
 
+pub use hardware::{HardwareId, Thumbprint};
 pub use key::{CertificateHash, IssuerId, KeyFingerprint};
 pub use name::{DeviceId, FleetName, HostName, NameError, TokenId, TrustDomain};
 pub use reason::{RevocationReason, UnknownReason};

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod contract;
+mod devices;
 mod past;
 mod rows;
 pub mod sqlite;
@@ -13,10 +14,13 @@ use async_trait::async_trait;
 
 use crate::{
     audit::{Draft, Kept, Seal},
-    identity::{FleetName, IssuerId, KeyFingerprint, Kind, SerialNumber, Subject, Timestamp, TokenId},
+    identity::{
+        FleetName, HardwareId, IssuerId, KeyFingerprint, Kind, SerialNumber, Subject, Thumbprint, Timestamp, TokenId,
+    },
     inventory::{device::Status, fleet::Policy, lineage::Lineage},
 };
 
+pub use devices::*;
 pub use past::*;
 pub use rows::*;
 
@@ -43,6 +47,9 @@ pub enum StoreError {
     /// The store can't be used: what to do is in the text.
     #[error("{0}")]
     Unusable(String),
+    /// One of many rows, by its line, could not be recorded; so none was.
+    #[error("line {0}: {1}")]
+    Line(u32, Box<StoreError>),
     /// The database answered with an error of its own.
     #[error("database: {0}")]
     Database(String),
@@ -69,6 +76,16 @@ pub trait ReadStore: Send + Sync {
     async fn holder(&self, subject: &Subject) -> Result<Option<Holder>, StoreError>;
     /// One whose ID is the same in lower case, so that nobody is given a look-alike.
     async fn holder_folded(&self, kind: Kind, folded: &str) -> Result<Option<Holder>, StoreError>;
+    /// Whom this hardware was registered for.
+    async fn holder_of_hardware(&self, id: &HardwareId) -> Result<Option<Holder>, StoreError>;
+    /// The hardware that was registered for a holder.
+    async fn hardware_of(&self, holder: &Subject) -> Result<Vec<HardwareId>, StoreError>;
+    /// A registered key, and whose it is.
+    async fn registered_key(&self, key: &Thumbprint) -> Result<Option<(RegisteredKey, Holder)>, StoreError>;
+    /// The keys that were registered for a holder, oldest first.
+    async fn registered_keys(&self, holder: &Subject) -> Result<Vec<RegisteredKey>, StoreError>;
+    /// Whether an assertion was used.
+    async fn is_assertion_used(&self, hash: &[u8; 32]) -> Result<bool, StoreError>;
     /// Devices, as the query asks.
     async fn devices(&self, query: &DeviceQuery) -> Result<DevicePage, StoreError>;
     /// Gateways or operators by ID, after the one named.
@@ -153,8 +170,24 @@ pub trait Store: ReadStore {
         audit: Draft,
     ) -> Result<(), StoreError>;
 
-    /// A device, gateway or operator that has not enrolled yet. `Exists` in whatever case its ID is written.
-    async fn record_registration(&self, holder: NewHolder, audit: Draft) -> Result<(), StoreError>;
+    /// Devices, gateways or operators that have not enrolled yet, all or none: `Line` with the first that can't be.
+    /// `Exists` in whatever case an ID is written, and for a hardware identity or key that is registered.
+    async fn record_registrations(&self, rows: Vec<Registration>, audit: Vec<Draft>) -> Result<(), StoreError>;
+    /// One more key for a device. `Exists` if it is registered, for whatever device.
+    async fn record_registered_key(
+        &self,
+        holder: &Subject,
+        key: NewRegisteredKey,
+        audit: Draft,
+    ) -> Result<(), StoreError>;
+    /// The end of a registered key, or another one. `NotFound` if the device has no such key.
+    async fn record_key_retirement(
+        &self,
+        holder: &Subject,
+        key: &Thumbprint,
+        at: Timestamp,
+        audit: Draft,
+    ) -> Result<(), StoreError>;
     /// A join token; `register` first registers the holder that it is for, if it does not exist.
     async fn record_token(&self, token: TokenRow, register: Option<NewHolder>, audit: Draft) -> Result<(), StoreError>;
     /// A token revoked. No error if it can't be used any more anyway.
@@ -249,6 +282,8 @@ pub struct Enrollment {
     pub attested: Attested,
     /// The token used, of which one use is taken. `Conflict` unless it is live, unexpired at `at`, and has a use left.
     pub token: Option<TokenId>,
+    /// The assertion used, and until when that is remembered. `Conflict` if it was used before.
+    pub assertion: Option<([u8; 32], Timestamp)>,
     /// The holder came by a fleet token, which is suspended when the holder is revoked.
     pub came_by: Option<TokenId>,
     /// The certificate.

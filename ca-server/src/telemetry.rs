@@ -26,8 +26,9 @@ use crate::{
 const MAX_DISTINCT: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 24] = [
+pub const EVENTS: [&str; 25] = [
     "attestation.failed",
+    "attestation.key_not_in_force",
     "attestation.refused",
     "ca.restored",
     "certificate.expired",

@@ -1,17 +1,20 @@
 //! The device's side of each attestation method: what goes into `Start`, and what signs the evidence's transcript.
 
+pub mod evidence_key;
 pub mod previous;
+mod registered_key;
 pub mod token;
 pub mod tpm;
 
+use evidence_key::EvidenceKey;
 use fleetca_proto::{
     transcript::{Role, enrollment},
-    v1::{PreviousEvidence, Proof, TokenEvidence, start::Evidence},
+    v1::{PreviousEvidence, Proof, RegisteredKeyEvidence, TokenEvidence, start::Evidence},
 };
 use previous::Previous;
 use token::JoinToken;
 
-use crate::keys::KeyError;
+use crate::{keys::KeyError, wall_time::WallTime};
 
 /// How this machine proves who it is. Each variant is one method of the wire.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ use crate::keys::KeyError;
 pub enum Attester {
     /// A join token: a one-time private key.
     Token(JoinToken),
+    /// A key that an operator has registered for this device.
+    RegisteredKey(EvidenceKey),
     /// The credential whose certificate has expired.
     Previous(Previous),
 }
@@ -28,6 +33,7 @@ impl Attester {
     pub fn method(&self) -> &'static str {
         match self {
             Attester::Token(_) => "token",
+            Attester::RegisteredKey(_) => "registered-key",
             Attester::Previous(_) => "previous",
         }
     }
@@ -36,26 +42,39 @@ impl Attester {
     pub fn evidence(&self) -> Evidence {
         match self {
             Attester::Token(token) => Evidence::Token(TokenEvidence { token_id: token.id().to_owned() }),
+            Attester::RegisteredKey(key) => Evidence::RegisteredKey(RegisteredKeyEvidence { key_id: key.thumbprint() }),
             Attester::Previous(previous) => {
                 Evidence::Previous(PreviousEvidence { certificate: previous.certificate().to_vec() })
             }
         }
     }
 
-    /// The evidence's part of the proof over these messages, as they travelled: all but the subject's signature.
-    pub fn prove(&self, start: &[u8], challenge: &[u8]) -> Result<Proof, KeyError> {
+    /// Whether its proof says what time it is, by the server's clock.
+    pub fn tells_time(&self) -> bool {
+        matches!(self, Attester::RegisteredKey(_))
+    }
+
+    /// The evidence's part of the proof over these messages, as they travelled: all but the subject's signature. `now`
+    /// is the server's clock.
+    pub fn prove(&self, start: &[u8], challenge: &[u8], now: WallTime) -> Result<Proof, KeyError> {
         let transcript = enrollment(self.method(), Role::Evidence, start, challenge);
-        let evidence_signature = match self {
-            Attester::Token(token) => token.sign(&transcript),
-            Attester::Previous(previous) => previous.sign(&transcript)?,
-        };
-        Ok(Proof { evidence_signature, ..Proof::default() })
+        let mut proof = Proof::default();
+        match self {
+            Attester::Token(token) => proof.evidence_signature = token.sign(&transcript),
+            Attester::RegisteredKey(key) => {
+                let assertion = registered_key::assertion(key, start, challenge, now);
+                proof.assertion = assertion.map_err(|_| KeyError::Unusable)?;
+            }
+            Attester::Previous(previous) => proof.evidence_signature = previous.sign(&transcript)?,
+        }
+        Ok(proof)
     }
 
     /// Which evidence this is, in a form that tells no secret: the same text for the same evidence.
     pub fn label(&self) -> String {
         match self {
             Attester::Token(token) => format!("token {}", token.id()),
+            Attester::RegisteredKey(key) => format!("registered-key {}", key.thumbprint()),
             Attester::Previous(previous) => format!("certificate {}", previous.fingerprint()),
         }
     }

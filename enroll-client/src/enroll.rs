@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use fleetca_proto::{
     transcript::{self, Role},
-    v1::{self, EnrollRequest, EnrollResponse, Proof, Start, enroll_request, enroll_response::Step as Answer},
+    v1::{
+        self, EnrollRequest, EnrollResponse, GetTimeRequest, Proof, Start, enroll_request,
+        enroll_response::Step as Answer,
+    },
 };
 use prost::Message;
 use tokio::{sync::mpsc, time::timeout};
@@ -167,6 +170,14 @@ async fn exchange(connection: &Connection, enrollment: &Enrollment, key: &FileKe
         evidence: Some(enrollment.attester.evidence()),
     }
     .encode_to_vec();
+    // A device whose clock is wrong still proves itself: what its proof says of the time is the server's word.
+    let now = match enrollment.attester.tells_time() {
+        true => {
+            let answer = connection.enrollment().get_time(GetTimeRequest {}).await.map_err(Refusal::from)?;
+            answer.into_inner().server_time.map_or_else(WallTime::now, WallTime::from)
+        }
+        false => WallTime::now(),
+    };
     let (requests, outgoing) = mpsc::channel(2);
     let send = |step| {
         // The channel holds both of our messages; if the call has ended, its answer says why.
@@ -181,7 +192,7 @@ async fn exchange(connection: &Connection, enrollment: &Enrollment, key: &FileKe
         Answer::PendingApproval(pending) => return Err(pending_approval(&pending)),
     };
     check_challenge(&challenge)?;
-    send(enroll_request::Step::Proof(prove(enrollment, key, &start, &challenge)?));
+    send(enroll_request::Step::Proof(prove(enrollment, key, &start, &challenge, now)?));
     match next(&mut answers).await? {
         Answer::Issued(issued) => Ok(issued),
         Answer::PendingApproval(pending) => Err(pending_approval(&pending)),
@@ -197,10 +208,16 @@ fn check_challenge(challenge: &[u8]) -> Result<(), FlowError> {
     }
 }
 
-fn prove(enrollment: &Enrollment, key: &FileKey, start: &[u8], challenge: &[u8]) -> Result<Proof, FlowError> {
+fn prove(
+    enrollment: &Enrollment,
+    key: &FileKey,
+    start: &[u8],
+    challenge: &[u8],
+    now: WallTime,
+) -> Result<Proof, FlowError> {
     let attester = &enrollment.attester;
     let subject = transcript::enrollment(attester.method(), Role::Subject, start, challenge);
-    Ok(Proof { subject_signature: key.sign(&subject)?, ..attester.prove(start, challenge)? })
+    Ok(Proof { subject_signature: key.sign(&subject)?, ..attester.prove(start, challenge, now)? })
 }
 
 async fn next(answers: &mut Streaming<EnrollResponse>) -> Result<Answer, FlowError> {

@@ -127,7 +127,7 @@ async fn an_id_that_differs_from_anothers_in_case_only_is_refused() {
         ..Default::default()
     };
     assert_eq!(reason(admin.client().create_token(token).await), "ID_TAKEN");
-    let registered = RegisterDeviceRequest { id: "PuMp-7".into(), fleet: "sensors".into() };
+    let registered = RegisterDeviceRequest { id: "PuMp-7".into(), fleet: "sensors".into(), ..Default::default() };
     assert_eq!(reason(admin.client().register_device(registered).await), "ALREADY_EXISTS");
     let shown = admin.client().get_device(GetDeviceRequest { id: "PUMP-7".into() }).await;
     assert_eq!(reason(shown), "NOT_FOUND");
@@ -149,7 +149,10 @@ async fn names_outside_the_grammar_get_nowhere_by_an_operator_either() {
         refused!(create_token, CreateTokenRequest { device_id: name.clone(), ..token() });
         refused!(create_token, CreateTokenRequest { fleet: name.clone(), device_id: "pump-8".into(), ..token() });
         refused!(create_fleet, CreateFleetRequest { name: name.clone(), policy: None });
-        refused!(register_device, RegisterDeviceRequest { id: name.clone(), fleet: "sensors".into() });
+        refused!(
+            register_device,
+            RegisterDeviceRequest { id: name.clone(), fleet: "sensors".into(), ..Default::default() }
+        );
         refused!(get_device, GetDeviceRequest { id: name.clone() });
         refused!(hold_device, HoldDeviceRequest { id: name.clone() });
         refused!(revoke_device, RevokeDeviceRequest { id: name.clone(), reason: 1 });

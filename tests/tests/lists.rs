@@ -20,7 +20,7 @@ async fn register(admin: &Admin, ids: impl Iterator<Item = String>) {
     let mut registrations = JoinSet::new();
     for id in ids {
         let mut client = admin.client();
-        let request = RegisterDeviceRequest { id, fleet: "sensors".into() };
+        let request = RegisterDeviceRequest { id, fleet: "sensors".into(), ..Default::default() };
         registrations.spawn(async move { client.register_device(request).await.expect("it is registered") });
         // A connection bears 64 requests at once; what comes beyond is refused.
         if registrations.len() >= 32 {

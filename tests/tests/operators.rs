@@ -30,12 +30,15 @@ use x509_cert::ext::pkix::CrlReason;
 const ROLES: [&str; 3] = ["viewer", "revoker", "admin"];
 
 /// Every call, the least role that it needs, and what comes of an empty request from one who may.
-const CALLS: [(&str, &str, &str); 28] = [
+const CALLS: [(&str, &str, &str); 31] = [
     ("CreateFleet", "admin", "INVALID_ARGUMENT"),
     ("UpdateFleet", "admin", "INVALID_ARGUMENT"),
     ("GetFleet", "viewer", "INVALID_ARGUMENT"),
     ("ListFleets", "viewer", "OK"),
     ("RegisterDevice", "admin", "INVALID_ARGUMENT"),
+    ("RegisterDevices", "admin", "INVALID_ARGUMENT"),
+    ("RegisterKey", "admin", "INVALID_ARGUMENT"),
+    ("RetireKey", "admin", "INVALID_ARGUMENT"),
     ("GetDevice", "viewer", "INVALID_ARGUMENT"),
     ("ListDevices", "viewer", "OK"),
     ("RevokeDevice", "revoker", "INVALID_ARGUMENT"),

@@ -4,7 +4,9 @@
 //! [`admit`] (who that is, and what the facts allow). What follows is the same for all.
 
 mod admit;
+mod known;
 mod previous;
+mod registered_key;
 mod request;
 mod token;
 mod verify;
@@ -93,6 +95,7 @@ impl Authority {
             superseded: known.pending,
             attested: case.attested(&proven.claims),
             token: case.token().cloned(),
+            assertion: proven.assertion.map(|used| (used.hash, used.expires_at)),
             came_by: case.came_by().cloned(),
             certificate: certificate.clone(),
             at: now,

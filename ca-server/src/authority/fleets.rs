@@ -1,12 +1,21 @@
-//! Fleets and the registration of devices.
+//! Fleets and their policies.
 
 use super::{Authority, Refusal};
 use crate::{
     audit::Draft,
-    identity::{DeviceId, FleetName, Kind, Subject},
-    inventory::fleet::{Policy, PolicyError},
-    store::{FleetRow, Holder, NewHolder},
+    identity::FleetName,
+    inventory::fleet::{NotAdmitted, Policy, PolicyError},
+    store::FleetRow,
 };
+
+impl From<NotAdmitted> for Refusal {
+    fn from(why: NotAdmitted) -> Self {
+        match why {
+            NotAdmitted::Method => Refusal::MethodRefused,
+            NotAdmitted::Tier => Refusal::TierRefused,
+        }
+    }
+}
 
 impl From<PolicyError> for Refusal {
     fn from(error: PolicyError) -> Self {
@@ -52,23 +61,6 @@ impl Authority {
     /// A fleet by its name.
     pub async fn fleet(&self, name: &FleetName) -> Result<FleetRow, Refusal> {
         self.store.fleet(name).await?.ok_or(Refusal::NotFound("fleet"))
-    }
-
-    /// Registers a device of a fleet ahead of its enrollment.
-    pub async fn register_device(&self, id: &DeviceId, fleet: &FleetName, actor: &str) -> Result<Holder, Refusal> {
-        self.policy(fleet).await?;
-        let now = self.now();
-        let subject = Subject::new(Kind::Device, id.clone());
-        let holder = NewHolder {
-            subject: subject.clone(),
-            fleet: Some(fleet.clone()),
-            role: None,
-            handle: self.new_handle()?,
-            created_at: now,
-        };
-        let audit = Draft::done(now, actor, "device.registered", subject.to_string()).fact("fleet", fleet.as_str());
-        self.store.record_registration(holder, audit).await?;
-        self.store.holder(&subject).await?.ok_or(Refusal::NotFound("device"))
     }
 }
 

@@ -107,6 +107,7 @@ pub(super) fn local_enrollment(
         superseded,
         attested: Attested { method: "local".into(), tier: "local".into(), identity: String::new() },
         token: None,
+        assertion: None,
         came_by: None,
         certificate,
         at: now,

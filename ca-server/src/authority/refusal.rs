@@ -33,6 +33,12 @@ pub enum Refusal {
     /// The fleet does not accept the method.
     #[error("the fleet does not accept this attestation method")]
     MethodRefused,
+    /// The fleet, or the device's own past, demands more than was proven.
+    #[error("more has to be proven than this: the fleet demands it, or the device has proven more before")]
+    TierRefused,
+    /// A registered key before or after its time.
+    #[error("the evidence was not accepted")]
+    KeyNotInForce(Subject),
     /// A token without a use left.
     #[error("the token has been used; ask an operator for a new one")]
     TokenSpent,
@@ -118,6 +124,9 @@ pub enum Refusal {
     /// There is such a thing already.
     #[error("{0} exists already")]
     Exists(&'static str),
+    /// One of many rows, by its line; so none was taken.
+    #[error("line {0}: {1}")]
+    Line(u32, Box<Refusal>),
     /// The state of the thing does not allow it.
     #[error("{0}")]
     State(String),
@@ -157,6 +166,11 @@ impl Refusal {
     pub fn name(field: &'static str) -> impl Fn(NameError) -> Self {
         move |error| Refusal::invalid(field, error.to_string())
     }
+
+    /// The same, of the row at this line; 0 is none.
+    pub fn at_line(self, line: u32) -> Self {
+        if line == 0 { self } else { Refusal::Line(line, Box::new(self)) }
+    }
 }
 
 impl From<StoreError> for Refusal {
@@ -165,6 +179,7 @@ impl From<StoreError> for Refusal {
             StoreError::NotFound(what) => Refusal::NotFound(what),
             StoreError::Exists(what) => Refusal::Exists(what),
             StoreError::Conflict => Refusal::Contended,
+            StoreError::Line(line, error) => Refusal::from(*error).at_line(line),
             StoreError::Full | StoreError::Unusable(_) | StoreError::Database(_) => Refusal::Store(error),
         }
     }
@@ -218,7 +233,8 @@ pub struct Refused {
 
 impl From<Refusal> for Refused {
     fn from(why: Refusal) -> Self {
-        Self { why, subject: None }
+        let subject = if let Refusal::KeyNotInForce(subject) = &why { Some(subject.clone()) } else { None };
+        Self { why, subject }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `ca-server device`: devices, and cutting them off.
 
+mod register;
+mod rows;
 mod view;
 
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use fleetca_proto::v1::{
     DecommissionDeviceRequest, DeviceStatus, GetDeviceRequest, HoldDeviceRequest, ListDevicesRequest,
-    RegisterDeviceRequest, ReleaseDeviceRequest, RevokeDeviceRequest,
+    ReleaseDeviceRequest, RevokeDeviceRequest,
 };
 use view::View;
 
@@ -27,13 +29,12 @@ pub struct Device {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Make a device known to its fleet before it enrolls
-    Register {
-        /// Its ID
-        id: String,
-        /// Its fleet
-        #[arg(long)]
-        fleet: String,
+    /// Make devices known to their fleets before they enroll, with what they will prove
+    Register(register::Register),
+    /// Keys by which devices may prove themselves
+    Key {
+        #[command(subcommand)]
+        command: register::Key,
     },
     /// List devices
     List(List),
@@ -137,10 +138,8 @@ impl List {
 pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
     let mut operator = session.operator().await?;
     let receipt = match args.command {
-        Command::Register { id, fleet } => {
-            let device = operator.register_device(RegisterDeviceRequest { id, fleet }).await?;
-            return session.output().details(&View::from(device.into_inner()));
-        }
+        Command::Register(register) => return register.run(operator, session).await,
+        Command::Key { command } => return command.run(operator, session).await,
         Command::Show { id } => {
             let device = View::whole(operator.get_device(GetDeviceRequest { id }).await?.into_inner());
             return session.output().told(&device, |now| device.words(now));

@@ -27,7 +27,7 @@ enum Command {
     Create {
         /// Its name
         name: String,
-        /// Attestation methods that it accepts: token
+        /// Attestation methods that it accepts: token, factory, registered-key, tpm
         #[arg(long, value_name = "METHODS", value_delimiter = ',', default_value = "token")]
         attest: Vec<String>,
         #[command(flatten)]
@@ -46,11 +46,11 @@ enum Command {
     },
     /// Change a fleet's policy: what is not named stays as it is
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace"]))]
+        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll"]))]
     Set {
         /// Its name
         name: String,
-        /// Attestation methods that it accepts: token
+        /// Attestation methods that it accepts: token, factory, registered-key, tpm
         #[arg(long, value_name = "METHODS", value_delimiter = ',')]
         attest: Vec<String>,
         #[command(flatten)]
@@ -75,6 +75,12 @@ struct Policy {
     /// How long after its certificate has expired a device may come back with it: none, or up to 365d
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_or_none)]
     grace: Option<Duration>,
+    /// The least tier that an enrollment has to prove
+    #[arg(long, value_name = "TIER", value_parser = ["token", "registered", "factory", "hardware"])]
+    least_tier: Option<String>,
+    /// From which tier on an active device may enroll again by itself
+    #[arg(long, value_name = "TIER", value_parser = ["never", "registered", "factory", "hardware"])]
+    reenroll: Option<String>,
 }
 
 impl Policy {
@@ -86,6 +92,8 @@ impl Policy {
             on_fork: self.on_fork.map_or(0, |on_fork| on_fork.wire().into()),
             crl_scope: self.crl_scope.map_or(0, |crl_scope| crl_scope.wire().into()),
             grace: self.grace.map(duration::wire),
+            least_tier: self.least_tier.unwrap_or_default(),
+            reenroll: self.reenroll.unwrap_or_default(),
         }
     }
 }
@@ -123,6 +131,8 @@ struct View {
     on_fork: Option<OnFork>,
     crl_scope: Option<CrlScope>,
     grace_seconds: Option<i64>,
+    least_tier: String,
+    reenroll: String,
     created_at: Option<Instant>,
     device_count: u64,
     issuers: Vec<String>,
@@ -139,6 +149,8 @@ impl From<v1::Fleet> for View {
             on_fork: OnFork::from_wire(policy.on_fork),
             crl_scope: CrlScope::from_wire(policy.crl_scope),
             grace_seconds: policy.grace.map(|grace| grace.seconds),
+            least_tier: policy.least_tier,
+            reenroll: policy.reenroll,
             created_at: Instant::from_wire(wire.created_at),
             device_count: wire.device_count,
             issuers: wire.issuers,
@@ -187,6 +199,8 @@ impl Details for View {
             ("on fork", or_dash(self.on_fork.map(OnFork::as_str))),
             ("CRL scope", or_dash(self.crl_scope.map(CrlScope::as_str))),
             ("grace", span(self.grace_seconds)),
+            ("least tier", self.least_tier.clone()),
+            ("enroll again", self.reenroll.clone()),
             ("issuers", self.issuers.join(", ")),
             ("created", when(self.created_at, now)),
         ]

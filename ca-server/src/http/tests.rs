@@ -108,6 +108,7 @@ impl World {
             superseded: None,
             attested: Attested { method: "token".into(), tier: "bearer".into(), identity: "x".into() },
             token: None,
+            assertion: None,
             came_by: None,
             certificate: self.issuers.for_subject(&pump()).sign_leaf(&request).unwrap(),
             at: NOW,

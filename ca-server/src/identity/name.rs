@@ -18,6 +18,15 @@ pub enum NameError {
     /// Not 16 lower-case hexadecimal digits.
     #[error("must be 16 lower-case hexadecimal digits")]
     Hex,
+    /// Not 64 hexadecimal digits.
+    #[error("must be a SHA-256: 64 hexadecimal digits")]
+    Hash,
+    /// Not an issuer and a serial number.
+    #[error("must be ISSUER:SERIAL: the SHA-256 of the issuer's public key, and 1 to 64 printable characters")]
+    IdevId,
+    /// Not 32 octets in base64url.
+    #[error("must be a JWK thumbprint: 43 characters of base64url")]
+    Thumbprint,
 }
 
 /// Refuses what is not 1–64 of `A-Z a-z 0-9 . _ -` beginning with a letter or digit.

@@ -122,12 +122,24 @@ pub enum PolicyError {
     /// Outside 5 minutes to 7 days.
     #[error("validity must be from 5 minutes to 7 days")]
     Validity,
+    /// Nothing that is accepted proves as much as is demanded.
+    #[error("no method accepted proves the least tier; accept one that does, or demand less")]
+    LeastTier,
     /// Longer than a year.
     #[error("grace must be at most 365 days")]
     Grace,
     /// No key type at all.
     #[error("a fleet accepts at least one key type")]
     NoKeyKind,
+}
+
+/// Why a policy does not take an enrollment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// Not by this method.
+    Method,
+    /// It proves too little.
+    Tier,
 }
 
 /// The shortest and the longest validity that a policy may grant.
@@ -150,9 +162,23 @@ pub struct Policy {
     pub on_fork: OnFork,
     /// Where the CRL distribution point leads.
     pub crl_scope: CrlScope,
+    /// The least tier that an enrollment has to prove.
+    #[serde(default = "default_least_tier")]
+    pub least_tier: Tier,
+    /// From which tier on an active device may enroll again by itself; `None`: never.
+    #[serde(default = "default_reenroll")]
+    pub reenroll: Option<Tier>,
     /// How long after its certificate has expired a device may come back with it, in seconds. 0: never.
     #[serde(default = "default_grace")]
     pub grace_secs: u64,
+}
+
+const fn default_least_tier() -> Tier {
+    Tier::Token
+}
+
+const fn default_reenroll() -> Option<Tier> {
+    Some(Tier::Factory)
 }
 
 /// 30 days.
@@ -168,6 +194,8 @@ impl Default for Policy {
             key_types: vec![KeyKind::P256, KeyKind::P384, KeyKind::Ed25519],
             on_fork: OnFork::Hold,
             crl_scope: CrlScope::Full,
+            least_tier: default_least_tier(),
+            reenroll: default_reenroll(),
             grace_secs: default_grace(),
         }
     }
@@ -185,10 +213,21 @@ impl Policy {
         if self.key_types.is_empty() {
             return Err(PolicyError::NoKeyKind);
         }
+        if !self.attest.iter().any(|method| method.tier() >= Some(self.least_tier)) {
+            return Err(PolicyError::LeastTier);
+        }
         if self.grace() > LONGEST_GRACE {
             return Err(PolicyError::Grace);
         }
         Ok(())
+    }
+
+    /// Whether an enrollment by this method, which proved this much, is enough.
+    pub fn admit(&self, method: Method, tier: Tier) -> Result<(), NotAdmitted> {
+        if !self.attest.contains(&method) {
+            return Err(NotAdmitted::Method);
+        }
+        if tier < self.least_tier { Err(NotAdmitted::Tier) } else { Ok(()) }
     }
 
     /// How long after its certificate has expired a device may come back with it.

@@ -7,7 +7,10 @@ use const_oid::db::rfc5912::{RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1};
 use const_oid::db::rfc8410::ID_ED_25519;
 use der::asn1::{AnyRef, UintRef};
 use der::{Decode, Reader, SliceReader};
-use ring::signature::UnparsedPublicKey;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
+    VerificationAlgorithm,
+};
 use spki::SubjectPublicKeyInfoRef;
 
 use super::signature::SignatureAlgorithm;
@@ -151,6 +154,34 @@ impl PublicKey {
     /// RSA PKCS#1 v1.5 with SHA-256.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
         self.verify_as(SignatureAlgorithm::usual(self.kind), message, signature)
+    }
+
+    /// Verifies a JSON Web Signature (RFC 7518, RFC 8037) by the one algorithm of this key: ES256, ES384 (both as two
+    /// numbers of fixed length), EdDSA, RS256.
+    pub fn verify_jws(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        let verifier: &dyn VerificationAlgorithm = match self.kind {
+            KeyKind::P256 => &ECDSA_P256_SHA256_FIXED,
+            KeyKind::P384 => &ECDSA_P384_SHA384_FIXED,
+            KeyKind::Ed25519 => &ED25519,
+            KeyKind::Rsa => &RSA_PKCS1_2048_8192_SHA256,
+        };
+        UnparsedPublicKey::new(verifier, self.raw()).verify(message, signature).map_err(|_| BadSignature)
+    }
+
+    /// The content of the BIT STRING: a point, an Ed25519 key, an RSAPublicKey.
+    pub(super) fn raw(&self) -> &[u8] {
+        &self.spki[self.raw_at..]
+    }
+
+    /// Modulus and exponent of an RSA key.
+    pub(super) fn rsa(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        if self.kind != KeyKind::Rsa {
+            return None;
+        }
+        let mut reader = SliceReader::new(self.raw()).ok()?;
+        let pair = reader
+            .sequence(|fields| Ok::<(UintRef<'_>, UintRef<'_>), der::Error>((fields.decode()?, fields.decode()?)));
+        pair.ok().map(|(modulus, exponent)| (modulus.as_bytes().to_vec(), exponent.as_bytes().to_vec()))
     }
 
     /// Verifies a signature made with a named algorithm.

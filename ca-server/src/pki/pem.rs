@@ -9,6 +9,8 @@ pub enum PemLabel {
     Certificate,
     /// A CRL.
     Crl,
+    /// A SubjectPublicKeyInfo.
+    PublicKey,
 }
 
 impl PemLabel {
@@ -16,6 +18,7 @@ impl PemLabel {
         match self {
             PemLabel::Certificate => "CERTIFICATE",
             PemLabel::Crl => "X509 CRL",
+            PemLabel::PublicKey => "PUBLIC KEY",
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     identity::{IssuerId, Kind, RevocationReason, Timestamp},
     inventory::{
         device::Status,
-        fleet::{CrlScope, Method, OnFork, Policy},
+        fleet::{CrlScope, Method, OnFork, Policy, Tier},
     },
     pki::{IssuerCertificate, KeyKind, Locations},
     store::{CertificateRow, FleetRow, Holder, Role, SecurityEventRow, TokenRow, TokenState},
@@ -22,6 +22,14 @@ pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
 
 pub fn window((not_before, not_after): (Timestamp, Timestamp)) -> v1::RenewalWindow {
     v1::RenewalWindow { not_before: Some(timestamp(not_before)), not_after: Some(timestamp(not_after)) }
+}
+
+/// An instant from the wire.
+pub fn instant(field: &'static str, at: &prost_types::Timestamp) -> Result<Timestamp, Refusal> {
+    let millis = at.seconds.checked_mul(1000).and_then(|millis| millis.checked_add(i64::from(at.nanos / 1_000_000)));
+    // From 1970 to 9999, what RFC 3339 can say.
+    let millis = millis.filter(|millis| (0..253_402_300_800_000).contains(millis));
+    millis.map(Timestamp::from_millis).ok_or_else(|| Refusal::invalid(field, "must be an instant from 1970 to 9999"))
 }
 
 /// A duration from the wire: unset is zero.
@@ -103,6 +111,19 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         })
         .collect::<Result<Vec<_>, _>>()?;
     let validity = wire.validity.map(|validity| duration("validity", Some(validity))).transpose()?;
+    let tier = |field, word: &str| {
+        let found = Tier::ALL.into_iter().find(|tier| tier.as_str() == word);
+        found.ok_or_else(|| Refusal::invalid(field, "must be token, registered, factory or hardware"))
+    };
+    let least_tier = match wire.least_tier.as_str() {
+        "" => None,
+        word => Some(tier("least_tier", word)?),
+    };
+    let reenroll = match wire.reenroll.as_str() {
+        "" => None,
+        "never" => Some(None),
+        word => Some(Some(tier("reenroll", word)?)),
+    };
     let grace = wire.grace.map(|grace| duration("grace", Some(grace))).transpose()?;
     let on_fork = match v1::OnFork::try_from(wire.on_fork) {
         Ok(v1::OnFork::Hold) => Some(OnFork::Hold),
@@ -124,6 +145,8 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
             policy.key_types.clone_from(&key_types);
         }
         policy.validity_secs = validity.map_or(policy.validity_secs, |validity| validity.as_secs());
+        policy.least_tier = least_tier.unwrap_or(policy.least_tier);
+        policy.reenroll = reenroll.unwrap_or(policy.reenroll);
         policy.grace_secs = grace.map_or(policy.grace_secs, |grace| grace.as_secs());
         policy.on_fork = on_fork.unwrap_or(policy.on_fork);
         policy.crl_scope = crl_scope.unwrap_or(policy.crl_scope);
@@ -151,6 +174,8 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
             CrlScope::Device => v1::CrlScope::Device.into(),
         },
         grace: policy.grace().try_into().ok(),
+        least_tier: policy.least_tier.as_str().into(),
+        reenroll: policy.reenroll.map_or("never", Tier::as_str).into(),
     };
     v1::Fleet {
         name: row.name.to_string(),
@@ -181,6 +206,8 @@ pub fn device(holder: Holder, now: Timestamp) -> v1::Device {
         last_seen_at: holder.last_seen_at.map(timestamp),
         certificates: Vec::new(),
         crls: Vec::new(),
+        hardware: Vec::new(),
+        keys: Vec::new(),
     }
 }
 

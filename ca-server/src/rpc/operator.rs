@@ -5,12 +5,13 @@ mod crls;
 mod devices;
 mod fleets;
 mod peers;
+mod registrations;
 mod tokens;
 
 use std::sync::Arc;
 
 use fleetca_proto::v1::{self, operator_server::Operator};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     authority::{Authority, Refusal},
@@ -68,12 +69,16 @@ macro_rules! calls {
 }
 
 calls! {
+    register_devices(Streaming<v1::RegisterDevicesRequest>) -> v1::RegisterDevicesResponse:
+        Admin = registrations::register_many;
     create_fleet(v1::CreateFleetRequest) -> v1::Fleet: Admin = fleets::create;
     update_fleet(v1::UpdateFleetRequest) -> v1::Fleet: Admin = fleets::update;
     get_fleet(v1::GetFleetRequest) -> v1::Fleet: Viewer = fleets::get;
     list_fleets(v1::ListFleetsRequest) -> v1::ListFleetsResponse: Viewer = fleets::list;
 
-    register_device(v1::RegisterDeviceRequest) -> v1::Device: Admin = devices::register;
+    register_device(v1::RegisterDeviceRequest) -> v1::Device: Admin = registrations::register;
+    register_key(v1::RegisterKeyRequest) -> v1::Device: Admin = registrations::register_key;
+    retire_key(v1::RetireKeyRequest) -> v1::Device: Admin = registrations::retire_key;
     get_device(v1::GetDeviceRequest) -> v1::Device: Viewer = devices::get;
     list_devices(v1::ListDevicesRequest) -> v1::ListDevicesResponse: Viewer = devices::list;
     revoke_device(v1::RevokeDeviceRequest) -> v1::RevocationReceipt: Revoker = devices::revoke;

@@ -48,6 +48,10 @@ fn row(refusal: &Refusal) -> Row {
         }
         Refusal::Attestation(_) => Row(PermissionDenied, "ATTESTATION_FAILED", Stop, Some("attestation.failed")),
         Refusal::MethodRefused => Row(PermissionDenied, "METHOD_REFUSED", Stop, Some("attestation.refused")),
+        Refusal::TierRefused => Row(PermissionDenied, "TIER_REFUSED", Stop, Some("attestation.refused")),
+        Refusal::KeyNotInForce(_) => {
+            Row(PermissionDenied, "ATTESTATION_FAILED", Stop, Some("attestation.key_not_in_force"))
+        }
         Refusal::TokenSpent => Row(PermissionDenied, "TOKEN_SPENT", Stop, Some("token.spent")),
         Refusal::TokenExpired => Row(PermissionDenied, "TOKEN_EXPIRED", Stop, Some("token.expired")),
         Refusal::TokenRevoked => Row(PermissionDenied, "TOKEN_REVOKED", Stop, Some("token.revoked")),
@@ -89,6 +93,7 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::RoleRequired(_) => Row(PermissionDenied, "ROLE_REQUIRED", Stop, Some("permission.denied")),
         Refusal::NotFound(_) => Row(NotFound, "NOT_FOUND", Stop, None),
         Refusal::Exists(_) => Row(AlreadyExists, "ALREADY_EXISTS", Stop, None),
+        Refusal::Line(_, why) => row(why),
         Refusal::State(_) => Row(FailedPrecondition, "STATE_REFUSED", Stop, None),
         Refusal::Contended => Row(Unavailable, "CONTENDED", Retry, None),
         Refusal::Overloaded => Row(ResourceExhausted, "OVERLOADED", Retry, None),

@@ -202,6 +202,8 @@ pub struct CertificateRow {
     pub token: Option<TokenId>,
     /// Whether it is revoked or on hold.
     pub revoked: Option<Revoked>,
+    /// What the enrollment proved that it descends from.
+    pub attested: Option<Attested>,
 }
 
 /// Who presents a certificate.

@@ -22,6 +22,7 @@ mod past;
 mod query;
 mod read;
 mod readers;
+mod registrations;
 mod reserve;
 mod taken;
 mod tokens;

@@ -10,11 +10,11 @@ use zeroize::Zeroizing;
 
 use super::CliError;
 use crate::{
-    attester::{Attester, token::JoinToken},
+    attester::{Attester, evidence_key::EvidenceKey, previous::Previous, token::JoinToken},
     connect::ServerUrl,
     credential::{Credential, LockedFolder},
     enroll::{Enrollment, enroll, recover},
-    flow::Observer,
+    flow::{FlowError, Observer},
     identity::{Id, Kind},
     trust::{Roots, Trust},
 };
@@ -42,7 +42,8 @@ pub(super) struct Enroll {
     /// Its ID; may be left out with a token that is bound to one
     #[arg(long, value_name = "ID", visible_aliases = ["gateway-id", "operator-name"])]
     device_id: Option<Id>,
-    /// The evidence: token:FILE (- for standard input), or previous: the folder's own certificate, which has expired
+    /// The evidence: token:FILE (- for standard input); registered-key:FILE, a private key in PKCS#8 PEM; previous, the
+    /// folder's own certificate, which has expired
     #[arg(long, value_name = "METHOD[:FILE]")]
     attest: String,
 }
@@ -51,6 +52,7 @@ pub(super) struct Enroll {
 #[derive(Clone, Debug)]
 enum Evidence {
     Token(PathBuf),
+    RegisteredKey(PathBuf),
     Previous,
 }
 
@@ -61,9 +63,10 @@ impl Evidence {
             Some(("token", file)) if !file.is_empty() && !file.contains("fleetca-join-") => {
                 Ok(Evidence::Token(file.into()))
             }
+            Some(("registered-key", file)) if !file.is_empty() => Ok(Evidence::RegisteredKey(file.into())),
             None if text == "previous" => Ok(Evidence::Previous),
             _ => Err(CliError::Usage(
-                "the evidence is written token:FILE (a token is given in a file only), or previous".into(),
+                "the evidence is written token:FILE (a token is given in a file only), registered-key:FILE, or previous".into(),
             )),
         }
     }
@@ -71,8 +74,8 @@ impl Evidence {
 
 impl Enroll {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let evidence = Evidence::read(&self.attest)?;
-        let (folder, credential) = match &evidence {
+        let folder;
+        let credential = match Evidence::read(&self.attest)? {
             Evidence::Previous => {
                 if self.server.is_some() || self.root.is_some() || self.root_fingerprint.is_some() {
                     let text = "with --attest previous, server and root are those that the folder knows";
@@ -80,16 +83,14 @@ impl Enroll {
                 }
                 // A folder without credential is said to be so before anything is made in it.
                 Credential::load(&self.dir)?;
-                let folder = LockedFolder::open(&self.dir)?;
-                let credential = recover(&folder, Observer::none()).await?;
-                (folder, credential)
+                folder = LockedFolder::open(&self.dir)?;
+                recover(&folder, Observer::none()).await?
             }
-            Evidence::Token(file) => {
-                let (server, trust, attester) = (self.server()?, self.trust()?, token(file)?);
-                let folder = LockedFolder::open(&self.dir)?;
+            evidence => {
+                let (server, trust, attester) = (self.server()?, self.trust()?, self.attester(&evidence)?);
+                folder = LockedFolder::open(&self.dir)?;
                 let enrollment = Enrollment { server, trust, kind: self.kind, id: self.device_id, attester };
-                let credential = enroll(&folder, &enrollment, Observer::none()).await?;
-                (folder, credential)
+                enroll(&folder, &enrollment, Observer::none()).await?
             }
         };
         let (state, leaf) = (credential.state(), credential.leaf());
@@ -101,6 +102,19 @@ impl Enroll {
             state.renew_at
         );
         Ok(())
+    }
+
+    fn attester(&self, evidence: &Evidence) -> Result<Attester, CliError> {
+        match evidence {
+            Evidence::Token(file) => token(file),
+            Evidence::RegisteredKey(_) if self.device_id.is_none() => {
+                Err(CliError::Usage("a registered key needs --device-id".into()))
+            }
+            Evidence::RegisteredKey(file) => Ok(Attester::RegisteredKey(evidence_key(file)?)),
+            Evidence::Previous => {
+                Ok(Attester::Previous(Previous::of(&Credential::load(&self.dir)?).map_err(FlowError::from)?))
+            }
+        }
     }
 
     fn server(&self) -> Result<ServerUrl, CliError> {
@@ -133,6 +147,11 @@ fn token(file: &Path) -> Result<Attester, CliError> {
     let text = std::str::from_utf8(&bytes).map_err(|_| CliError::Usage("the join token is no text".into()))?;
     let token = JoinToken::parse(text);
     Ok(Attester::Token(token.map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?))
+}
+
+fn evidence_key(file: &Path) -> Result<EvidenceKey, CliError> {
+    let key = EvidenceKey::from_pem(&Zeroizing::new(read(file)?));
+    key.map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CliError> {

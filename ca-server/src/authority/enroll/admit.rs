@@ -1,11 +1,11 @@
 //! Step 5: who is it, and what do the facts allow?
 
-use super::{EnrollmentRequest, previous, request::Evidence, token, verify::Proven};
+use super::{EnrollmentRequest, known, previous, request::Evidence, token, verify::Proven};
 use crate::{
     attestation::Claims,
     authority::{Authority, Refusal, refuse_cut_off},
     identity::{FleetName, SerialNumber, Subject, Timestamp, TokenId},
-    inventory::{device::Status, fleet::Policy},
+    inventory::device::Status,
     store::{Attested, CertificateRow, Holder, KeyUse, NewHolder, RenewalFacts, Role, TokenRow},
 };
 
@@ -21,6 +21,8 @@ pub(super) struct Case {
 pub(super) enum By {
     /// A join token, as it is now.
     Token(Box<TokenRow>),
+    /// What was registered for this device.
+    Known(Box<Holder>),
     /// An expired certificate, its holder and what is known of the CSR's key.
     Previous(Box<RenewalFacts>),
 }
@@ -48,6 +50,11 @@ impl Authority {
                 let token = self.store.token(id).await?.ok_or(Refusal::NotFound("token"))?;
                 Ok(Case { subject: token::subject(request, &token)?, by: By::Token(Box::new(token)) })
             }
+            Evidence::RegisteredKey(id) => {
+                let (_, holder) = self.store.registered_key(id).await?.ok_or(Refusal::NotFound("registered key"))?;
+                known::check_name(request, &holder)?;
+                Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
+            }
             Evidence::Previous(certificate) => {
                 let facts = previous::facts(self, request, certificate, proven).await?;
                 Ok(Case { subject: facts.peer.holder.subject.clone(), by: By::Previous(Box::new(facts)) })
@@ -65,6 +72,7 @@ impl Authority {
     ) -> Result<Decision, Refusal> {
         let token = match &case.by {
             By::Token(token) => token,
+            By::Known(holder) => return known::decide(self, holder, proven, now).await,
             By::Previous(facts) => return previous::decide(facts, proven, now),
         };
         let holder = self.store.holder(&case.subject).await?;
@@ -76,7 +84,13 @@ impl Authority {
             return Ok(decision);
         }
         token::check(token, now)?;
-        check_policy(&self.terms(case.subject.kind, token.fleet.as_ref()).await?.policy, proven)?;
+        self.terms(case.subject.kind, token.fleet.as_ref())
+            .await?
+            .policy
+            .admit(proven.claims.method, proven.claims.tier)?;
+        if holder.as_ref().is_some_and(|holder| known::recorded_tier(holder) > proven.claims.tier) {
+            return Err(Refusal::TierRefused);
+        }
         match holder {
             Some(_) if token.subject_id.is_none() => Err(Refusal::IdTaken),
             Some(holder) if holder.status == Status::Active && !token.reenroll => Err(Refusal::AlreadyEnrolled),
@@ -108,7 +122,7 @@ impl Case {
     pub(super) fn token(&self) -> Option<&TokenId> {
         match &self.by {
             By::Token(token) => Some(&token.id),
-            By::Previous(_) => None,
+            By::Known(_) | By::Previous(_) => None,
         }
     }
 
@@ -116,14 +130,14 @@ impl Case {
     pub(super) fn came_by(&self) -> Option<&TokenId> {
         match &self.by {
             By::Token(token) => token.subject_id.is_none().then_some(&token.id),
-            By::Previous(_) => None,
+            By::Known(_) | By::Previous(_) => None,
         }
     }
 
     /// The certificate that was presented for it.
     pub(super) fn presented(&self) -> Option<SerialNumber> {
         match &self.by {
-            By::Token(_) => None,
+            By::Token(_) | By::Known(_) => None,
             By::Previous(facts) => Some(facts.peer.certificate.serial),
         }
     }
@@ -131,7 +145,7 @@ impl Case {
     /// What is kept of how the holder proved itself.
     pub(super) fn attested(&self, claims: &Claims) -> Attested {
         match &self.by {
-            By::Token(_) => Attested {
+            By::Token(_) | By::Known(_) => Attested {
                 method: claims.method.as_str().into(),
                 tier: claims.tier.as_str().into(),
                 identity: claims.identity.clone(),
@@ -162,8 +176,4 @@ fn answered_before(
         None if key_use.certificates.is_empty() => Ok(None),
         None => Err(Refusal::KeyReused),
     }
-}
-
-fn check_policy(policy: &Policy, proven: &Proven) -> Result<(), Refusal> {
-    if policy.attest.contains(&proven.claims.method) { Ok(()) } else { Err(Refusal::MethodRefused) }
 }

@@ -5,6 +5,7 @@ use fleetca_proto::v1;
 use super::{
     EnrollmentRequest,
     admit::Decision,
+    known,
     verify::{CsrKey, Proven, Verified},
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         lineage::{Facts, Recovery, Request, recover},
     },
     pki::PeerCertificate,
-    store::{CertificateRow, Holder, KeyUse, RenewalFacts},
+    store::{CertificateRow, RenewalFacts},
 };
 
 /// Step 3: the certificate's key has signed the transcript, and the store knows the certificate.
@@ -35,16 +36,11 @@ pub(super) async fn verify(
     // Who has not got the key learns nothing about the certificate.
     claims(Tier::Token).map_err(Refusal::Attestation)?;
     let peer = authority.identify(certificate).await.map_err(|refused| refused.why)?;
-    let recorded = tier(&peer.holder);
+    let recorded = known::recorded_tier(&peer.holder);
     let key = certificate.key.spki_der().to_vec();
     // A key that lives in hardware stays: one that came in its place would not be vouched for by anything.
     let csr_key = if recorded == Tier::Hardware { CsrKey::This(key) } else { CsrKey::OtherThan(key) };
-    Ok(Verified { claims: claims(recorded).map_err(Refusal::Attestation)?, csr_key })
-}
-
-fn tier(holder: &Holder) -> Tier {
-    let recorded = holder.attested.as_ref().map(|attested| attested.tier.as_str());
-    Tier::ALL.into_iter().find(|tier| Some(tier.as_str()) == recorded).unwrap_or(Tier::Token)
+    Ok(Verified { claims: claims(recorded).map_err(Refusal::Attestation)?, csr_key, assertion: None })
 }
 
 /// What the store knows of the certificate, its holder and the CSR's key, in one look.
@@ -99,7 +95,7 @@ pub(super) fn decide(facts: &RenewalFacts, proven: &Proven, now: Timestamp) -> R
             Ok(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() })
         }
         Recovery::Issue { promote } => {
-            refuse_used_key(key_use, holder, proven)?;
+            known::refuse_used_key(key_use, holder, proven)?;
             if oldest_that_counts.is_some_and(|not_after| not_after >= now) {
                 return Err(Refusal::Overloaded);
             }
@@ -111,10 +107,4 @@ pub(super) fn decide(facts: &RenewalFacts, proven: &Proven, now: Timestamp) -> R
         Recovery::CertificateRevoked => Err(Refusal::CertificateRevoked),
         Recovery::NotActive(_) => Err(Refusal::NotEnrolled),
     }
-}
-
-/// A key comes back with its own holder's hardware, and with nothing else.
-fn refuse_used_key(key_use: &KeyUse, holder: &Holder, proven: &Proven) -> Result<(), Refusal> {
-    let own = |row: &CertificateRow| proven.claims.tier == Tier::Hardware && row.holder == holder.subject;
-    if key_use.certificates.iter().all(own) { Ok(()) } else { Err(Refusal::KeyReused) }
 }

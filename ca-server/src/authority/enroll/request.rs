@@ -6,7 +6,7 @@ use prost::Message;
 use crate::{
     attestation::AttestationError,
     authority::Refusal,
-    identity::{DeviceId, Kind, TokenId, TrustDomain},
+    identity::{DeviceId, Kind, Thumbprint, TokenId, TrustDomain},
     inventory::fleet::Method,
     pki::PeerCertificate,
 };
@@ -27,6 +27,8 @@ pub struct EnrollmentRequest {
 pub(super) enum Evidence {
     /// The ID of a join token.
     Token(TokenId),
+    /// The thumbprint of a registered key.
+    RegisteredKey(Thumbprint),
     /// A certificate of this CA, as it was presented: whether it is one, nobody has looked yet.
     Previous(Box<PeerCertificate>),
     /// Of a method that is none of this server's.
@@ -38,6 +40,7 @@ impl Evidence {
     pub(super) fn method(&self) -> Method {
         match self {
             Evidence::Token(_) => Method::Token,
+            Evidence::RegisteredKey(_) => Method::RegisteredKey,
             Evidence::Previous(_) => Method::Previous,
             Evidence::Unknown(method) => *method,
         }
@@ -47,7 +50,9 @@ impl Evidence {
         Ok(match wire {
             Wire::Token(token) => Evidence::Token(token.token_id.parse().map_err(Refusal::name("token_id"))?),
             Wire::Factory(_) => Evidence::Unknown(Method::Factory),
-            Wire::RegisteredKey(_) => Evidence::Unknown(Method::RegisteredKey),
+            Wire::RegisteredKey(evidence) => {
+                Evidence::RegisteredKey(evidence.key_id.parse().map_err(Refusal::name("key_id"))?)
+            }
             Wire::Tpm(_) => Evidence::Unknown(Method::Tpm),
             Wire::Previous(evidence) => {
                 let certificate = PeerCertificate::parse(&evidence.certificate, trust_domain);

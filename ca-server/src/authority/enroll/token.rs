@@ -28,6 +28,7 @@ pub(super) async fn verify(
     Ok(Verified {
         claims: claims.map_err(Refusal::Attestation)?,
         csr_key: CsrKey::OtherThan(token.public_key.to_vec()),
+        assertion: None,
     })
 }
 

@@ -3,9 +3,9 @@
 use fleetca_proto::{transcript, v1};
 use prost::Message;
 
-use super::{EnrollmentRequest, previous, request::Evidence, token};
+use super::{EnrollmentRequest, previous, registered_key, request::Evidence, token};
 use crate::{
-    attestation::{AttestationError, Claims},
+    attestation::{AttestationError, Claims, registered_key::Used},
     authority::{Authority, Refusal, Refused},
     pki::{Csr, PublicKey},
 };
@@ -42,6 +42,8 @@ pub(super) enum CsrKey {
 pub(super) struct Verified {
     pub claims: Claims,
     pub csr_key: CsrKey,
+    /// What works once only.
+    pub assertion: Option<Used>,
 }
 
 /// Everything that is proven about an enrollment when the decision is made.
@@ -49,6 +51,8 @@ pub(super) struct Verified {
 pub(super) struct Proven {
     pub claims: Claims,
     pub key: PublicKey,
+    /// What is used up with it.
+    pub assertion: Option<Used>,
 }
 
 impl Authority {
@@ -56,7 +60,7 @@ impl Authority {
     pub async fn challenge(&self, request: &EnrollmentRequest) -> Result<Challenge, Refused> {
         self.refuse_restored()?;
         let tpm = match request.evidence() {
-            Evidence::Token(_) | Evidence::Previous(_) => None,
+            Evidence::Token(_) | Evidence::RegisteredKey(_) | Evidence::Previous(_) => None,
             Evidence::Unknown(_) => return Err(Refusal::MethodRefused.into()),
         };
         let nonce = self.random::<32>()?.to_vec();
@@ -71,8 +75,9 @@ impl Authority {
         proof: &v1::Proof,
     ) -> Result<Proven, Refusal> {
         let challenge = challenge.bytes();
-        let Verified { claims, csr_key } = match request.evidence() {
+        let Verified { claims, csr_key, assertion } = match request.evidence() {
             Evidence::Token(id) => token::verify(self, request, id, challenge, proof).await?,
+            Evidence::RegisteredKey(id) => registered_key::verify(self, request, id, challenge, proof).await?,
             Evidence::Previous(certificate) => previous::verify(self, request, certificate, challenge, proof).await?,
             Evidence::Unknown(_) => return Err(Refusal::MethodRefused),
         };
@@ -89,6 +94,6 @@ impl Authority {
         let method = request.evidence().method().as_str();
         let signed = transcript::enrollment(method, transcript::Role::Subject, request.start(), challenge);
         key.verify(&signed, &proof.subject_signature).map_err(|_| Refusal::PossessionFailed)?;
-        Ok(Proven { claims, key })
+        Ok(Proven { claims, key, assertion })
     }
 }

@@ -37,6 +37,34 @@ pub(super) struct View {
 struct More {
     certificates: Vec<certificate::View>,
     crls: Vec<CrlReceipt>,
+    hardware: Vec<String>,
+    keys: Vec<KeyView>,
+}
+
+/// A registered key, as it is shown.
+#[derive(Debug, Serialize)]
+struct KeyView {
+    thumbprint: String,
+    active_from: Option<Instant>,
+    retires_at: Option<Instant>,
+}
+
+impl From<v1::RegisteredKey> for KeyView {
+    fn from(wire: v1::RegisteredKey) -> Self {
+        Self {
+            thumbprint: wire.thumbprint,
+            active_from: Instant::from_wire(wire.active_from),
+            retires_at: Instant::from_wire(wire.retires_at),
+        }
+    }
+}
+
+impl Row for KeyView {
+    const COLUMNS: &'static [&'static str] = &["REGISTERED KEY", "ACTIVE FROM", "RETIRES"];
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        vec![self.thumbprint.clone(), when(self.active_from, now), when(self.retires_at, now)]
+    }
 }
 
 impl From<v1::Device> for View {
@@ -65,7 +93,9 @@ impl View {
     pub(super) fn whole(mut wire: v1::Device) -> Self {
         let certificates = std::mem::take(&mut wire.certificates).into_iter().map(certificate::View::from).collect();
         let crls = std::mem::take(&mut wire.crls).into_iter().map(CrlReceipt::from).collect();
-        Self { more: Some(More { certificates, crls }), ..Self::from(wire) }
+        let hardware = std::mem::take(&mut wire.hardware);
+        let keys = std::mem::take(&mut wire.keys).into_iter().map(KeyView::from).collect();
+        Self { more: Some(More { certificates, crls, hardware, keys }), ..Self::from(wire) }
     }
 
     /// The device, then all the rest.
@@ -73,6 +103,10 @@ impl View {
         let mut words = details(&self.lines(now));
         let Some(more) = &self.more else { return words };
         more.crls.iter().for_each(|crl| words += &format!("{}\n", printable(&crl.words())));
+        more.hardware.iter().for_each(|id| words += &format!("hardware     {}\n", printable(id)));
+        if !more.keys.is_empty() {
+            words += &format!("\n{}", table(&more.keys, now));
+        }
         if !more.certificates.is_empty() {
             words += &format!("\n{}", table(&more.certificates, now));
         }

@@ -2,24 +2,14 @@
 
 use fleetca_proto::v1::{self, list_devices_request::Sort};
 
-use super::{page_refused, page_size};
+use super::{page_refused, page_size, registrations};
 use crate::{
     authority::{Authority, Refusal},
-    identity::{FleetName, Kind, Subject},
+    identity::{Kind, Subject},
     inventory::device::Status,
     rpc::convert,
     store::{DeviceQuery, DeviceSort},
 };
-
-pub async fn register(
-    authority: &Authority,
-    request: v1::RegisterDeviceRequest,
-    actor: &str,
-) -> Result<v1::Device, Refusal> {
-    let fleet: FleetName = request.fleet.parse().map_err(Refusal::name("fleet"))?;
-    let holder = authority.register_device(&subject(&request.id)?.id, &fleet, actor).await?;
-    Ok(convert::device(holder, authority.now()))
-}
 
 pub async fn get(authority: &Authority, request: v1::GetDeviceRequest, _: &str) -> Result<v1::Device, Refusal> {
     let subject = subject(&request.id)?;
@@ -39,6 +29,7 @@ pub async fn get(authority: &Authority, request: v1::GetDeviceRequest, _: &str) 
             }
         }
     }
+    registrations::add(authority, &subject, &mut device).await?;
     device.certificates = rows.into_iter().map(|row| convert::certificate(row, Vec::new())).collect();
     Ok(device)
 }

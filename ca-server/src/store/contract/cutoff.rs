@@ -70,7 +70,11 @@ pub(crate) async fn a_revoked_device_never_goes_back_on_hold<P: Place>() {
     assert_eq!(world.cut_off("a", Decommissioned, Unspecified, 4).await.status, Decommissioned);
     assert_eq!(world.cut_off("a", Cut, Unspecified, 5).await.status, Decommissioned);
     assert_eq!(world.changes().await.len(), 1);
-    world.store.record_registration(world.new_holder("b", 1), draft(1, "device.registered")).await.unwrap();
+    world
+        .store
+        .record_registrations(vec![world.new_holder("b", 1).into()], vec![draft(1, "device.registered")])
+        .await
+        .unwrap();
     assert_eq!(world.cut_off("b", Held, CertificateHold, 3).await.status, Registered);
     assert_eq!(world.holder("b").await.status, Registered);
 }

@@ -52,6 +52,7 @@ pub(crate) async fn an_enrolled_device_is_found_by_its_certificate<P: Place>() {
         presented: None,
         token: None,
         revoked: None,
+        attested: Some(enrollment.attested.clone()),
     };
     assert_eq!(peer.certificate, expected);
     let holder = peer.holder;
@@ -189,9 +190,16 @@ pub(crate) async fn names_that_are_taken_in_whatever_case_are_refused<P: Place>(
     let world = World::<P>::new().await;
     let taken = world.store.record_fleet(&"Sensors".parse().unwrap(), &Policy::default(), draft(1, "f")).await;
     assert!(matches!(taken, Err(StoreError::Exists("fleet"))), "{taken:?}");
-    world.store.record_registration(world.new_holder("a", 1), draft(1, "device.registered")).await.unwrap();
+    world
+        .store
+        .record_registrations(vec![world.new_holder("a", 1).into()], vec![draft(1, "device.registered")])
+        .await
+        .unwrap();
     for id in ["a", "A"] {
-        let taken = world.store.record_registration(world.new_holder(id, 1), draft(1, "device.registered")).await;
+        let taken = world
+            .store
+            .record_registrations(vec![world.new_holder(id, 1).into()], vec![draft(1, "device.registered")])
+            .await;
         assert!(matches!(taken, Err(StoreError::Exists("device"))), "{taken:?}");
     }
     let look_alike = Some(world.new_holder("A", 1));
@@ -218,7 +226,7 @@ pub(crate) async fn an_unknown_fleet_or_issuer_is_named<P: Place>() {
     let world = World::<P>::new().await;
     let mut holder = world.new_holder("a", 1);
     holder.fleet = Some("nowhere".parse().unwrap());
-    let refused = world.store.record_registration(holder, draft(1, "device.registered")).await;
+    let refused = world.store.record_registrations(vec![holder.into()], vec![draft(1, "device.registered")]).await;
     assert!(matches!(refused, Err(StoreError::NotFound("fleet"))), "{refused:?}");
     let mut enrollment = world.enrollment("a", 1);
     enrollment.certificate.issuer = issuer("nobody");

@@ -26,7 +26,7 @@ async fn populate<P: Place>() -> World<P> {
             holder.fleet = Some("pumps".parse().unwrap());
         }
         if n % 4 == 3 {
-            world.store.record_registration(holder, draft(1, "device.registered")).await.unwrap();
+            world.store.record_registrations(vec![holder.into()], vec![draft(1, "device.registered")]).await.unwrap();
             continue;
         }
         let mut enrollment = world.enrollment(id, n as u64 % 2 * 1000);
@@ -148,7 +148,7 @@ pub(crate) async fn fleets_holders_and_tokens_are_paged_completely<P: Place>() {
         world.store.record_token(row, None, draft(1, "token.created")).await.unwrap();
         let subject = Subject::new(Kind::Gateway, format!("eu-{n}").parse().unwrap());
         let holder = NewHolder { subject, fleet: None, ..world.new_holder("any", 1) };
-        world.store.record_registration(holder, draft(1, "gateway.registered")).await.unwrap();
+        world.store.record_registrations(vec![holder.into()], vec![draft(1, "gateway.registered")]).await.unwrap();
     }
     let fleets = world.store.fleets("", 1).await.unwrap();
     assert_eq!((fleets.len(), fleets[0].name.as_str(), fleets[0].device_count), (1, "pumps", 4));

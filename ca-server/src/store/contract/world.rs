@@ -141,6 +141,7 @@ impl<P: Place> World<P> {
             superseded: None,
             attested: Attested { method: "token".into(), tier: "token".into(), identity: "t".into() },
             token: None,
+            assertion: None,
             came_by: None,
             audit: draft(secs, "certificate.issued").serial(certificate.serial),
             certificate,

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     identity::{IssuerId, KeyFingerprint, RevocationReason, SerialNumber, Subject, Timestamp},
     inventory::lineage::Lineage,
-    store::{CertificateRow, KeyUse, MAX_LIVE, NewCertificate, Peer, RenewalFacts, Revoked, StoreError},
+    store::{Attested, CertificateRow, KeyUse, MAX_LIVE, NewCertificate, Peer, RenewalFacts, Revoked, StoreError},
 };
 
 /// The columns that [`read`] takes, and the tables that have them.
@@ -17,13 +17,15 @@ macro_rules! certificate_columns {
     () => {
         "certificates.serial, holders.kind, holders.id, issuers.id, certificates.key_hash, certificates.hash, \
          certificates.not_before, certificates.not_after, certificates.was_head, certificates.presented, tokens.id, \
-         certificates.revoked_at, certificates.reason, holders.head, holders.pending"
+         certificates.revoked_at, certificates.reason, holders.head, holders.pending, attestations.method, \
+         attestations.tier, attestations.identity"
     };
 }
 macro_rules! certificate_tables {
     () => {
         "certificates JOIN holders ON holders.key = certificates.holder \
-         JOIN issuers ON issuers.key = certificates.issuer LEFT JOIN tokens ON tokens.key = certificates.token"
+         JOIN issuers ON issuers.key = certificates.issuer LEFT JOIN tokens ON tokens.key = certificates.token \
+         LEFT JOIN attestations ON attestations.key = certificates.attestation"
     };
 }
 
@@ -37,7 +39,21 @@ fn read(row: &mut Columns) -> rusqlite::Result<CertificateRow> {
     let revoked = read_revoked(row)?;
     let lineage = Lineage { head: row.take()?, pending: row.take()?, generation: 0, replacements: 0 };
     let position = lineage.position(serial, was_head);
-    Ok(CertificateRow { serial, holder, issuer, key, hash, not_before, not_after, position, presented, token, revoked })
+    let attested = holders::read_attested(row)?;
+    Ok(CertificateRow {
+        serial,
+        holder,
+        issuer,
+        key,
+        hash,
+        not_before,
+        not_after,
+        position,
+        presented,
+        token,
+        revoked,
+        attested,
+    })
 }
 
 /// Reads a date and a reason.
@@ -149,12 +165,22 @@ fn is_banned(db: &Connection, key: &KeyFingerprint) -> Result<bool, StoreError> 
     the(db, sql, params![key], column)
 }
 
-/// Adds a certificate of a holder. `Conflict` if its key is banned or somebody else's.
+/// What an enrollment proved; its key.
+pub(super) fn insert_attestation(db: &Connection, attested: &Attested) -> Result<i64, StoreError> {
+    let sql =
+        "-- insert_attestation()\nINSERT INTO attestations (method, tier, identity) VALUES (?1, ?2, ?3) RETURNING key";
+    let Attested { method, tier, identity } = attested;
+    the(db, sql, params![method, tier, identity], column)
+}
+
+/// Adds a certificate of a holder. `Conflict` if its key is banned or somebody else's. Where it was made from another
+/// certificate, it descends from the same attestation.
 pub(super) fn insert(
     db: &Connection,
     holder: i64,
     certificate: &NewCertificate,
     token: Option<i64>,
+    attestation: Option<i64>,
 ) -> Result<(), StoreError> {
     let sql = "-- key_is_refused()\nSELECT EXISTS (SELECT 1 FROM banned_keys WHERE key_hash = ?1) OR \
                EXISTS (SELECT 1 FROM certificates \
@@ -165,9 +191,10 @@ pub(super) fn insert(
     let issuer = issuers::key(db, certificate.issuer)?;
     let NewCertificate { serial, key, hash, not_before, not_after, presented, der, .. } = certificate;
     let sql = "-- insert_certificate()\nINSERT INTO certificates \
-               (serial, holder, issuer, key_hash, hash, not_before, not_after, presented, token, der) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-    let params = params![serial, holder, issuer, key, hash, not_before, not_after, presented, token, der];
+               (serial, holder, issuer, key_hash, hash, not_before, not_after, presented, token, der, attestation) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
+               ifnull((SELECT attestation FROM certificates WHERE serial = ?8), ?11))";
+    let params = params![serial, holder, issuer, key, hash, not_before, not_after, presented, token, der, attestation];
     change_one(db, sql, params)
 }
 

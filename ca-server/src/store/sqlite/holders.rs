@@ -3,11 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    audit, fleets,
+    fleets,
     query::{Columns, all, change_one, column, count, first, the},
 };
 use crate::{
-    audit::Draft,
     identity::{DeviceId, IssuerId, Kind, Subject, Timestamp},
     inventory::{device::Status, lineage::Lineage},
     store::{Attested, Counts, EnrollmentHolder, Holder, HolderVersion, NewHolder, StoreError},
@@ -42,7 +41,7 @@ pub(super) fn read(columns: &mut Columns) -> rusqlite::Result<Holder> {
     })
 }
 
-fn read_attested(columns: &mut Columns) -> rusqlite::Result<Option<Attested>> {
+pub(super) fn read_attested(columns: &mut Columns) -> rusqlite::Result<Option<Attested>> {
     let parts: (Option<String>, Option<String>, Option<String>) = (columns.take()?, columns.take()?, columns.take()?);
     let (Some(method), Some(tier), Some(identity)) = parts else { return Ok(None) };
     Ok(Some(Attested { method, tier, identity }))
@@ -103,15 +102,6 @@ pub(super) fn counts(db: &Connection, now: Timestamp) -> Result<Counts, StoreErr
     let lapsed = "-- count_lapsed()\nSELECT count(*) FROM holders \
                   WHERE kind = 'device' AND ifnull(expires_at, -1) < ?1 AND status = 'active'";
     Ok(Counts { devices, lapsed: the(db, lapsed, params![now], count)? })
-}
-
-/// Registers somebody who has not enrolled.
-pub(super) fn record_registration(db: &Connection, holder: &NewHolder, draft: &Draft) -> Result<(), StoreError> {
-    if exists(db, holder.subject.kind, &holder.subject.id)? {
-        return Err(StoreError::Exists(holder.subject.kind.as_str()));
-    }
-    insert(db, holder, Status::Registered)?;
-    audit::append(db, draft)
 }
 
 /// Whether somebody of this kind has this ID, in whatever case.

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::{audit, certificates, holders, issuers, tokens};
+use super::{audit, certificates, holders, issuers, registrations, tokens};
 use crate::{
     inventory::device::Status,
     store::{Confirmation, Enrollment, Initialization, Renewal, StoreError},
@@ -26,7 +26,14 @@ pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<
         None => tokens::reference(db, record.certificate.token.as_ref())?,
         spent => spent,
     };
-    certificates::insert(db, holder, &record.certificate, token)?;
+    if let Some((hash, expires_at)) = &record.assertion {
+        registrations::use_assertion(db, hash, *expires_at, record.at)?;
+    }
+    let attestation = match record.certificate.presented {
+        None => Some(certificates::insert_attestation(db, &record.attested)?),
+        Some(_) => None,
+    };
+    certificates::insert(db, holder, &record.certificate, token, attestation)?;
     if let Some(serial) = record.superseded {
         certificates::supersede(db, holder, serial, record.at)?;
     }
@@ -39,7 +46,7 @@ pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<
 pub(super) fn record_renewal(db: &Connection, record: &Renewal) -> Result<(), StoreError> {
     let holder = holders::unchanged(db, record.holder, &[Status::Active])?;
     let token = tokens::reference(db, record.certificate.token.as_ref())?;
-    certificates::insert(db, holder, &record.certificate, token)?;
+    certificates::insert(db, holder, &record.certificate, token, None)?;
     if let Some(serial) = record.superseded {
         certificates::supersede(db, holder, serial, record.at)?;
     }

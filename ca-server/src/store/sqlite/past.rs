@@ -165,7 +165,7 @@ pub(super) fn record_adoption(db: &Connection, record: &Adoption) -> Result<(), 
     if !insert_adoption(db, record.restoration, holder, record.certificate.serial)? {
         return Err(StoreError::Conflict);
     }
-    certificates::insert(db, holder, &record.certificate, None)?;
+    certificates::insert(db, holder, &record.certificate, None, None)?;
     if let Some(serial) = record.superseded {
         certificates::supersede(db, holder, serial, record.at)?;
     }

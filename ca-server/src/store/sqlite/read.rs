@@ -3,17 +3,19 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, past, tokens,
+    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, past, registrations, tokens,
     writer::Urgency::Ordinary,
 };
 use crate::{
     audit::{Kept, Seal},
-    identity::{FleetName, IssuerId, KeyFingerprint, Kind, SerialNumber, Subject, Timestamp, TokenId},
+    identity::{
+        FleetName, HardwareId, IssuerId, KeyFingerprint, Kind, SerialNumber, Subject, Thumbprint, Timestamp, TokenId,
+    },
     inventory::fleet::Policy,
     store::{
         Acknowledged, AuditQuery, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage,
-        DeviceQuery, Domain, EventQuery, FleetRow, Holder, IssuerRow, KeyUse, Peer, ReadStore, RenewalFacts,
-        Restoration, Revoked, SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
+        DeviceQuery, Domain, EventQuery, FleetRow, Holder, IssuerRow, KeyUse, Peer, ReadStore, RegisteredKey,
+        RenewalFacts, Restoration, Revoked, SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
     },
 };
 
@@ -53,6 +55,26 @@ impl ReadStore for SqliteStore {
 
     async fn holder_folded(&self, kind: Kind, folded: &str) -> Result<Option<Holder>> {
         self.look(|db| holders::by_folded(db, kind, folded))
+    }
+
+    async fn holder_of_hardware(&self, id: &HardwareId) -> Result<Option<Holder>> {
+        self.look(|db| registrations::holder_of_hardware(db, id))
+    }
+
+    async fn hardware_of(&self, holder: &Subject) -> Result<Vec<HardwareId>> {
+        self.look(|db| registrations::hardware_of(db, holder))
+    }
+
+    async fn registered_key(&self, key: &Thumbprint) -> Result<Option<(RegisteredKey, Holder)>> {
+        self.look(|db| registrations::registered_key(db, key))
+    }
+
+    async fn registered_keys(&self, holder: &Subject) -> Result<Vec<RegisteredKey>> {
+        self.look(|db| registrations::registered_keys(db, holder))
+    }
+
+    async fn is_assertion_used(&self, hash: &[u8; 32]) -> Result<bool> {
+        self.look(|db| registrations::is_assertion_used(db, hash))
     }
 
     async fn devices(&self, query: &DeviceQuery) -> Result<DevicePage> {

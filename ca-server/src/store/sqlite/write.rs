@@ -3,17 +3,17 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, cutoff, events, fleets, holders, issuance, issuers, past, taken, tokens,
+    SqliteStore, audit, cutoff, events, fleets, issuance, issuers, past, registrations, taken, tokens,
     writer::Urgency::{Ordinary, Urgent},
 };
 use crate::{
     audit::{Draft, Seal},
-    identity::{FleetName, Subject, TokenId},
+    identity::{FleetName, Subject, Thumbprint, Timestamp, TokenId},
     inventory::fleet::Policy,
     store::{
         Acknowledged, Adoption, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, Initialization, NewHolder,
-        Notice, Recognition, Release, Renewal, Restoration, Resumption, SecurityEventRow, Store, StoreError, Taken,
-        TakenCrl, TokenRow, TrustBundleRow,
+        NewRegisteredKey, Notice, Recognition, Registration, Release, Renewal, Restoration, Resumption,
+        SecurityEventRow, Store, StoreError, Taken, TakenCrl, TokenRow, TrustBundleRow,
     },
 };
 
@@ -43,8 +43,25 @@ impl Store for SqliteStore {
         self.writer.write(Ordinary, move |db| fleets::record_policy(db, &name, &was, &policy, &audit)).await
     }
 
-    async fn record_registration(&self, holder: NewHolder, audit: Draft) -> Result<()> {
-        self.writer.write(Ordinary, move |db| holders::record_registration(db, &holder, &audit)).await
+    async fn record_registrations(&self, rows: Vec<Registration>, audit: Vec<Draft>) -> Result<()> {
+        self.writer.write(Ordinary, move |db| registrations::record(db, &rows, &audit)).await
+    }
+
+    async fn record_registered_key(&self, holder: &Subject, key: NewRegisteredKey, audit: Draft) -> Result<()> {
+        let holder = holder.clone();
+        self.writer.write(Ordinary, move |db| registrations::record_key(db, &holder, &key, &audit)).await
+    }
+
+    async fn record_key_retirement(
+        &self,
+        holder: &Subject,
+        key: &Thumbprint,
+        at: Timestamp,
+        audit: Draft,
+    ) -> Result<()> {
+        let (holder, key) = (holder.clone(), *key);
+        let work = move |db: &_| registrations::record_key_retirement(db, &holder, &key, at, &audit);
+        self.writer.write(Ordinary, work).await
     }
 
     async fn record_token(&self, token: TokenRow, register: Option<NewHolder>, audit: Draft) -> Result<()> {

@@ -1,0 +1,118 @@
+//! Devices before they enroll: registered one by one or in bulk, with what they will prove.
+
+use std::collections::BTreeMap;
+
+use ring::digest::{Context, SHA256};
+
+use super::{Authority, Refusal};
+use crate::{
+    audit::Draft,
+    identity::{DeviceId, FleetName, HardwareId, Kind, Subject, Thumbprint, Timestamp},
+    store::{Holder, NewHolder, NewRegisteredKey, RegisteredKey, Registration},
+};
+
+/// A device to be registered.
+#[derive(Clone, Debug)]
+pub struct NewDevice {
+    /// Its ID.
+    pub id: DeviceId,
+    /// Its fleet.
+    pub fleet: FleetName,
+    /// Its hardware.
+    pub hardware: Vec<HardwareId>,
+    /// Its keys.
+    pub keys: Vec<NewRegisteredKey>,
+    /// Where it stands in what the operator gave, for errors; 0: nowhere.
+    pub line: u32,
+}
+
+impl Authority {
+    /// Registers a device of a fleet ahead of its enrollment.
+    pub async fn register_device(&self, new: NewDevice, actor: &str) -> Result<Holder, Refusal> {
+        let subject = Subject::new(Kind::Device, new.id.clone());
+        let mut audit =
+            Draft::done(self.now(), actor, "device.registered", subject.to_string()).fact("fleet", new.fleet.as_str());
+        for id in &new.hardware {
+            audit = audit.fact(id.kind(), id.to_string());
+        }
+        if !new.keys.is_empty() {
+            let keys: Vec<String> = new.keys.iter().map(|key| key.key.thumbprint().to_string()).collect();
+            audit = audit.fact("keys", keys);
+        }
+        let rows = self.registrations(vec![new]).await?;
+        self.store.record_registrations(rows, vec![audit]).await?;
+        self.store.holder(&subject).await?.ok_or(Refusal::NotFound("device"))
+    }
+
+    /// Registers many devices, all or none; how many. One audit record a fleet says how many, and what they hash to.
+    pub async fn register_devices(&self, new: Vec<NewDevice>, actor: &str) -> Result<u64, Refusal> {
+        let count = new.len() as u64;
+        let mut fleets: BTreeMap<FleetName, (u64, Context)> = BTreeMap::new();
+        for device in &new {
+            let (count, hash) = fleets.entry(device.fleet.clone()).or_insert_with(|| (0, Context::new(&SHA256)));
+            *count += 1;
+            hash.update(device.id.as_str().as_bytes());
+            hash.update(b"\n");
+        }
+        let now = self.now();
+        let audit = fleets.into_iter().map(|(fleet, (count, hash))| {
+            let ids: String = hash.finish().as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+            Draft::done(now, actor, "device.registered", format!("fleet/{fleet}"))
+                .fact("devices", count)
+                .fact("ids_sha256", ids)
+        });
+        let audit = audit.collect();
+        let rows = self.registrations(new).await?;
+        self.store.record_registrations(rows, audit).await?;
+        Ok(count)
+    }
+
+    async fn registrations(&self, new: Vec<NewDevice>) -> Result<Vec<Registration>, Refusal> {
+        let created_at = self.now();
+        let mut known = BTreeMap::new();
+        let mut rows = Vec::with_capacity(new.len());
+        for NewDevice { id, fleet, hardware, keys, line } in new {
+            if !known.contains_key(&fleet) {
+                self.policy(&fleet).await.map_err(|why| why.at_line(line))?;
+                known.insert(fleet.clone(), ());
+            }
+            let subject = Subject::new(Kind::Device, id);
+            let handle = self.new_handle()?;
+            let holder = NewHolder { subject, fleet: Some(fleet), role: None, handle, created_at };
+            rows.push(Registration { holder, hardware, keys, line });
+        }
+        Ok(rows)
+    }
+
+    /// The keys that were registered for a device.
+    pub async fn registered_keys(&self, device: &Subject) -> Result<Vec<RegisteredKey>, Refusal> {
+        Ok(self.store.registered_keys(device).await?)
+    }
+
+    /// One more key for a device.
+    pub async fn register_key(&self, device: &Subject, key: NewRegisteredKey, actor: &str) -> Result<(), Refusal> {
+        let mut audit = Draft::done(self.now(), actor, "key.registered", device.to_string())
+            .fact("key", key.key.thumbprint().to_string())
+            .fact("active_from", key.active_from.to_string());
+        if let Some(end) = key.retires_at {
+            audit = audit.fact("retires_at", end.to_string());
+        }
+        Ok(self.store.record_registered_key(device, key, audit).await?)
+    }
+
+    /// The end of a registered key: from then on its assertions are refused, and told.
+    pub async fn retire_key(
+        &self,
+        device: &Subject,
+        key: &Thumbprint,
+        at: Option<Timestamp>,
+        actor: &str,
+    ) -> Result<(), Refusal> {
+        let now = self.now();
+        let at = at.unwrap_or(now);
+        let audit = Draft::done(now, actor, "key.retired", device.to_string())
+            .fact("key", key.to_string())
+            .fact("at", at.to_string());
+        Ok(self.store.record_key_retirement(device, key, at, audit).await?)
+    }
+}

@@ -1,0 +1,76 @@
+//! Enrollment by an identity that was registered for a device: the same for every method that proves one.
+
+use super::{EnrollmentRequest, admit::Decision, verify::Proven};
+use crate::{
+    authority::{Authority, Refusal, refuse_cut_off, renew},
+    identity::{Kind, Timestamp},
+    inventory::{
+        device::Status,
+        fleet::{Policy, Tier},
+    },
+    store::{CertificateRow, Holder, KeyUse},
+};
+
+/// What is proven is a device's, and the caller does not ask for another name.
+pub(super) fn check_name(request: &EnrollmentRequest, holder: &Holder) -> Result<(), Refusal> {
+    let other = request.id().is_some_and(|id| *id != holder.subject.id);
+    if request.kind() != Kind::Device || other { Err(Refusal::IdRefused) } else { Ok(()) }
+}
+
+/// Step 5, for a device that the evidence has named.
+pub(super) async fn decide(
+    authority: &Authority,
+    holder: &Holder,
+    proven: &Proven,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
+    refuse_cut_off(holder)?;
+    let key_use = authority.store.key_use(&proven.key.fingerprint()).await?;
+    if key_use.banned {
+        return Err(Refusal::KeyCompromised);
+    }
+    if let Some(row) = key_use.certificates.iter().find(|row| is_answer(row, holder, proven, now)) {
+        return Ok(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() });
+    }
+    refuse_used_key(&key_use, holder, proven)?;
+    let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
+    check_policy(&policy, holder, proven)?;
+    if let Some(used) = proven.assertion
+        && authority.store.is_assertion_used(&used.hash).await?
+    {
+        return Err(Refusal::Attestation(crate::attestation::AttestationError::Replayed));
+    }
+    Ok(Decision::Admit { holder: Box::new(holder.clone()), promote: false })
+}
+
+/// Whether this certificate was the answer to the same proof for the same key: its reply was lost.
+fn is_answer(row: &CertificateRow, holder: &Holder, proven: &Proven, now: Timestamp) -> bool {
+    let same = row.attested.as_ref().is_some_and(|attested| {
+        attested.method == proven.claims.method.as_str() && attested.identity == proven.claims.identity
+    });
+    let first = row.presented.is_none() && row.token.is_none();
+    same && first && row.holder == holder.subject && row.not_after >= now && !renew::is_withdrawn(row)
+}
+
+/// A key comes back with its own holder's hardware, and with nothing else.
+pub(super) fn refuse_used_key(key_use: &KeyUse, holder: &Holder, proven: &Proven) -> Result<(), Refusal> {
+    let own = |row: &CertificateRow| proven.claims.tier == Tier::Hardware && row.holder == holder.subject;
+    if key_use.certificates.iter().all(own) { Ok(()) } else { Err(Refusal::KeyReused) }
+}
+
+/// What the fleet demands, and what was recorded before.
+fn check_policy(policy: &Policy, holder: &Holder, proven: &Proven) -> Result<(), Refusal> {
+    let claims = &proven.claims;
+    policy.admit(claims.method, claims.tier)?;
+    if claims.tier < recorded_tier(holder) {
+        return Err(Refusal::TierRefused);
+    }
+    let may_again = policy.reenroll.is_some_and(|least| claims.tier >= least);
+    if holder.status == Status::Active && !may_again { Err(Refusal::AlreadyEnrolled) } else { Ok(()) }
+}
+
+/// The tier that a holder proved when it enrolled last.
+pub(super) fn recorded_tier(holder: &Holder) -> Tier {
+    let recorded = holder.attested.as_ref().map(|attested| attested.tier.as_str());
+    Tier::ALL.into_iter().find(|tier| Some(tier.as_str()) == recorded).unwrap_or(Tier::Token)
+}

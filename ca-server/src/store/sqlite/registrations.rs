@@ -1,0 +1,153 @@
+//! Devices before they enroll: hardware identities and registered keys.
+
+use rusqlite::{Connection, params};
+
+use super::{
+    audit, holders,
+    query::{Columns, all, change, change_one, column, first, the},
+};
+use crate::{
+    audit::Draft,
+    identity::{HardwareId, Subject, Thumbprint, Timestamp},
+    inventory::device::Status,
+    store::{Holder, NewRegisteredKey, RegisteredKey, Registration, StoreError},
+};
+
+/// Registers them all, or says which could not be.
+pub(super) fn record(db: &Connection, rows: &[Registration], drafts: &[Draft]) -> Result<(), StoreError> {
+    for row in rows {
+        record_one(db, row).map_err(|error| match row.line {
+            0 => error,
+            line => StoreError::Line(line, Box::new(error)),
+        })?;
+    }
+    drafts.iter().try_for_each(|draft| audit::append(db, draft))
+}
+
+fn record_one(db: &Connection, row: &Registration) -> Result<(), StoreError> {
+    let subject = &row.holder.subject;
+    if holders::exists(db, subject.kind, &subject.id)? {
+        return Err(StoreError::Exists(subject.kind.as_str()));
+    }
+    let holder = holders::insert(db, &row.holder, Status::Registered)?;
+    row.hardware.iter().try_for_each(|id| insert_hardware(db, holder, id))?;
+    row.keys.iter().try_for_each(|key| insert_key(db, holder, key))
+}
+
+fn insert_hardware(db: &Connection, holder: i64, id: &HardwareId) -> Result<(), StoreError> {
+    let sql = "-- insert_identity()\nINSERT INTO identities (kind, identity, holder) VALUES (?1, ?2, ?3)";
+    change_one(db, sql, params![id.kind(), id.to_string(), holder]).map_err(taken("hardware identity"))
+}
+
+fn insert_key(db: &Connection, holder: i64, new: &NewRegisteredKey) -> Result<(), StoreError> {
+    let sql = "-- insert_registered_key()\nINSERT INTO registered_keys \
+               (thumbprint, holder, spki, active_from, retires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let thumbprint = new.key.thumbprint();
+    let params = params![thumbprint.as_bytes(), holder, new.key.spki_der(), new.active_from, new.retires_at];
+    change_one(db, sql, params).map_err(taken("registered key"))
+}
+
+/// It is there already: somebody's, which the asker need not know.
+fn taken(what: &'static str) -> impl Fn(StoreError) -> StoreError {
+    move |error| if matches!(error, StoreError::Conflict) { StoreError::Exists(what) } else { error }
+}
+
+/// One more key for a device.
+pub(super) fn record_key(
+    db: &Connection,
+    holder: &Subject,
+    key: &NewRegisteredKey,
+    draft: &Draft,
+) -> Result<(), StoreError> {
+    insert_key(db, holders::standing(db, holder)?.key, key)?;
+    audit::append(db, draft)
+}
+
+/// The end of a registered key.
+pub(super) fn record_key_retirement(
+    db: &Connection,
+    holder: &Subject,
+    key: &Thumbprint,
+    at: Timestamp,
+    draft: &Draft,
+) -> Result<(), StoreError> {
+    let holder = holders::standing(db, holder)?.key;
+    let sql = "-- retire_key()\nUPDATE registered_keys SET retires_at = ?3 WHERE thumbprint = ?1 AND holder = ?2";
+    match change(db, sql, params![key.as_bytes(), holder, at])? {
+        0 => Err(StoreError::NotFound("registered key")),
+        _ => audit::append(db, draft),
+    }
+}
+
+/// Whom this hardware was registered for.
+pub(super) fn holder_of_hardware(db: &Connection, id: &HardwareId) -> Result<Option<Holder>, StoreError> {
+    let sql = concat!(
+        "-- holder_of_hardware()\nSELECT ",
+        holders::holder_columns!(),
+        " FROM identities JOIN holders ON holders.key = identities.holder \
+         LEFT JOIN fleets ON fleets.key = holders.fleet WHERE identities.kind = ?1 AND identities.identity = ?2"
+    );
+    first(db, sql, params![id.kind(), id.to_string()], holders::read)
+}
+
+/// The hardware of a holder.
+pub(super) fn hardware_of(db: &Connection, holder: &Subject) -> Result<Vec<HardwareId>, StoreError> {
+    let sql = "-- hardware_of()\nSELECT identities.kind, identities.identity FROM holders \
+               JOIN identities ON identities.holder = holders.key \
+               WHERE holders.kind = ?1 AND holders.id = ?2 ORDER BY identities.kind, identities.identity";
+    let rows: Vec<(String, String)> =
+        all(db, sql, params![holder.kind, holder.id], |row| Ok((row.take()?, row.take()?)))?;
+    let read = |(kind, text): &(String, String)| {
+        HardwareId::parse(kind, text).map_err(|error| StoreError::Database(error.to_string()))
+    };
+    rows.iter().map(read).collect()
+}
+
+fn read_key(row: &mut Columns) -> rusqlite::Result<RegisteredKey> {
+    Ok(RegisteredKey {
+        thumbprint: Thumbprint::from_bytes(row.take()?),
+        spki: row.take()?,
+        active_from: row.take()?,
+        retires_at: row.take()?,
+    })
+}
+
+/// A registered key and whose it is.
+pub(super) fn registered_key(db: &Connection, key: &Thumbprint) -> Result<Option<(RegisteredKey, Holder)>, StoreError> {
+    let sql = concat!(
+        "-- registered_key()\nSELECT registered_keys.thumbprint, registered_keys.spki, registered_keys.active_from, \
+         registered_keys.retires_at, ",
+        holders::holder_columns!(),
+        " FROM registered_keys JOIN holders ON holders.key = registered_keys.holder \
+         LEFT JOIN fleets ON fleets.key = holders.fleet WHERE registered_keys.thumbprint = ?1"
+    );
+    first(db, sql, params![key.as_bytes()], |row| Ok((read_key(row)?, holders::read(row)?)))
+}
+
+/// The keys of a holder, oldest first.
+pub(super) fn registered_keys(db: &Connection, holder: &Subject) -> Result<Vec<RegisteredKey>, StoreError> {
+    let sql = "-- registered_keys()\nSELECT registered_keys.thumbprint, registered_keys.spki, \
+               registered_keys.active_from, registered_keys.retires_at FROM holders \
+               JOIN registered_keys ON registered_keys.holder = holders.key \
+               WHERE holders.kind = ?1 AND holders.id = ?2 \
+               ORDER BY registered_keys.active_from, registered_keys.thumbprint";
+    all(db, sql, params![holder.kind, holder.id], read_key)
+}
+
+/// Whether an assertion was used.
+pub(super) fn is_assertion_used(db: &Connection, hash: &[u8; 32]) -> Result<bool, StoreError> {
+    let sql = "-- is_assertion_used()\nSELECT EXISTS (SELECT 1 FROM assertions WHERE hash = ?1)";
+    the(db, sql, params![hash], column)
+}
+
+/// Uses an assertion up. `Conflict` if it was used before. Those that have expired are forgotten.
+pub(super) fn use_assertion(
+    db: &Connection,
+    hash: &[u8; 32],
+    expires_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    change(db, "-- forget_assertions()\nDELETE FROM assertions WHERE expires_at < ?1", params![now])?;
+    let sql = "-- use_assertion()\nINSERT INTO assertions (hash, expires_at) VALUES (?1, ?2)";
+    change_one(db, sql, params![hash, expires_at])
+}
