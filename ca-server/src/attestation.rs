@@ -4,6 +4,7 @@
 //! ID with authority: the inventory turns the attested identity into one.
 
 pub mod chain;
+pub mod factory;
 pub mod previous;
 pub mod registered_key;
 pub mod token;
@@ -18,6 +19,12 @@ pub enum AttestationError {
     /// Not what the method's evidence looks like.
     #[error("the evidence can't be read")]
     Malformed,
+    /// The chain of a factory's certificate.
+    #[error(transparent)]
+    Chain(chain::ChainError),
+    /// A factory's identity that no device of ours has.
+    #[error("no device was registered with this identity")]
+    Unregistered,
     /// No such token, or its signature over the transcript does not hold.
     #[error("the evidence key's signature over the transcript does not hold")]
     Signature,

@@ -67,6 +67,8 @@ pub trait ReadStore: Send + Sync {
 
     /// A fleet's policy: cheap, unlike a fleet with its devices counted.
     async fn policy(&self, name: &FleetName) -> Result<Option<Policy>, StoreError>;
+    /// The makers' roots of every fleet together (DER).
+    async fn factory_roots(&self) -> Result<Vec<Vec<u8>>, StoreError>;
     /// A fleet by its name.
     async fn fleet(&self, name: &FleetName) -> Result<Option<FleetRow>, StoreError>;
     /// Fleets by name, after the one named.

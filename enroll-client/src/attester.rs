@@ -1,15 +1,17 @@
 //! The device's side of each attestation method: what goes into `Start`, and what signs the evidence's transcript.
 
 pub mod evidence_key;
+pub mod factory;
 pub mod previous;
 mod registered_key;
 pub mod token;
 pub mod tpm;
 
 use evidence_key::EvidenceKey;
+use factory::FactoryIdentity;
 use fleetca_proto::{
     transcript::{Role, enrollment},
-    v1::{PreviousEvidence, Proof, RegisteredKeyEvidence, TokenEvidence, start::Evidence},
+    v1::{FactoryEvidence, PreviousEvidence, Proof, RegisteredKeyEvidence, TokenEvidence, start::Evidence},
 };
 use previous::Previous;
 use token::JoinToken;
@@ -22,6 +24,8 @@ use crate::{keys::KeyError, wall_time::WallTime};
 pub enum Attester {
     /// A join token: a one-time private key.
     Token(JoinToken),
+    /// The IDevID that its maker put in.
+    Factory(FactoryIdentity),
     /// A key that an operator has registered for this device.
     RegisteredKey(EvidenceKey),
     /// The credential whose certificate has expired.
@@ -33,6 +37,7 @@ impl Attester {
     pub fn method(&self) -> &'static str {
         match self {
             Attester::Token(_) => "token",
+            Attester::Factory(_) => "factory",
             Attester::RegisteredKey(_) => "registered-key",
             Attester::Previous(_) => "previous",
         }
@@ -42,6 +47,7 @@ impl Attester {
     pub fn evidence(&self) -> Evidence {
         match self {
             Attester::Token(token) => Evidence::Token(TokenEvidence { token_id: token.id().to_owned() }),
+            Attester::Factory(identity) => Evidence::Factory(FactoryEvidence { chain: identity.chain().to_vec() }),
             Attester::RegisteredKey(key) => Evidence::RegisteredKey(RegisteredKeyEvidence { key_id: key.thumbprint() }),
             Attester::Previous(previous) => {
                 Evidence::Previous(PreviousEvidence { certificate: previous.certificate().to_vec() })
@@ -61,6 +67,9 @@ impl Attester {
         let mut proof = Proof::default();
         match self {
             Attester::Token(token) => proof.evidence_signature = token.sign(&transcript),
+            Attester::Factory(identity) => {
+                proof.evidence_signature = identity.sign(&transcript).map_err(|_| KeyError::Unusable)?;
+            }
             Attester::RegisteredKey(key) => {
                 let assertion = registered_key::assertion(key, start, challenge, now);
                 proof.assertion = assertion.map_err(|_| KeyError::Unusable)?;
@@ -74,6 +83,7 @@ impl Attester {
     pub fn label(&self) -> String {
         match self {
             Attester::Token(token) => format!("token {}", token.id()),
+            Attester::Factory(identity) => format!("factory {}", identity.thumbprint()),
             Attester::RegisteredKey(key) => format!("registered-key {}", key.thumbprint()),
             Attester::Previous(previous) => format!("certificate {}", previous.fingerprint()),
         }

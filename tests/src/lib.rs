@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod holder;
 pub mod http;
 pub mod ledger;
+pub mod maker;
 pub mod measure;
 pub mod mount;
 pub mod openssl;

@@ -4,6 +4,7 @@
 //! [`admit`] (who that is, and what the facts allow). What follows is the same for all.
 
 mod admit;
+mod factory;
 mod known;
 mod previous;
 mod registered_key;

@@ -3,8 +3,8 @@
 use super::{Authority, Refusal};
 use crate::{
     audit::Draft,
-    identity::FleetName,
-    inventory::fleet::{NotAdmitted, Policy, PolicyError},
+    identity::{CertificateHash, FleetName},
+    inventory::fleet::{Certificates, NotAdmitted, Policy, PolicyError},
     store::FleetRow,
 };
 
@@ -64,6 +64,14 @@ impl Authority {
     }
 }
 
+/// A policy for the audit log: roots by the SHA-256 of their certificates.
 fn policy_fact(policy: &Policy) -> serde_json::Value {
-    serde_json::to_value(policy).unwrap_or_default()
+    let hashes = |roots: &Certificates| -> Vec<String> {
+        roots.0.iter().map(|der| CertificateHash::of(der).to_string()).collect()
+    };
+    let (factory, tpm) = (hashes(&policy.factory_roots), hashes(&policy.tpm_roots));
+    let short = Policy { factory_roots: Certificates::default(), tpm_roots: Certificates::default(), ..policy.clone() };
+    let mut fact = serde_json::to_value(short).unwrap_or_default();
+    (fact["factory_roots"], fact["tpm_roots"]) = (factory.into(), tpm.into());
+    fact
 }

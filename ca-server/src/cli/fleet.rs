@@ -1,6 +1,9 @@
 //! `ca-server fleet`: fleets and their policies.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use fleetca_proto::v1::{self, CreateFleetRequest, GetFleetRequest, ListFleetsRequest, UpdateFleetRequest};
@@ -12,7 +15,10 @@ use super::{
     paging,
     words::{CrlScope, KeyType, OnFork},
 };
-use crate::identity::Timestamp;
+use crate::{
+    identity::{CertificateHash, Timestamp},
+    pki::{PemLabel, from_pem},
+};
 
 /// Fleets and their policies
 #[derive(Args, Debug)]
@@ -46,7 +52,7 @@ enum Command {
     },
     /// Change a fleet's policy: what is not named stays as it is
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll"]))]
+        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys"]))]
     Set {
         /// Its name
         name: String,
@@ -75,6 +81,18 @@ struct Policy {
     /// How long after its certificate has expired a device may come back with it: none, or up to 365d
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_or_none)]
     grace: Option<Duration>,
+    /// Roots of the makers whose IDevIDs count, in PEM
+    #[arg(long, value_name = "FILE")]
+    factory_roots: Option<PathBuf>,
+    /// At which time a factory's chain is judged
+    #[arg(long, value_name = "WHEN", value_parser = ["birth", "now"])]
+    factory_validity: Option<String>,
+    /// Roots of the makers whose TPMs count, in PEM
+    #[arg(long, value_name = "FILE")]
+    tpm_roots: Option<PathBuf>,
+    /// Keys that are refused wherever they are in a factory's chain, by the SHA-256 of their SubjectPublicKeyInfo
+    #[arg(long, value_name = "SHA256", value_delimiter = ',')]
+    banned_keys: Vec<String>,
     /// The least tier that an enrollment has to prove
     #[arg(long, value_name = "TIER", value_parser = ["token", "registered", "factory", "hardware"])]
     least_tier: Option<String>,
@@ -84,8 +102,8 @@ struct Policy {
 }
 
 impl Policy {
-    fn wire(self, attest: Vec<String>) -> v1::FleetPolicy {
-        v1::FleetPolicy {
+    fn wire(self, attest: Vec<String>) -> Result<v1::FleetPolicy, CommandError> {
+        Ok(v1::FleetPolicy {
             attest,
             validity: self.validity.map(duration::wire),
             key_types: self.key_types.into_iter().map(|key_type| key_type.wire().into()).collect(),
@@ -94,8 +112,18 @@ impl Policy {
             grace: self.grace.map(duration::wire),
             least_tier: self.least_tier.unwrap_or_default(),
             reenroll: self.reenroll.unwrap_or_default(),
-        }
+            factory_roots: self.factory_roots.as_deref().map(certificates).transpose()?.unwrap_or_default(),
+            tpm_roots: self.tpm_roots.as_deref().map(certificates).transpose()?.unwrap_or_default(),
+            factory_validity: self.factory_validity.unwrap_or_default(),
+            banned_keys: self.banned_keys,
+        })
     }
+}
+
+fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, CommandError> {
+    let text = std::fs::read_to_string(file).map_err(|source| CommandError::File { path: file.into(), source })?;
+    let found = from_pem(PemLabel::Certificate, &text);
+    found.map_err(|error| CommandError::Content { path: file.into(), reason: error.to_string() })
 }
 
 /// Runs the command.
@@ -103,10 +131,10 @@ pub async fn run(args: Fleet, session: &Session) -> Result<(), CommandError> {
     let mut operator = session.operator().await?;
     let fleet = match args.command {
         Command::Create { name, attest, policy } => {
-            operator.create_fleet(CreateFleetRequest { name, policy: Some(policy.wire(attest)) }).await?
+            operator.create_fleet(CreateFleetRequest { name, policy: Some(policy.wire(attest)?) }).await?
         }
         Command::Set { name, attest, policy } => {
-            operator.update_fleet(UpdateFleetRequest { name, policy: Some(policy.wire(attest)) }).await?
+            operator.update_fleet(UpdateFleetRequest { name, policy: Some(policy.wire(attest)?) }).await?
         }
         Command::Show { name } => operator.get_fleet(GetFleetRequest { name }).await?,
         Command::List { limit } => {
@@ -133,6 +161,11 @@ struct View {
     grace_seconds: Option<i64>,
     least_tier: String,
     reenroll: String,
+    /// SHA-256 of each root's certificate.
+    factory_roots: Vec<String>,
+    factory_validity: String,
+    tpm_roots: Vec<String>,
+    banned_keys: Vec<String>,
     created_at: Option<Instant>,
     device_count: u64,
     issuers: Vec<String>,
@@ -151,6 +184,10 @@ impl From<v1::Fleet> for View {
             grace_seconds: policy.grace.map(|grace| grace.seconds),
             least_tier: policy.least_tier,
             reenroll: policy.reenroll,
+            factory_roots: policy.factory_roots.iter().map(|der| CertificateHash::of(der).to_string()).collect(),
+            factory_validity: policy.factory_validity,
+            tpm_roots: policy.tpm_roots.iter().map(|der| CertificateHash::of(der).to_string()).collect(),
+            banned_keys: policy.banned_keys,
             created_at: Instant::from_wire(wire.created_at),
             device_count: wire.device_count,
             issuers: wire.issuers,
@@ -190,7 +227,9 @@ impl Row for View {
 
 impl Details for View {
     fn lines(&self, now: Timestamp) -> Vec<(&'static str, String)> {
-        vec![
+        let roots =
+            [("factory root", &self.factory_roots), ("TPM root", &self.tpm_roots), ("banned", &self.banned_keys)];
+        let mut lines = vec![
             ("name", self.name.clone()),
             ("devices", self.device_count.to_string()),
             ("attest", self.attest.join(", ")),
@@ -203,6 +242,8 @@ impl Details for View {
             ("enroll again", self.reenroll.clone()),
             ("issuers", self.issuers.join(", ")),
             ("created", when(self.created_at, now)),
-        ]
+        ];
+        lines.extend(roots.into_iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one.clone()))));
+        lines
     }
 }

@@ -4,8 +4,9 @@ use std::{fmt, str::FromStr};
 
 use super::{NameError, key::hex};
 
-/// The longest serial number that a certificate's subject can have (RFC 5280, ub-serial-number).
-const LONGEST_SERIAL: usize = 64;
+/// The longest serial number: a certificate's subject can have 64 characters (RFC 5280, ub-serial-number), a hardware
+/// module's name is longer.
+const LONGEST_SERIAL: usize = 128;
 
 /// What a device was made with. Each is one device's, for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,7 +18,7 @@ pub enum HardwareId {
     IdevId {
         /// SHA-256 of the issuer's SubjectPublicKeyInfo.
         issuer: [u8; 32],
-        /// 1 to 64 printable ASCII characters.
+        /// 1 to 128 printable ASCII characters.
         serial: String,
     },
 }
@@ -60,7 +61,8 @@ impl HardwareId {
     }
 }
 
-fn hash(text: &str) -> Result<[u8; 32], NameError> {
+/// 32 octets from 64 hexadecimal digits of either case.
+pub(super) fn hash(text: &str) -> Result<[u8; 32], NameError> {
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(NameError::Hash);
     }
@@ -132,7 +134,7 @@ mod tests {
             assert!(HardwareId::ek(text).is_err(), "{text}");
         }
         let issuer = "ab".repeat(32);
-        let none = [issuer.clone(), format!("{issuer}:"), format!("{issuer}:{}", "x".repeat(65))];
+        let none = [issuer.clone(), format!("{issuer}:"), format!("{issuer}:{}", "x".repeat(129))];
         for text in none.iter().map(String::as_str).chain([":1", "ab:1", &format!("{issuer}:a\u{7f}")]) {
             assert!(HardwareId::idevid(text).is_err(), "{text}");
         }

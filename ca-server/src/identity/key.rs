@@ -64,6 +64,27 @@ hash! {
     CertificateHash
 }
 
+impl std::str::FromStr for KeyFingerprint {
+    type Err = NameError;
+
+    /// 64 hexadecimal digits of either case.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        super::hardware::hash(text).map(Self)
+    }
+}
+
+impl serde::Serialize for KeyFingerprint {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for KeyFingerprint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Names an issuer: the first 8 octets of the SHA-256 of its SubjectPublicKeyInfo, as 16 hexadecimal digits in URLs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IssuerId([u8; 8]);

@@ -22,7 +22,7 @@ pub enum NameError {
     #[error("must be a SHA-256: 64 hexadecimal digits")]
     Hash,
     /// Not an issuer and a serial number.
-    #[error("must be ISSUER:SERIAL: the SHA-256 of the issuer's public key, and 1 to 64 printable characters")]
+    #[error("must be ISSUER:SERIAL: the SHA-256 of the issuer's public key, and 1 to 128 printable characters")]
     IdevId,
     /// Not 32 octets in base64url.
     #[error("must be a JWK thumbprint: 43 characters of base64url")]

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
-use crate::{identity::Timestamp, pki::KeyKind};
+use crate::{
+    attestation::chain::{Roots, Validity},
+    identity::{KeyFingerprint, Timestamp},
+    pki::KeyKind,
+};
 
 /// How a device proves itself when it enrolls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -122,6 +127,15 @@ pub enum PolicyError {
     /// Outside 5 minutes to 7 days.
     #[error("validity must be from 5 minutes to 7 days")]
     Validity,
+    /// A method that needs roots, and none.
+    #[error("factory needs the roots of makers that are trusted: --factory-roots FILE")]
+    NoFactoryRoots,
+    /// Too many roots, or what is none.
+    #[error("roots are at most 16 certificates a list, of at most 24 KiB in all")]
+    Roots,
+    /// Too many keys banned.
+    #[error("at most 100 keys can be banned")]
+    Banned,
     /// Nothing that is accepted proves as much as is demanded.
     #[error("no method accepted proves the least tier; accept one that does, or demand less")]
     LeastTier,
@@ -146,6 +160,64 @@ pub enum NotAdmitted {
 pub const VALIDITY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(5 * 60)..=Duration::from_secs(7 * 24 * 3600);
 
+/// How many roots a list has at most.
+const MOST_ROOTS: usize = 16;
+/// How many octets all roots of a fleet have at most: its policy fits into a message.
+const MOST_ROOT_OCTETS: usize = 24 * 1024;
+/// How many keys are banned at most.
+const MOST_BANNED: usize = 100;
+
+/// Certificates (DER); in JSON they are base64.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct Certificates(pub Vec<Vec<u8>>);
+
+impl TryFrom<Vec<String>> for Certificates {
+    type Error = base64::DecodeError;
+
+    fn try_from(texts: Vec<String>) -> Result<Self, Self::Error> {
+        texts.iter().map(|text| BASE64_STANDARD.decode(text)).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl From<Certificates> for Vec<String> {
+    fn from(certificates: Certificates) -> Self {
+        certificates.0.iter().map(|der| BASE64_STANDARD.encode(der)).collect()
+    }
+}
+
+/// At which time a factory's chain is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FactoryValidity {
+    /// There was a time when all of it was valid: what has expired since strands no device that is sold already.
+    #[default]
+    Birth,
+    /// All of it is valid now.
+    Now,
+}
+
+impl FactoryValidity {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Birth, Self::Now];
+
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FactoryValidity::Birth => "birth",
+            FactoryValidity::Now => "now",
+        }
+    }
+
+    /// As a rule for a chain.
+    pub const fn rule(self) -> Validity {
+        match self {
+            FactoryValidity::Birth => Validity::AtBirth,
+            FactoryValidity::Now => Validity::Now,
+        }
+    }
+}
+
 /// The longest grace that a policy may grant. Certificates are kept longer than that.
 pub const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -168,6 +240,18 @@ pub struct Policy {
     /// From which tier on an active device may enroll again by itself; `None`: never.
     #[serde(default = "default_reenroll")]
     pub reenroll: Option<Tier>,
+    /// Roots of the makers whose IDevIDs count.
+    #[serde(default)]
+    pub factory_roots: Certificates,
+    /// At which time a factory's chain is judged.
+    #[serde(default)]
+    pub factory_validity: FactoryValidity,
+    /// Roots of the makers whose TPMs count. Another list: a maker of boards must not vouch for TPMs.
+    #[serde(default)]
+    pub tpm_roots: Certificates,
+    /// Keys that are refused wherever they are in a factory's chain.
+    #[serde(default)]
+    pub banned_keys: Vec<KeyFingerprint>,
     /// How long after its certificate has expired a device may come back with it, in seconds. 0: never.
     #[serde(default = "default_grace")]
     pub grace_secs: u64,
@@ -194,6 +278,10 @@ impl Default for Policy {
             key_types: vec![KeyKind::P256, KeyKind::P384, KeyKind::Ed25519],
             on_fork: OnFork::Hold,
             crl_scope: CrlScope::Full,
+            factory_roots: Certificates::default(),
+            factory_validity: FactoryValidity::default(),
+            tpm_roots: Certificates::default(),
+            banned_keys: Vec::new(),
             least_tier: default_least_tier(),
             reenroll: default_reenroll(),
             grace_secs: default_grace(),
@@ -212,6 +300,21 @@ impl Policy {
         }
         if self.key_types.is_empty() {
             return Err(PolicyError::NoKeyKind);
+        }
+        if self.attest.contains(&Method::Factory) && self.factory_roots.0.is_empty() {
+            return Err(PolicyError::NoFactoryRoots);
+        }
+        let octets: usize = self.factory_roots.0.iter().chain(&self.tpm_roots.0).map(Vec::len).sum();
+        for roots in [&self.factory_roots.0, &self.tpm_roots.0] {
+            if roots.len() > MOST_ROOTS
+                || octets > MOST_ROOT_OCTETS
+                || Roots::read(roots.iter().map(Vec::as_slice)).is_err()
+            {
+                return Err(PolicyError::Roots);
+            }
+        }
+        if self.banned_keys.len() > MOST_BANNED {
+            return Err(PolicyError::Banned);
         }
         if !self.attest.iter().any(|method| method.tier() >= Some(self.least_tier)) {
             return Err(PolicyError::LeastTier);

@@ -6,10 +6,10 @@ use fleetca_proto::v1;
 
 use crate::{
     authority::{Grant, Published, Receipt, Refusal},
-    identity::{IssuerId, Kind, RevocationReason, Timestamp},
+    identity::{IssuerId, KeyFingerprint, Kind, RevocationReason, Timestamp},
     inventory::{
         device::Status,
-        fleet::{CrlScope, Method, OnFork, Policy, Tier},
+        fleet::{CrlScope, FactoryValidity, Method, OnFork, Policy, Tier},
     },
     pki::{IssuerCertificate, KeyKind, Locations},
     store::{CertificateRow, FleetRow, Holder, Role, SecurityEventRow, TokenRow, TokenState},
@@ -115,6 +115,16 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         let found = Tier::ALL.into_iter().find(|tier| tier.as_str() == word);
         found.ok_or_else(|| Refusal::invalid(field, "must be token, registered, factory or hardware"))
     };
+    let (factory_roots, tpm_roots) = (wire.factory_roots.clone(), wire.tpm_roots.clone());
+    let factory_validity = match wire.factory_validity.as_str() {
+        "" => None,
+        word => {
+            let found = FactoryValidity::ALL.into_iter().find(|validity| validity.as_str() == word);
+            Some(found.ok_or_else(|| Refusal::invalid("factory_validity", "must be birth or now"))?)
+        }
+    };
+    let banned = wire.banned_keys.iter().map(|key| key.parse().map_err(Refusal::name("banned_keys")));
+    let banned: Vec<KeyFingerprint> = banned.collect::<Result<_, _>>()?;
     let least_tier = match wire.least_tier.as_str() {
         "" => None,
         word => Some(tier("least_tier", word)?),
@@ -145,6 +155,16 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
             policy.key_types.clone_from(&key_types);
         }
         policy.validity_secs = validity.map_or(policy.validity_secs, |validity| validity.as_secs());
+        if !factory_roots.is_empty() {
+            policy.factory_roots.0.clone_from(&factory_roots);
+        }
+        if !tpm_roots.is_empty() {
+            policy.tpm_roots.0.clone_from(&tpm_roots);
+        }
+        if !banned.is_empty() {
+            policy.banned_keys.clone_from(&banned);
+        }
+        policy.factory_validity = factory_validity.unwrap_or(policy.factory_validity);
         policy.least_tier = least_tier.unwrap_or(policy.least_tier);
         policy.reenroll = reenroll.unwrap_or(policy.reenroll);
         policy.grace_secs = grace.map_or(policy.grace_secs, |grace| grace.as_secs());
@@ -175,6 +195,10 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
         },
         grace: policy.grace().try_into().ok(),
         least_tier: policy.least_tier.as_str().into(),
+        factory_roots: policy.factory_roots.0.clone(),
+        tpm_roots: policy.tpm_roots.0.clone(),
+        factory_validity: policy.factory_validity.as_str().into(),
+        banned_keys: policy.banned_keys.iter().map(ToString::to_string).collect(),
         reenroll: policy.reenroll.map_or("never", Tier::as_str).into(),
     };
     v1::Fleet {

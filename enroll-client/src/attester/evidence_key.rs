@@ -37,8 +37,8 @@ enum Kind {
     /// The same key twice: for signatures in ASN.1 and of fixed length.
     Ecdsa {
         curve: Curve,
-        asn1: EcdsaKeyPair,
-        fixed: EcdsaKeyPair,
+        asn1: Box<EcdsaKeyPair>,
+        fixed: Box<EcdsaKeyPair>,
     },
     Ed25519(Ed25519KeyPair),
     Rsa(RsaKeyPair),
@@ -68,7 +68,7 @@ impl EvidenceKey {
             let [asn1, fixed] = curve.algorithms();
             let read = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, pkcs8, &SystemRandom::new());
             if let (Ok(asn1), Ok(fixed)) = (read(asn1), read(fixed)) {
-                return Ok(Self(Kind::Ecdsa { curve, asn1, fixed }));
+                return Ok(Self(Kind::Ecdsa { curve, asn1: Box::new(asn1), fixed: Box::new(fixed) }));
             }
         }
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8) {

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::CliError;
 use crate::{
-    attester::{Attester, evidence_key::EvidenceKey, previous::Previous, token::JoinToken},
+    attester::{Attester, evidence_key::EvidenceKey, factory::FactoryIdentity, previous::Previous, token::JoinToken},
     connect::ServerUrl,
     credential::{Credential, LockedFolder},
     enroll::{Enrollment, enroll, recover},
@@ -42,8 +42,9 @@ pub(super) struct Enroll {
     /// Its ID; may be left out with a token that is bound to one
     #[arg(long, value_name = "ID", visible_aliases = ["gateway-id", "operator-name"])]
     device_id: Option<Id>,
-    /// The evidence: token:FILE (- for standard input); registered-key:FILE, a private key in PKCS#8 PEM; previous, the
-    /// folder's own certificate, which has expired
+    /// The evidence: token:FILE (- for standard input); factory:CERT,KEY, the maker's certificate with its intermediates,
+    /// and its key in PKCS#8 PEM; registered-key:FILE, a private key in PKCS#8 PEM; previous, the folder's own
+    /// certificate, which has expired
     #[arg(long, value_name = "METHOD[:FILE]")]
     attest: String,
 }
@@ -52,6 +53,7 @@ pub(super) struct Enroll {
 #[derive(Clone, Debug)]
 enum Evidence {
     Token(PathBuf),
+    Factory(PathBuf, PathBuf),
     RegisteredKey(PathBuf),
     Previous,
 }
@@ -63,10 +65,18 @@ impl Evidence {
             Some(("token", file)) if !file.is_empty() && !file.contains("fleetca-join-") => {
                 Ok(Evidence::Token(file.into()))
             }
+            Some(("factory", files)) => match files.split_once(',') {
+                Some((chain, key)) if !chain.is_empty() && !key.is_empty() => {
+                    Ok(Evidence::Factory(chain.into(), key.into()))
+                }
+                _ => Err(CliError::Usage("a factory's identity is written factory:CERT,KEY".into())),
+            },
             Some(("registered-key", file)) if !file.is_empty() => Ok(Evidence::RegisteredKey(file.into())),
             None if text == "previous" => Ok(Evidence::Previous),
             _ => Err(CliError::Usage(
-                "the evidence is written token:FILE (a token is given in a file only), registered-key:FILE, or previous".into(),
+                "the evidence is written token:FILE (a token is given in a file only), factory:CERT,KEY, \
+                 registered-key:FILE, or previous"
+                    .into(),
             )),
         }
     }
@@ -107,6 +117,7 @@ impl Enroll {
     fn attester(&self, evidence: &Evidence) -> Result<Attester, CliError> {
         match evidence {
             Evidence::Token(file) => token(file),
+            Evidence::Factory(chain, key) => factory(chain, key),
             Evidence::RegisteredKey(_) if self.device_id.is_none() => {
                 Err(CliError::Usage("a registered key needs --device-id".into()))
             }
@@ -147,6 +158,12 @@ fn token(file: &Path) -> Result<Attester, CliError> {
     let text = std::str::from_utf8(&bytes).map_err(|_| CliError::Usage("the join token is no text".into()))?;
     let token = JoinToken::parse(text);
     Ok(Attester::Token(token.map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?))
+}
+
+fn factory(chain: &Path, key: &Path) -> Result<Attester, CliError> {
+    let identity = FactoryIdentity::from_pem(&read(chain)?, &Zeroizing::new(read(key)?));
+    let text = |error| CliError::Usage(format!("{}, {}: {error}", chain.display(), key.display()));
+    Ok(Attester::Factory(identity.map_err(text)?))
 }
 
 fn evidence_key(file: &Path) -> Result<EvidenceKey, CliError> {

@@ -4,7 +4,7 @@ use super::{EnrollmentRequest, known, previous, request::Evidence, token, verify
 use crate::{
     attestation::Claims,
     authority::{Authority, Refusal, refuse_cut_off},
-    identity::{FleetName, SerialNumber, Subject, Timestamp, TokenId},
+    identity::{FleetName, HardwareId, SerialNumber, Subject, Timestamp, TokenId},
     inventory::device::Status,
     store::{Attested, CertificateRow, Holder, KeyUse, NewHolder, RenewalFacts, Role, TokenRow},
 };
@@ -49,6 +49,12 @@ impl Authority {
             Evidence::Token(id) => {
                 let token = self.store.token(id).await?.ok_or(Refusal::NotFound("token"))?;
                 Ok(Case { subject: token::subject(request, &token)?, by: By::Token(Box::new(token)) })
+            }
+            Evidence::Factory(_) => {
+                let id = HardwareId::idevid(&proven.claims.identity).map_err(|_| Refusal::Internal("no identity"))?;
+                let holder = self.store.holder_of_hardware(&id).await?.ok_or(Refusal::NotFound("device"))?;
+                known::check_name(request, &holder)?;
+                Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
             }
             Evidence::RegisteredKey(id) => {
                 let (_, holder) = self.store.registered_key(id).await?.ok_or(Refusal::NotFound("registered key"))?;

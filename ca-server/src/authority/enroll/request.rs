@@ -27,6 +27,8 @@ pub struct EnrollmentRequest {
 pub(super) enum Evidence {
     /// The ID of a join token.
     Token(TokenId),
+    /// An IDevID, then what leads to its maker's root: DER, unread.
+    Factory(Vec<Vec<u8>>),
     /// The thumbprint of a registered key.
     RegisteredKey(Thumbprint),
     /// A certificate of this CA, as it was presented: whether it is one, nobody has looked yet.
@@ -40,6 +42,7 @@ impl Evidence {
     pub(super) fn method(&self) -> Method {
         match self {
             Evidence::Token(_) => Method::Token,
+            Evidence::Factory(_) => Method::Factory,
             Evidence::RegisteredKey(_) => Method::RegisteredKey,
             Evidence::Previous(_) => Method::Previous,
             Evidence::Unknown(method) => *method,
@@ -49,7 +52,7 @@ impl Evidence {
     fn read(wire: Wire, trust_domain: &TrustDomain) -> Result<Self, Refusal> {
         Ok(match wire {
             Wire::Token(token) => Evidence::Token(token.token_id.parse().map_err(Refusal::name("token_id"))?),
-            Wire::Factory(_) => Evidence::Unknown(Method::Factory),
+            Wire::Factory(evidence) => Evidence::Factory(evidence.chain),
             Wire::RegisteredKey(evidence) => {
                 Evidence::RegisteredKey(evidence.key_id.parse().map_err(Refusal::name("key_id"))?)
             }

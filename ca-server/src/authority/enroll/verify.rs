@@ -3,7 +3,7 @@
 use fleetca_proto::{transcript, v1};
 use prost::Message;
 
-use super::{EnrollmentRequest, previous, registered_key, request::Evidence, token};
+use super::{EnrollmentRequest, factory, previous, registered_key, request::Evidence, token};
 use crate::{
     attestation::{AttestationError, Claims, registered_key::Used},
     authority::{Authority, Refusal, Refused},
@@ -60,7 +60,7 @@ impl Authority {
     pub async fn challenge(&self, request: &EnrollmentRequest) -> Result<Challenge, Refused> {
         self.refuse_restored()?;
         let tpm = match request.evidence() {
-            Evidence::Token(_) | Evidence::RegisteredKey(_) | Evidence::Previous(_) => None,
+            Evidence::Token(_) | Evidence::Factory(_) | Evidence::RegisteredKey(_) | Evidence::Previous(_) => None,
             Evidence::Unknown(_) => return Err(Refusal::MethodRefused.into()),
         };
         let nonce = self.random::<32>()?.to_vec();
@@ -77,6 +77,7 @@ impl Authority {
         let challenge = challenge.bytes();
         let Verified { claims, csr_key, assertion } = match request.evidence() {
             Evidence::Token(id) => token::verify(self, request, id, challenge, proof).await?,
+            Evidence::Factory(chain) => factory::verify(self, request, chain, challenge, proof).await?,
             Evidence::RegisteredKey(id) => registered_key::verify(self, request, id, challenge, proof).await?,
             Evidence::Previous(certificate) => previous::verify(self, request, certificate, challenge, proof).await?,
             Evidence::Unknown(_) => return Err(Refusal::MethodRefused),

@@ -66,6 +66,7 @@ pub(super) enum Key {
         /// The device's ID
         id: String,
         /// The key's JWK thumbprint, as `device show` has it
+        #[arg(allow_hyphen_values = true)]
         thumbprint: String,
         /// From when on, in RFC 3339; now where nothing is said
         #[arg(long, value_name = "INSTANT", value_parser = instant)]

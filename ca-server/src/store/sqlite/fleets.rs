@@ -9,7 +9,7 @@ use super::{
 use crate::{
     audit::Draft,
     identity::FleetName,
-    inventory::fleet::Policy,
+    inventory::fleet::{Certificates, Policy},
     store::{FleetRow, StoreError},
 };
 
@@ -23,6 +23,14 @@ pub(super) fn by_name(db: &Connection, name: &FleetName) -> Result<Option<FleetR
 /// The policy alone: what every enrollment and renewal asks for.
 pub(super) fn policy(db: &Connection, name: &FleetName) -> Result<Option<Policy>, StoreError> {
     first(db, "-- policy()\nSELECT policy FROM fleets WHERE name = ?1", params![name], column)
+}
+
+/// The makers' roots of every fleet, each once.
+pub(super) fn factory_roots(db: &Connection) -> Result<Vec<Vec<u8>>, StoreError> {
+    let sql = "-- factory_roots()\nSELECT DISTINCT roots.value FROM fleets, json_each(fleets.policy, '$.factory_roots') AS roots";
+    let texts: Vec<String> = all(db, sql, [], column)?;
+    let roots = Certificates::try_from(texts).map_err(|error| StoreError::Database(error.to_string()))?;
+    Ok(roots.0)
 }
 
 /// By name, after the one named.

@@ -44,6 +44,10 @@ impl ReadStore for SqliteStore {
         self.look(|db| fleets::policy(db, name))
     }
 
+    async fn factory_roots(&self) -> Result<Vec<Vec<u8>>> {
+        self.look(fleets::factory_roots)
+    }
+
     async fn fleets(&self, after: &str, limit: u32) -> Result<Vec<FleetRow>> {
         let after = after.to_owned();
         self.scan(move |db| fleets::list(db, &after, limit)).await
