@@ -22,7 +22,7 @@ pub enum AttestationError {
     /// The chain of a factory's certificate.
     #[error(transparent)]
     Chain(chain::ChainError),
-    /// A factory's identity that no device of ours has.
+    /// A factory's identity, or a TPM, that no device of ours has.
     #[error("no device was registered with this identity")]
     Unregistered,
     /// No such token, or its signature over the transcript does not hold.
@@ -37,6 +37,9 @@ pub enum AttestationError {
     /// A registered key before or after its time.
     #[error("the registered key does not count now")]
     NotInForce,
+    /// What a TPM says of its keys.
+    #[error(transparent)]
+    Tpm(#[from] tpm::TpmError),
     /// The evidence key and the CSR's key are one.
     #[error("the evidence key and the CSR key must differ")]
     SameKey,

@@ -11,7 +11,7 @@ use crate::{
     flow::{FlowError, Observer, Step},
     identity::Kind,
     issued::Issued,
-    keys::{FileKey, KeyError},
+    keys::{Key, KeyError},
     refusal::Refusal,
     renewal::Action,
 };
@@ -44,7 +44,7 @@ pub(crate) async fn adopt(
 /// What a new generation comes from.
 pub(crate) struct New<'a> {
     pub(crate) issued: &'a Issued,
-    pub(crate) key: &'a FileKey,
+    pub(crate) key: &'a Key,
     pub(crate) server: &'a ServerUrl,
     pub(crate) kind: Kind,
     /// The request, as its key was made for it.

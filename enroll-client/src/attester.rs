@@ -15,8 +15,12 @@ use fleetca_proto::{
 };
 use previous::Previous;
 use token::JoinToken;
+use tpm::TpmMethod;
 
-use crate::{keys::KeyError, wall_time::WallTime};
+use crate::{
+    keys::{Key, KeyError},
+    wall_time::WallTime,
+};
 
 /// How this machine proves who it is. Each variant is one method of the wire.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub enum Attester {
     Factory(FactoryIdentity),
     /// A key that an operator has registered for this device.
     RegisteredKey(EvidenceKey),
+    /// A TPM.
+    Tpm(Box<TpmMethod>),
     /// The credential whose certificate has expired.
     Previous(Previous),
 }
@@ -39,7 +45,25 @@ impl Attester {
             Attester::Token(_) => "token",
             Attester::Factory(_) => "factory",
             Attester::RegisteredKey(_) => "registered-key",
+            Attester::Tpm(_) => "tpm",
             Attester::Previous(_) => "previous",
+        }
+    }
+
+    /// A key for the certificate, where the method wants it.
+    pub fn new_key(&self) -> Result<Key, KeyError> {
+        match self {
+            Attester::Token(_) | Attester::Factory(_) | Attester::RegisteredKey(_) => Key::generate(),
+            Attester::Tpm(tpm) => tpm.new_key(),
+            Attester::Previous(previous) => previous.new_key(),
+        }
+    }
+
+    /// Does what takes long, before anything is asked. `key` is the one that the certificate is for.
+    pub fn make_ready(&self, key: &Key) -> Result<(), KeyError> {
+        match self {
+            Attester::Tpm(tpm) => tpm.make_ready(key),
+            Attester::Token(_) | Attester::Factory(_) | Attester::RegisteredKey(_) | Attester::Previous(_) => Ok(()),
         }
     }
 
@@ -49,6 +73,7 @@ impl Attester {
             Attester::Token(token) => Evidence::Token(TokenEvidence { token_id: token.id().to_owned() }),
             Attester::Factory(identity) => Evidence::Factory(FactoryEvidence { chain: identity.chain().to_vec() }),
             Attester::RegisteredKey(key) => Evidence::RegisteredKey(RegisteredKeyEvidence { key_id: key.thumbprint() }),
+            Attester::Tpm(tpm) => Evidence::Tpm(tpm.evidence()),
             Attester::Previous(previous) => {
                 Evidence::Previous(PreviousEvidence { certificate: previous.certificate().to_vec() })
             }
@@ -74,6 +99,7 @@ impl Attester {
                 let assertion = registered_key::assertion(key, start, challenge, now);
                 proof.assertion = assertion.map_err(|_| KeyError::Unusable)?;
             }
+            Attester::Tpm(tpm) => proof.tpm = Some(tpm.prove(start, challenge)?),
             Attester::Previous(previous) => proof.evidence_signature = previous.sign(&transcript)?,
         }
         Ok(proof)
@@ -85,6 +111,7 @@ impl Attester {
             Attester::Token(token) => format!("token {}", token.id()),
             Attester::Factory(identity) => format!("factory {}", identity.thumbprint()),
             Attester::RegisteredKey(key) => format!("registered-key {}", key.thumbprint()),
+            Attester::Tpm(tpm) => format!("tpm {}", tpm.location()),
             Attester::Previous(previous) => format!("certificate {}", previous.fingerprint()),
         }
     }

@@ -4,6 +4,7 @@
 mod enroll;
 mod renew;
 mod run;
+mod show_tpm;
 mod status;
 mod sync_crls;
 
@@ -33,6 +34,7 @@ enum Command {
     Renew(renew::Renew),
     Run(run::Run),
     Status(status::Status),
+    ShowTpm(show_tpm::ShowTpm),
     SyncCrls(sync_crls::SyncCrls),
 }
 
@@ -85,6 +87,7 @@ impl Command {
             Command::Renew(command) => command.run().await,
             Command::Run(command) => command.run().await,
             Command::Status(command) => command.run(),
+            Command::ShowTpm(command) => command.run(),
             Command::SyncCrls(command) => command.run().await,
         }
     }

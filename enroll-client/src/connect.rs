@@ -243,15 +243,15 @@ fn tls_config(
 ) -> Result<Arc<ClientConfig>, ConnectError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = ControlVerifier::new(trust.clone(), trust_domain, &provider);
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(ConnectError::Credential)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match credential {
-        Some(credential) => builder
-            .with_client_auth_cert(credential.chain_der(), credential.key().to_der())
-            .map_err(ConnectError::Credential)?,
+        Some(credential) => builder.with_client_cert_resolver(
+            credential.key().for_tls(credential.chain_der(), &provider).map_err(ConnectError::Credential)?,
+        ),
         None => builder.with_no_client_auth(),
     };
     // A resumed session would skip the verifier, and carry the old client certificate.

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! DIR/current -> generations/000002     a symlink, swapped atomically
-//! DIR/current/key.pem                   0600
+//! DIR/current/key.pem                   0600; where the key is in a TPM there are instead
+//! DIR/current/tpm-key.pem               the key as the TPM wrapped it, of use in that TPM only
+//! DIR/current/tpm-device                where the TPM is
 //! DIR/current/credential.pem            the leaf, then the issuing CA
 //! DIR/current/trust.pem                 control roots
 //! DIR/current/device-roots.pem          device roots
@@ -14,6 +16,7 @@
 //! Whoever reads ([`Credential::load`]) needs no lock; whoever writes holds a [`LockedFolder`].
 
 mod folder;
+mod key_files;
 mod state;
 
 use std::{
@@ -29,7 +32,7 @@ use crate::{
     certificate::{Certificate, CertificateError},
     identity::{Id, Role, SpiffeId},
     issued::check_chain,
-    keys::{FileKey, KeyError},
+    keys::{Key, KeyError},
     trust::{Roots, TrustError},
     wall_time::WallTime,
 };
@@ -88,7 +91,7 @@ pub enum CredentialError {
 #[derive(Debug)]
 pub struct Credential {
     folder: PathBuf,
-    key: FileKey,
+    key: Key,
     chain: Vec<Certificate>,
     control_roots: Roots,
     device_roots: Roots,
@@ -126,7 +129,7 @@ impl Credential {
         let state = |source| CredentialError::State { path: folder.join("state.json"), source };
         let certificate = |source| CredentialError::Certificate { path: folder.join("credential.pem"), source };
         let credential = Self {
-            key: FileKey::from_pem(&zeroize::Zeroizing::new(read("key.pem")?))?,
+            key: key_files::read(folder)?,
             chain: Certificate::parse_pem(&read("credential.pem")?).map_err(certificate)?,
             control_roots: roots("trust.pem")?,
             device_roots: roots("device-roots.pem")?,
@@ -160,7 +163,7 @@ impl Credential {
     }
 
     /// The private key.
-    pub fn key(&self) -> &FileKey {
+    pub fn key(&self) -> &Key {
         &self.key
     }
 

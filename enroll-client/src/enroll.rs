@@ -25,7 +25,7 @@ use crate::{
     flow::{FlowError, Observer, Step},
     identity::{Id, Kind},
     issued::{Expected, Issued},
-    keys::FileKey,
+    keys::Key,
     refusal::Refusal,
     renew,
     trust::Trust,
@@ -91,7 +91,8 @@ pub async fn enroll(
     let asked_id = enrollment.id.as_ref().map_or("*", Id::as_str);
     let label = enrollment.attester.label();
     let purpose = format!("enroll {} {asked_id} in {trust_domain} by {label}", enrollment.kind);
-    let next = folder.next_key(&purpose)?;
+    let next = folder.next_key(&purpose, || enrollment.attester.new_key())?;
+    enrollment.attester.make_ready(&next.key)?;
     observer.reached(Step::NextKeyDurable);
 
     // Step 4: ask and prove.
@@ -161,7 +162,7 @@ fn check_owner(kept: &Credential, enrollment: &Enrollment) -> Result<(), FlowErr
     Ok(())
 }
 
-async fn exchange(connection: &Connection, enrollment: &Enrollment, key: &FileKey) -> Result<v1::Issued, FlowError> {
+async fn exchange(connection: &Connection, enrollment: &Enrollment, key: &Key) -> Result<v1::Issued, FlowError> {
     let start = Start {
         trust_domain: connection.trust_domain().to_string(),
         kind: enrollment.kind.wire().into(),
@@ -210,7 +211,7 @@ fn check_challenge(challenge: &[u8]) -> Result<(), FlowError> {
 
 fn prove(
     enrollment: &Enrollment,
-    key: &FileKey,
+    key: &Key,
     start: &[u8],
     challenge: &[u8],
     now: WallTime,

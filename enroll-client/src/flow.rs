@@ -7,7 +7,7 @@ use crate::{
     credential::CredentialError,
     identity::{Id, Kind, TrustDomain},
     issued::IssuedError,
-    keys::KeyError,
+    keys::{KeyError, tpm::TpmError},
     refusal::Refusal,
     renewal::Action,
 };
@@ -136,6 +136,8 @@ impl FlowError {
             FlowError::Credential(CredentialError::Locked(_)) => Action::Retry { after: None },
             FlowError::Refused(refusal) => refusal.action,
             FlowError::PendingApproval { retry_after } => Action::Retry { after: Some(*retry_after) },
+            // Another program may have it for now.
+            FlowError::Key(KeyError::Tpm(TpmError::Unreachable { .. })) => Action::Retry { after: None },
             FlowError::TimedOut | FlowError::FellBack(_) => Action::Retry { after: None },
             FlowError::Credential(_)
             | FlowError::Key(_)

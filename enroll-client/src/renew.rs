@@ -1,5 +1,5 @@
 //! Renewal: the next certificate, asked for with the one in force, under a key that is on disk before it is asked
-//! with.
+//! with; under the same key where that is in a TPM.
 //!
 //! A kill at any moment leaves a working credential: before the swap the old one is current, and the next run asks
 //! again with the same key and gets the same answer; after it the new one is, and the next run confirms it first.
@@ -13,6 +13,7 @@ use crate::{
     credential::{Credential, LockedFolder, NextKey},
     flow::{FlowError, Observer, Step},
     issued::{Expected, Issued},
+    keys::Key,
     refusal::Refusal,
     wall_time::WallTime,
 };
@@ -38,11 +39,11 @@ pub async fn renew(folder: &LockedFolder, observer: Observer<'_>) -> Result<Cred
     let credential = folder.load()?;
     let purpose = format!("renew {}", hex(&credential.leaf().fingerprint()));
     let connection = Connection::with_credential(&credential).await?;
-    let (next, answer) = match ask(folder, &purpose, &connection, observer).await {
+    let (next, answer) = match ask(folder, &credential, &purpose, &connection, observer).await {
         // What was issued for this key has been taken away since, by a release: a fresh key is a fresh question.
         Err(FlowError::Refused(refusal)) if refusal.reason.as_deref() == Some("KEY_REUSED") => {
             folder.drop_next_key()?;
-            ask(folder, &purpose, &connection, observer).await?
+            ask(folder, &credential, &purpose, &connection, observer).await?
         }
         answered => answered?,
     };
@@ -72,14 +73,20 @@ pub async fn renew(folder: &LockedFolder, observer: Observer<'_>) -> Result<Cred
     adoption::adopt(folder, &new, observer).await
 }
 
-/// Asks for the next certificate, with a key that is durable before: for this purpose the same one every time.
+/// Asks for the next certificate, with a key that is durable before: for this purpose the same one every time, and one
+/// that is in a TPM always.
 async fn ask(
     folder: &LockedFolder,
+    credential: &Credential,
     purpose: &str,
     connection: &Connection,
     observer: Observer<'_>,
 ) -> Result<(NextKey, v1::Issued), FlowError> {
-    let next = folder.next_key(purpose)?;
+    let next = match credential.key() {
+        // It cannot have been copied, and the CA knows where it is; of a new one it would have to be told.
+        Key::Tpm(key) => NextKey { key: Key::Tpm(key.clone()), is_retry: false },
+        Key::File(_) => folder.next_key(purpose, Key::generate)?,
+    };
     observer.reached(Step::NextKeyDurable);
     let request = v1::RenewRequest { csr: next.key.csr()? };
     let answer = connection.renewal().renew(request).await.map_err(Refusal::from)?.into_inner();

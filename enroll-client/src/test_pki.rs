@@ -54,7 +54,7 @@ impl Ca {
     }
 
     /// A leaf for `key` with these URI and DNS names.
-    pub(crate) fn leaf(&self, key: &FileKey, uris: &[&str], dns: &[&str]) -> Certificate {
+    pub(crate) fn leaf(&self, key: &impl rcgen::PublicKeyData, uris: &[&str], dns: &[&str]) -> Certificate {
         let mut params = params("leaf");
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

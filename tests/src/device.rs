@@ -70,6 +70,13 @@ impl Device {
         run(&mut command)
     }
 
+    /// An `enroll-client` command that needs no folder.
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(binaries::enroll_client());
+        command.arg(name);
+        command
+    }
+
     /// An `enroll-client` command on this folder, to which more options can be added.
     pub fn command(&self, name: &str) -> Command {
         let mut command = Command::new(binaries::enroll_client());

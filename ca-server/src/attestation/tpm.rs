@@ -85,9 +85,6 @@ pub enum TpmError {
     /// A certification of another key.
     #[error("the certification is for another key than the one sent")]
     CertifiedKey,
-    /// The CSR is for another key than the one certified.
-    #[error("the certified key is not the CSR's")]
-    CsrKey,
 }
 
 /// The three keys that a device sends: read, and fit for their roles by what they say of themselves. Nothing is proven.
@@ -141,18 +138,17 @@ impl Evidence {
         credential::make(&self.ek, self.ak.name(), random)
     }
 
-    /// Verifies the answer to the challenge that `secret` was made for: that it was unwrapped, and that the CSR's key is
-    /// certified. `start` and `challenge` are the serialized messages as they travelled.
+    /// Verifies the answer to the challenge that `secret` was made for: that it was unwrapped, and that the device key is
+    /// certified. `start` and `challenge` are the serialized messages as they travelled. Returns the key certified.
     ///
-    /// Not checked here: whether the endorsement key is one that somebody vouches for.
+    /// Not checked here: whether the CSR is for that key, and whether somebody vouches for the endorsement key.
     pub fn verify(
         &self,
         start: &[u8],
         challenge: &[u8],
         secret: &Secret,
         proof: Proof<'_>,
-        csr_key: &PublicKey,
-    ) -> Result<KeyFingerprint, TpmError> {
+    ) -> Result<&PublicKey, TpmError> {
         let binding = binding("tpm", start, challenge);
         if !secret.verifies(&binding, proof.mac) {
             return Err(TpmError::Activation);
@@ -165,10 +161,7 @@ impl Evidence {
         if certification.name != self.key.name().as_bytes() {
             return Err(TpmError::CertifiedKey);
         }
-        if csr_key != self.key.key() {
-            return Err(TpmError::CsrKey);
-        }
-        Ok(self.endorsement_key())
+        Ok(self.key.key())
     }
 }
 

@@ -10,6 +10,7 @@ mod previous;
 mod registered_key;
 mod request;
 mod token;
+mod tpm;
 mod verify;
 
 use fleetca_proto::v1;

@@ -3,11 +3,12 @@
 
 use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused, Terms};
 use crate::{
+    attestation::AttestationError,
     audit::Draft,
     identity::{RevocationReason, SerialNumber, Subject, Timestamp},
     inventory::{
         device::Status,
-        fleet::Policy,
+        fleet::{Policy, Tier},
         lineage::{Decision, Facts, Lineage, Position, Request, decide},
     },
     pki::{Csr, PeerCertificate, PublicKey},
@@ -90,7 +91,7 @@ impl Authority {
         let terms = Terms::new(holder.subject.kind, holder.fleet.as_ref(), facts.policy.take())?;
         match decide_lineage(&facts.peer, &terms.policy, request, now) {
             Decision::Issue { promote, .. } => {
-                refuse_used_key(&facts.key_use)?;
+                refuse_key(&facts, presented, key)?;
                 if facts.oldest_that_counts.is_some_and(|not_after| not_after >= now) {
                     return Err(Refusal::Overloaded);
                 }
@@ -296,12 +297,18 @@ fn fork_detail(presented: SerialNumber, lineage: &Lineage) -> String {
 }
 
 /// A key that is in use cannot be certified again: each renewal brings a fresh one, so that a copied key dies with its
-/// certificate.
-fn refuse_used_key(key_use: &KeyUse) -> Result<(), Refusal> {
-    if key_use.banned {
+/// certificate. A key in hardware can't be copied, and of a fresh one nobody would know where it is: it stays.
+fn refuse_key(facts: &RenewalFacts, presented: &PeerCertificate, key: &PublicKey) -> Result<(), Refusal> {
+    let KeyUse { banned, certificates } = &facts.key_use;
+    if *banned {
         return Err(Refusal::KeyCompromised);
     }
-    if key_use.certificates.is_empty() { Ok(()) } else { Err(Refusal::KeyReused) }
+    let attested = facts.peer.certificate.attested.as_ref();
+    if attested.is_some_and(|attested| attested.tier == Tier::Hardware.as_str()) {
+        let other = Err(Refusal::Attestation(AttestationError::OtherKey));
+        return if presented.key == *key { Ok(()) } else { other };
+    }
+    if certificates.is_empty() { Ok(()) } else { Err(Refusal::KeyReused) }
 }
 
 /// Whether an operator has taken this certificate from its holder. One that was replaced while it was pending is revoked,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Args;
-use enroll_client::keys::FileKey;
+use enroll_client::keys::Key;
 use serde::Serialize;
 
 use self::place::{begin, discard, draft_of, is_only_a_draft, move_into_place, why_not};
@@ -182,7 +182,7 @@ async fn write(
     let settings = Config::sample(&args.names, args.root_dir.clone());
     let config = Config::parse(&settings).map_err(|error| CommandError::Usage(error.to_string()))?;
     let server_key = SoftwareSigner::generate().map_err(local)?;
-    let operator_key = FileKey::generate().map_err(local)?;
+    let operator_key = Key::generate().map_err(local)?;
     let operator_public = PublicKey::from_spki_der(&operator_key.spki()).map_err(local)?;
     let made = initialize(Plan {
         domain: domain.clone(),

@@ -7,7 +7,7 @@ use enroll_client::{
     credential::{Contents, Holder, LockedFolder, State},
     flow::Observer,
     identity::Kind,
-    keys::FileKey,
+    keys::Key,
     renewal::Window,
     trust::Roots,
 };
@@ -20,7 +20,7 @@ pub struct Material<'a> {
     /// Where.
     pub dir: &'a Path,
     /// The operator's key.
-    pub key: &'a FileKey,
+    pub key: &'a Key,
     /// The leaf, then the control CA.
     pub chain: &'a [&'a [u8]],
     /// What the operator trusts.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use enroll_client::keys::FileKey;
+use enroll_client::keys::Key;
 use serde::Serialize;
 
 use super::{
@@ -50,7 +50,7 @@ pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
     let config = Config::read(&folder.config()).map_err(local)?;
     let opened = server::open(&folder, args.key_passphrase.read(&config)?.as_ref()).await.map_err(local)?;
     let domain = opened.store.domain().await.map_err(local)?;
-    let key = FileKey::generate().map_err(local)?;
+    let key = Key::generate().map_err(local)?;
     let public = PublicKey::from_spki_der(&key.spki()).map_err(local)?;
     let now = args.clock.now(opened.store.as_ref(), None).await?;
     let leaf =

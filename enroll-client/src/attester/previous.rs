@@ -4,14 +4,14 @@ use std::fmt;
 
 use crate::{
     credential::Credential,
-    keys::{FileKey, KeyError},
+    keys::{Key, KeyError},
 };
 
 /// An expired certificate and its key.
 pub struct Previous {
     certificate: Vec<u8>,
     fingerprint: String,
-    key: FileKey,
+    key: Key,
 }
 
 impl Previous {
@@ -21,7 +21,7 @@ impl Previous {
         Ok(Self {
             certificate: leaf.der().to_vec(),
             fingerprint: crate::certificate::hex(&leaf.fingerprint()),
-            key: FileKey::from_pem(credential.key().to_pem().as_bytes())?,
+            key: credential.key().copy()?,
         })
     }
 
@@ -33,6 +33,14 @@ impl Previous {
     /// SHA-256 of the certificate, in hexadecimal.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// The key to come back with: a new one, and the same one where it is in a TPM.
+    pub fn new_key(&self) -> Result<Key, KeyError> {
+        match &self.key {
+            Key::File(_) => Key::generate(),
+            Key::Tpm(_) => self.key.copy(),
+        }
     }
 
     /// By its key.

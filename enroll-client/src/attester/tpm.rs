@@ -2,10 +2,72 @@
 //!
 //! Keys are made before anything is asked ([`TpmAttester::prepare`]): a TPM may take longer for that than a stream lasts.
 
-use fleetca_proto::transcript::binding;
+use std::sync::OnceLock;
+
+use fleetca_proto::{
+    transcript::binding,
+    v1::{self, TpmEvidence, TpmProof},
+};
+use prost::Message;
 use ring::hmac;
 
-use crate::keys::tpm::{Certified, Chip, Credential, EndorsementKind, Saved, TpmError, TpmKey, Wrapped};
+use crate::keys::{
+    Key, KeyError,
+    tpm::{Certified, Chip, Credential, EndorsementKind, Location, Saved, TpmError, TpmKey, Wrapped},
+};
+
+/// A TPM, by which a device proves who it is.
+#[derive(Debug)]
+pub struct TpmMethod {
+    location: Location,
+    kind: Option<EndorsementKind>,
+    ready: OnceLock<TpmAttester>,
+}
+
+impl TpmMethod {
+    /// The TPM at this place, by its endorsement key of this kind or by the one that suits it.
+    pub fn new(location: Location, kind: Option<EndorsementKind>) -> Self {
+        Self { location, kind, ready: OnceLock::new() }
+    }
+
+    /// Where the TPM is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    pub(super) fn new_key(&self) -> Result<Key, KeyError> {
+        Ok(Key::Tpm(TpmKey::generate(&self.location)?))
+    }
+
+    pub(super) fn make_ready(&self, key: &Key) -> Result<(), KeyError> {
+        let Key::Tpm(key) = key else { return Err(KeyError::Unusable) };
+        if self.ready.get().is_none_or(|ready| ready.key().spki() != key.spki()) {
+            let ready = TpmAttester::prepare(key.clone(), self.kind)?;
+            self.ready.set(ready).map_err(|_| KeyError::Unusable)?;
+        }
+        Ok(())
+    }
+
+    /// What goes into `Start`: nothing before it is ready.
+    pub(super) fn evidence(&self) -> TpmEvidence {
+        let evidence = self.ready.get().map(|ready| TpmEvidence {
+            ek_chain: ready.chain().to_vec(),
+            ek_public: ready.endorsement_key().to_vec(),
+            ak_public: ready.attestation_key().to_vec(),
+            key_public: ready.key().wrapped().public.clone(),
+        });
+        evidence.unwrap_or_default()
+    }
+
+    pub(super) fn prove(&self, start: &[u8], challenge: &[u8]) -> Result<TpmProof, KeyError> {
+        let ready = self.ready.get().ok_or(KeyError::Unusable)?;
+        let part = v1::Challenge::decode(challenge).ok().and_then(|challenge| challenge.tpm);
+        let part = part.ok_or(TpmError::Challenge)?;
+        let credential = Credential { blob: &part.credential_blob, encrypted_secret: &part.encrypted_secret };
+        let TpmAnswer { mac, certified } = ready.answer(start, challenge, credential)?;
+        Ok(TpmProof { mac, attest: certified.attest, signature: certified.signature })
+    }
+}
 
 /// A TPM that is ready to prove which one it is, and that it holds a key.
 #[derive(Debug)]

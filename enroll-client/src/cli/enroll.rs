@@ -10,12 +10,16 @@ use zeroize::Zeroizing;
 
 use super::CliError;
 use crate::{
-    attester::{Attester, evidence_key::EvidenceKey, factory::FactoryIdentity, previous::Previous, token::JoinToken},
+    attester::{
+        Attester, evidence_key::EvidenceKey, factory::FactoryIdentity, previous::Previous, token::JoinToken,
+        tpm::TpmMethod,
+    },
     connect::ServerUrl,
     credential::{Credential, LockedFolder},
     enroll::{Enrollment, enroll, recover},
     flow::{FlowError, Observer},
     identity::{Id, Kind},
+    keys::tpm::{EndorsementKind, Location, TpmError},
     trust::{Roots, Trust},
 };
 
@@ -43,9 +47,10 @@ pub(super) struct Enroll {
     #[arg(long, value_name = "ID", visible_aliases = ["gateway-id", "operator-name"])]
     device_id: Option<Id>,
     /// The evidence: token:FILE (- for standard input); factory:CERT,KEY, the maker's certificate with its intermediates,
-    /// and its key in PKCS#8 PEM; registered-key:FILE, a private key in PKCS#8 PEM; previous, the folder's own
+    /// and its key in PKCS#8 PEM; registered-key:FILE, a private key in PKCS#8 PEM; tpm[:DEVICE[,KIND]], a TPM (/dev/tpmrm0,
+    /// a socket, or tcp:HOST:PORT) and the kind of its endorsement key (rsa-2048, p-256, p-384); previous, the folder's own
     /// certificate, which has expired
-    #[arg(long, value_name = "METHOD[:FILE]")]
+    #[arg(long, value_name = "METHOD[:WHERE]")]
     attest: String,
 }
 
@@ -55,6 +60,7 @@ enum Evidence {
     Token(PathBuf),
     Factory(PathBuf, PathBuf),
     RegisteredKey(PathBuf),
+    Tpm(Location, Option<EndorsementKind>),
     Previous,
 }
 
@@ -72,10 +78,12 @@ impl Evidence {
                 _ => Err(CliError::Usage("a factory's identity is written factory:CERT,KEY".into())),
             },
             Some(("registered-key", file)) if !file.is_empty() => Ok(Evidence::RegisteredKey(file.into())),
+            Some(("tpm", device)) => read_tpm(device).map(|(location, kind)| Evidence::Tpm(location, kind)),
+            None if text == "tpm" => Ok(Evidence::Tpm(Location::default(), None)),
             None if text == "previous" => Ok(Evidence::Previous),
             _ => Err(CliError::Usage(
                 "the evidence is written token:FILE (a token is given in a file only), factory:CERT,KEY, \
-                 registered-key:FILE, or previous"
+                 registered-key:FILE, tpm[:DEVICE[,KIND]], or previous"
                     .into(),
             )),
         }
@@ -125,6 +133,7 @@ impl Enroll {
             Evidence::Previous => {
                 Ok(Attester::Previous(Previous::of(&Credential::load(&self.dir)?).map_err(FlowError::from)?))
             }
+            Evidence::Tpm(location, kind) => Ok(Attester::Tpm(Box::new(TpmMethod::new(location.clone(), *kind)))),
         }
     }
 
@@ -164,6 +173,14 @@ fn factory(chain: &Path, key: &Path) -> Result<Attester, CliError> {
     let identity = FactoryIdentity::from_pem(&read(chain)?, &Zeroizing::new(read(key)?));
     let text = |error| CliError::Usage(format!("{}, {}: {error}", chain.display(), key.display()));
     Ok(Attester::Factory(identity.map_err(text)?))
+}
+
+/// `DEVICE,KIND`, both of which may be left out.
+pub(super) fn read_tpm(text: &str) -> Result<(Location, Option<EndorsementKind>), CliError> {
+    let usage = |error: TpmError| CliError::Usage(error.to_string());
+    let (device, kind) = text.split_once(',').map_or((text, None), |(device, kind)| (device, Some(kind)));
+    let location = if device.is_empty() { Location::default() } else { device.parse().map_err(usage)? };
+    Ok((location, kind.map(str::parse).transpose().map_err(usage)?))
 }
 
 fn evidence_key(file: &Path) -> Result<EvidenceKey, CliError> {

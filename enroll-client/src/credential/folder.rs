@@ -7,12 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Credential, CredentialError, State};
+use super::{Credential, CredentialError, State, key_files};
 use crate::{
     certificate::Certificate,
-    durable::{self, PUBLIC, SECRET},
+    durable::{self, PUBLIC},
     flow::{Observer, Step},
-    keys::FileKey,
+    keys::{Key, KeyError},
     lock::Lock,
     trust::Roots,
     wall_time::WallTime,
@@ -26,7 +26,7 @@ const OPEN: u32 = 0o755;
 #[derive(Debug)]
 pub struct Contents<'a> {
     /// The private key.
-    pub key: &'a FileKey,
+    pub key: &'a Key,
     /// The leaf, then its issuing CA.
     pub chain: &'a [Certificate],
     /// The roots under which the server is accepted.
@@ -41,7 +41,7 @@ pub struct Contents<'a> {
 #[derive(Debug)]
 pub struct NextKey {
     /// The key.
-    pub key: FileKey,
+    pub key: Key,
     /// Whether an earlier run made it for the same request, whose answer may have been lost.
     pub is_retry: bool,
 }
@@ -83,28 +83,34 @@ impl LockedFolder {
     }
 
     /// The key for a request that `purpose` describes: the one kept, if it was made for the very same request; the
-    /// current credential's, if that request was answered with it; else a new one. It is on disk before this returns.
-    pub fn next_key(&self, purpose: &str) -> Result<NextKey, CredentialError> {
+    /// current credential's, if that request was answered with it; else the one that `make` makes. It is on disk before
+    /// this returns.
+    pub fn next_key(
+        &self,
+        purpose: &str,
+        make: impl FnOnce() -> Result<Key, KeyError>,
+    ) -> Result<NextKey, CredentialError> {
         if let Some(current) = self.load().ok().filter(|current| current.state().obtained_by == purpose) {
-            return Ok(NextKey { key: FileKey::from_pem(current.key().to_pem().as_bytes())?, is_retry: true });
+            return Ok(NextKey { key: current.key().copy()?, is_retry: true });
         }
         let next = self.dir.join("next");
         let kept = durable::read_if_there(&next.join("purpose")).map_err(io_error(&next))?;
         if kept.as_deref() == Some(purpose.as_bytes()) {
-            let path = next.join("key.pem");
-            let pem = zeroize::Zeroizing::new(fs::read(&path).map_err(io_error(&path))?);
-            return Ok(NextKey { key: FileKey::from_pem(&pem)?, is_retry: true });
+            return Ok(NextKey { key: key_files::read(&next)?, is_retry: true });
         }
-        let key = FileKey::generate()?;
+        let key = make()?;
         let beside = durable::beside(&next);
-        self.replace_next(&next, &beside, &key, purpose).map_err(io_error(&next))?;
+        let vacate = || {
+            durable::remove_folder(&beside)?;
+            DirBuilder::new().mode(0o700).create(&beside)
+        };
+        vacate().map_err(io_error(&beside))?;
+        key_files::write(&beside, &key)?;
+        self.replace_next(&next, &beside, purpose).map_err(io_error(&next))?;
         Ok(NextKey { key, is_retry: false })
     }
 
-    fn replace_next(&self, next: &Path, beside: &Path, key: &FileKey, purpose: &str) -> io::Result<()> {
-        durable::remove_folder(beside)?;
-        DirBuilder::new().mode(0o700).create(beside)?;
-        durable::write_new(&beside.join("key.pem"), key.to_pem().as_bytes(), SECRET)?;
+    fn replace_next(&self, next: &Path, beside: &Path, purpose: &str) -> io::Result<()> {
         durable::write_new(&beside.join("purpose"), purpose.as_bytes(), PUBLIC)?;
         durable::sync_folder(beside)?;
         durable::remove_folder(next)?;
@@ -206,17 +212,16 @@ fn write_contents(folder: &Path, contents: &Contents<'_>) -> Result<(), Credenti
     let chain: String = contents.chain.iter().map(Certificate::to_pem).collect();
     durable::remove_folder(folder).map_err(io_error(folder))?;
     DirBuilder::new().mode(OPEN).create(folder).map_err(io_error(folder))?;
-    let key = contents.key.to_pem();
-    let files: [(&str, &[u8], u32); 5] = [
-        ("key.pem", key.as_bytes(), SECRET),
-        ("credential.pem", chain.as_bytes(), PUBLIC),
-        ("trust.pem", &contents.control_roots.to_pem().into_bytes(), PUBLIC),
-        ("device-roots.pem", &contents.device_roots.to_pem().into_bytes(), PUBLIC),
-        ("state.json", &to_json(contents.state), PUBLIC),
+    key_files::write(folder, contents.key)?;
+    let files: [(&str, &[u8]); 4] = [
+        ("credential.pem", chain.as_bytes()),
+        ("trust.pem", &contents.control_roots.to_pem().into_bytes()),
+        ("device-roots.pem", &contents.device_roots.to_pem().into_bytes()),
+        ("state.json", &to_json(contents.state)),
     ];
-    for (name, bytes, mode) in files {
+    for (name, bytes) in files {
         let path = folder.join(name);
-        durable::write_new(&path, bytes, mode).map_err(io_error(&path))?;
+        durable::write_new(&path, bytes, PUBLIC).map_err(io_error(&path))?;
     }
     durable::sync_folder(folder).map_err(io_error(folder))
 }
@@ -271,7 +276,7 @@ mod tests {
             LockedFolder::open(&self.dir.path().join("pump")).unwrap()
         }
 
-        fn install(&self, folder: &LockedFolder, key: &FileKey, observer: Observer<'_>) -> Result<(), CredentialError> {
+        fn install(&self, folder: &LockedFolder, key: &Key, observer: Observer<'_>) -> Result<(), CredentialError> {
             let chain = [
                 self.house.device_ca.leaf(key, &["spiffe://fleet.example/device/pump-7"], &[]),
                 self.house.device_ca.certificate.clone(),
@@ -302,7 +307,7 @@ mod tests {
     fn a_generation_is_installed_whole_and_its_key_is_for_the_owner_only() {
         let made = Made::new();
         let folder = made.open();
-        let key = FileKey::generate().unwrap();
+        let key = Key::generate().unwrap();
         let steps = Mutex::new(Vec::new());
         let tell = |step| steps.lock().unwrap().push(step);
         made.install(&folder, &key, Observer::new(&tell)).unwrap();
@@ -318,14 +323,14 @@ mod tests {
     fn the_next_key_is_the_same_for_the_same_request_only() {
         let made = Made::new();
         let folder = made.open();
-        let first = folder.next_key("renew a").unwrap();
-        let again = folder.next_key("renew a").unwrap();
-        let other = folder.next_key("renew b").unwrap();
+        let first = folder.next_key("renew a", Key::generate).unwrap();
+        let again = folder.next_key("renew a", Key::generate).unwrap();
+        let other = folder.next_key("renew b", Key::generate).unwrap();
         assert_eq!((first.is_retry, again.is_retry, other.is_retry), (false, true, false));
         assert_eq!(first.key.spki(), again.key.spki());
         assert_ne!(first.key.spki(), other.key.spki());
         folder.drop_next_key().unwrap();
-        assert!(!folder.next_key("renew b").unwrap().is_retry);
+        assert!(!folder.next_key("renew b", Key::generate).unwrap().is_retry);
     }
 
     #[test]
@@ -336,8 +341,8 @@ mod tests {
         fs::write(folder.dir().join("generations/.unfinished/key.pem"), "half").unwrap();
         fs::create_dir_all(folder.dir().join("next.new")).unwrap();
         symlink("generations/nowhere", folder.dir().join("current.new")).unwrap();
-        folder.next_key("enroll").unwrap();
-        made.install(&folder, &FileKey::generate().unwrap(), Observer::none()).unwrap();
+        folder.next_key("enroll", Key::generate).unwrap();
+        made.install(&folder, &Key::generate().unwrap(), Observer::none()).unwrap();
         assert!(folder.load().is_ok());
     }
 
@@ -346,7 +351,7 @@ mod tests {
         let made = Made::new();
         let folder = made.open();
         for _ in 0..3 {
-            made.install(&folder, &FileKey::generate().unwrap(), Observer::none()).unwrap();
+            made.install(&folder, &Key::generate().unwrap(), Observer::none()).unwrap();
         }
         folder.prune().unwrap();
         let mut names = folder.generations().unwrap();
@@ -360,11 +365,11 @@ mod tests {
     fn a_generation_of_mixed_parts_never_becomes_current() {
         let made = Made::new();
         let folder = made.open();
-        made.install(&folder, &FileKey::generate().unwrap(), Observer::none()).unwrap();
+        made.install(&folder, &Key::generate().unwrap(), Observer::none()).unwrap();
         let before = folder.current_name().unwrap();
-        let stranger = made.house.control_ca.leaf(&FileKey::generate().unwrap(), &["spiffe://a/device/b"], &[]);
+        let stranger = made.house.control_ca.leaf(&Key::generate().unwrap(), &["spiffe://a/device/b"], &[]);
         let contents = Contents {
-            key: &FileKey::generate().unwrap(),
+            key: &Key::generate().unwrap(),
             chain: &[stranger],
             control_roots: &made.house.control_root.roots(),
             device_roots: &made.house.device_root.roots(),
@@ -378,7 +383,7 @@ mod tests {
     fn a_state_is_changed_in_place() {
         let made = Made::new();
         let folder = made.open();
-        made.install(&folder, &FileKey::generate().unwrap(), Observer::none()).unwrap();
+        made.install(&folder, &Key::generate().unwrap(), Observer::none()).unwrap();
         let called = Cell::new(0);
         folder
             .update_state(|state| {

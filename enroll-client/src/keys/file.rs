@@ -19,6 +19,9 @@ pub enum KeyError {
     /// Not one P-256 private key as PKCS#8 PEM.
     #[error("not a P-256 private key in PKCS#8 PEM")]
     Unreadable,
+    /// The TPM that has it, or should.
+    #[error(transparent)]
+    Tpm(#[from] super::tpm::TpmError),
     /// The key could not be made or used.
     #[error("the key cannot be made or used")]
     Unusable,

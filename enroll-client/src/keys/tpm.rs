@@ -10,6 +10,7 @@ mod codec;
 mod key_file;
 mod location;
 mod template;
+mod tls;
 
 use std::fmt;
 
@@ -55,6 +56,9 @@ pub enum TpmError {
     /// The TPM has no endorsement key of the kind asked for.
     #[error("the TPM makes no endorsement key of this kind")]
     NoEndorsementKey,
+    /// The server's challenge has nothing for a TPM in it.
+    #[error("the challenge has nothing for a TPM in it")]
+    Challenge,
     /// The request could not be made.
     #[error("the request cannot be made")]
     Request,

@@ -1,6 +1,6 @@
 //! Step 5: who is it, and what do the facts allow?
 
-use super::{EnrollmentRequest, known, previous, request::Evidence, token, verify::Proven};
+use super::{EnrollmentRequest, known, previous, request::Evidence, token, tpm, verify::Proven};
 use crate::{
     attestation::Claims,
     authority::{Authority, Refusal, refuse_cut_off},
@@ -61,11 +61,15 @@ impl Authority {
                 known::check_name(request, &holder)?;
                 Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
             }
+            Evidence::Tpm(evidence) => {
+                let holder = tpm::holder(self, evidence).await?;
+                known::check_name(request, &holder)?;
+                Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
+            }
             Evidence::Previous(certificate) => {
                 let facts = previous::facts(self, request, certificate, proven).await?;
                 Ok(Case { subject: facts.peer.holder.subject.clone(), by: By::Previous(Box::new(facts)) })
             }
-            Evidence::Unknown(_) => Err(Refusal::MethodRefused),
         }
     }
 

@@ -3,6 +3,7 @@
 use fleetca_proto::v1::{self, start::Evidence as Wire};
 use prost::Message;
 
+use super::tpm::{self, Tpm};
 use crate::{
     attestation::AttestationError,
     authority::Refusal,
@@ -31,10 +32,10 @@ pub(super) enum Evidence {
     Factory(Vec<Vec<u8>>),
     /// The thumbprint of a registered key.
     RegisteredKey(Thumbprint),
+    /// A TPM's keys.
+    Tpm(Box<Tpm>),
     /// A certificate of this CA, as it was presented: whether it is one, nobody has looked yet.
     Previous(Box<PeerCertificate>),
-    /// Of a method that is none of this server's.
-    Unknown(Method),
 }
 
 impl Evidence {
@@ -44,8 +45,8 @@ impl Evidence {
             Evidence::Token(_) => Method::Token,
             Evidence::Factory(_) => Method::Factory,
             Evidence::RegisteredKey(_) => Method::RegisteredKey,
+            Evidence::Tpm(_) => Method::Tpm,
             Evidence::Previous(_) => Method::Previous,
-            Evidence::Unknown(method) => *method,
         }
     }
 
@@ -56,7 +57,7 @@ impl Evidence {
             Wire::RegisteredKey(evidence) => {
                 Evidence::RegisteredKey(evidence.key_id.parse().map_err(Refusal::name("key_id"))?)
             }
-            Wire::Tpm(_) => Evidence::Unknown(Method::Tpm),
+            Wire::Tpm(evidence) => Evidence::Tpm(Box::new(tpm::read(evidence)?)),
             Wire::Previous(evidence) => {
                 let certificate = PeerCertificate::parse(&evidence.certificate, trust_domain);
                 let malformed = |_| Refusal::Attestation(AttestationError::Malformed);

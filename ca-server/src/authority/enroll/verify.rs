@@ -3,9 +3,9 @@
 use fleetca_proto::{transcript, v1};
 use prost::Message;
 
-use super::{EnrollmentRequest, factory, previous, registered_key, request::Evidence, token};
+use super::{EnrollmentRequest, factory, previous, registered_key, request::Evidence, token, tpm};
 use crate::{
-    attestation::{AttestationError, Claims, registered_key::Used},
+    attestation::{AttestationError, Claims, registered_key::Used, tpm::Secret},
     authority::{Authority, Refusal, Refused},
     pki::{Csr, PublicKey},
 };
@@ -14,12 +14,14 @@ use crate::{
 #[derive(Debug)]
 pub struct Challenge {
     bytes: Vec<u8>,
+    /// What a TPM has to unwrap.
+    secret: Option<Secret>,
 }
 
 impl Challenge {
     /// One without a part of the method's own, as it travels.
     pub fn plain(bytes: impl Into<Vec<u8>>) -> Self {
-        Self { bytes: bytes.into() }
+        Self { bytes: bytes.into(), secret: None }
     }
 
     /// A serialized `Challenge`: what the proofs sign the hash of.
@@ -59,12 +61,17 @@ impl Authority {
     /// Step 2: a challenge that nobody has seen before, and nobody will again.
     pub async fn challenge(&self, request: &EnrollmentRequest) -> Result<Challenge, Refused> {
         self.refuse_restored()?;
-        let tpm = match request.evidence() {
-            Evidence::Token(_) | Evidence::Factory(_) | Evidence::RegisteredKey(_) | Evidence::Previous(_) => None,
-            Evidence::Unknown(_) => return Err(Refusal::MethodRefused.into()),
+        let (tpm, secret) = match request.evidence() {
+            Evidence::Tpm(evidence) => {
+                let (part, secret) = tpm::challenge(evidence)?;
+                (Some(part), Some(secret))
+            }
+            Evidence::Token(_) | Evidence::Factory(_) | Evidence::RegisteredKey(_) | Evidence::Previous(_) => {
+                (None, None)
+            }
         };
         let nonce = self.random::<32>()?.to_vec();
-        Ok(Challenge { bytes: v1::Challenge { nonce, tpm }.encode_to_vec() })
+        Ok(Challenge { bytes: v1::Challenge { nonce, tpm }.encode_to_vec(), secret })
     }
 
     /// Steps 3 and 4.
@@ -74,13 +81,13 @@ impl Authority {
         challenge: &Challenge,
         proof: &v1::Proof,
     ) -> Result<Proven, Refusal> {
-        let challenge = challenge.bytes();
+        let (challenge, secret) = (challenge.bytes(), challenge.secret.as_ref());
         let Verified { claims, csr_key, assertion } = match request.evidence() {
             Evidence::Token(id) => token::verify(self, request, id, challenge, proof).await?,
             Evidence::Factory(chain) => factory::verify(self, request, chain, challenge, proof).await?,
             Evidence::RegisteredKey(id) => registered_key::verify(self, request, id, challenge, proof).await?,
+            Evidence::Tpm(evidence) => tpm::verify(self, request, evidence, challenge, secret, proof).await?,
             Evidence::Previous(certificate) => previous::verify(self, request, certificate, challenge, proof).await?,
-            Evidence::Unknown(_) => return Err(Refusal::MethodRefused),
         };
         let key = Csr::parse(request.csr())?.into_public_key();
         match csr_key {

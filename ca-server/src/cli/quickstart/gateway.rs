@@ -9,9 +9,7 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
-use rustls_pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject,
-};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -94,12 +92,12 @@ impl Gateway {
     fn client_config(&self, device: &Credential) -> Result<ClientConfig, CommandError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).map_err(local)?;
-        let key: PrivateKeyDer<'static> = device.key().to_der();
-        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(local)?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(device.chain_der(), key)
-            .map_err(local)
+            .with_root_certificates(roots);
+        let key = device.key().for_tls(device.chain_der(), &provider).map_err(local)?;
+        Ok(builder.with_client_cert_resolver(key))
     }
 }

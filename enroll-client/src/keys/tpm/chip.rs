@@ -65,6 +65,16 @@ pub struct Endorsement {
     pub chain: Vec<Vec<u8>>,
 }
 
+impl Endorsement {
+    /// SHA-256 of the key's SubjectPublicKeyInfo (DER): what a TPM is registered by.
+    pub fn fingerprint(&self) -> Result<[u8; 32], TpmError> {
+        let spki = template::spki_of(&self.key.public).ok_or(TpmError::Answer("CreatePrimary"))?;
+        let mut hash = [0; 32];
+        hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, &spki).as_ref());
+        Ok(hash)
+    }
+}
+
 /// What TPM2_ActivateCredential takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Credential<'a> {

@@ -3,7 +3,18 @@
 
 use std::str::FromStr;
 
+use der::{
+    Encode, Sequence,
+    asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef},
+};
+use x509_cert::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
+
 use super::{POINT, TpmError, codec::Answer};
+
+const ID_EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const SECP_256_R_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const SECP_384_R_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
 const RSA: u16 = 0x0001;
 const SHA256: u16 = 0x000b;
@@ -164,27 +175,85 @@ pub(super) fn takes_password(public: &[u8]) -> bool {
 
 /// The point (SEC 1, uncompressed) of a P-256 key that signs and has no scheme.
 pub(super) fn point_of(public: &[u8]) -> Option<[u8; POINT]> {
-    let mut area = Answer::new("", public);
-    let mut read = || -> Result<Option<[u8; POINT]>, TpmError> {
-        let (kind, _hash) = (area.u16()?, area.u16()?);
-        area.u32()?;
-        area.sized()?;
-        if (kind, area.u16()?, area.u16()?, area.u16()?, area.u16()?) != (ECC, NULL, NULL, P256, NULL) {
-            return Ok(None);
-        }
-        let mut point = [0; POINT];
-        point[0] = 4;
-        for end in [33, 65] {
-            let coordinate = area.sized()?;
-            let Some(place) = point[end - 32..end].get_mut(32_usize.saturating_sub(coordinate.len())..) else {
-                return Ok(None);
-            };
-            if place.len() != coordinate.len() {
-                return Ok(None);
-            }
-            place.copy_from_slice(coordinate);
-        }
-        Ok(Some(point))
+    match read(public).ok()? {
+        (false, Unique::Point { curve: P256, point }) => point.try_into().ok(),
+        _ => None,
+    }
+}
+
+/// The SubjectPublicKeyInfo (DER) of a key.
+pub(super) fn spki_of(public: &[u8]) -> Option<Vec<u8>> {
+    let encode = |oid, parameters, key: &[u8]| {
+        let algorithm = AlgorithmIdentifierRef { oid, parameters: Some(parameters) };
+        SubjectPublicKeyInfoRef { algorithm, subject_public_key: BitStringRef::from_bytes(key)? }.to_der()
     };
-    read().ok().flatten()
+    let encoded = || -> der::Result<Vec<u8>> {
+        match read(public).map_err(|_| der::ErrorKind::Failed)?.1 {
+            Unique::Point { curve: P256, point } => encode(ID_EC_PUBLIC_KEY, (&SECP_256_R_1).into(), &point),
+            Unique::Point { point, .. } => encode(ID_EC_PUBLIC_KEY, (&SECP_384_R_1).into(), &point),
+            Unique::Rsa { modulus, exponent } => {
+                let exponent = exponent.to_be_bytes();
+                let key = RsaPublicKey { modulus: UintRef::new(&modulus)?, exponent: UintRef::new(&exponent)? };
+                encode(RSA_ENCRYPTION, AnyRef::NULL, &key.to_der()?)
+            }
+        }
+    };
+    encoded().ok()
+}
+
+/// RSAPublicKey of RFC 3279, section 2.3.1.
+#[derive(Sequence)]
+struct RsaPublicKey<'a> {
+    modulus: UintRef<'a>,
+    exponent: UintRef<'a>,
+}
+
+enum Unique {
+    Rsa { modulus: Vec<u8>, exponent: u32 },
+    Point { curve: u16, point: Vec<u8> },
+}
+
+/// Whether a key wraps others, and what is its own.
+fn read(public: &[u8]) -> Result<(bool, Unique), TpmError> {
+    let refused = || TpmError::Answer("the making of a key");
+    let mut area = Answer::new("the making of a key", public);
+    let kind = area.u16()?;
+    area.take(2 + 4)?;
+    area.sized()?;
+    let wraps = area.u16()? != NULL;
+    if wraps {
+        area.take(2 + 2)?;
+    }
+    if area.u16()? != NULL {
+        return Err(refused());
+    }
+    let unique = match kind {
+        RSA => {
+            area.u16()?;
+            let exponent = match area.u32()? {
+                0 => 65537,
+                exponent => exponent,
+            };
+            Unique::Rsa { modulus: area.sized()?.to_vec(), exponent }
+        }
+        ECC => {
+            let curve = area.u16()?;
+            area.u16()?;
+            let octets: usize = match curve {
+                P256 => 32,
+                P384 => 48,
+                _ => return Err(refused()),
+            };
+            let mut point = vec![4];
+            for _ in 0..2 {
+                let coordinate = area.sized()?;
+                let padding = octets.checked_sub(coordinate.len()).ok_or_else(refused)?;
+                point.resize(point.len() + padding, 0);
+                point.extend_from_slice(coordinate);
+            }
+            Unique::Point { curve, point }
+        }
+        _ => return Err(refused()),
+    };
+    Ok((wraps, unique))
 }

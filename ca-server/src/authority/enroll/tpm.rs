@@ -1,0 +1,94 @@
+//! Enrollment by a TPM: a secret that only it can unwrap, and a key that it certifies.
+
+use std::collections::BTreeSet;
+
+use fleetca_proto::v1;
+use ring::rand::SystemRandom;
+
+use super::{
+    EnrollmentRequest,
+    verify::{CsrKey, Verified},
+};
+use crate::{
+    attestation::{
+        AttestationError, Claims,
+        chain::{Leaf, Roots, Rules},
+        tpm::{Evidence, Proof, Secret, TpmError},
+    },
+    authority::{Authority, Refusal},
+    identity::{HardwareId, KeyFingerprint},
+    inventory::fleet::{Method, Policy},
+    store::Holder,
+};
+
+/// What `Start` says of a TPM.
+#[derive(Debug)]
+pub(super) struct Tpm {
+    evidence: Evidence,
+    /// The endorsement key's certificate and those above it (DER), if any were sent.
+    chain: Vec<Vec<u8>>,
+}
+
+/// Step 1: three keys, fit for their roles by what they say of themselves.
+pub(super) fn read(wire: v1::TpmEvidence) -> Result<Tpm, Refusal> {
+    let evidence = Evidence::read(&wire.ek_public, &wire.ak_public, &wire.key_public).map_err(refused)?;
+    Ok(Tpm { evidence, chain: wire.ek_chain })
+}
+
+/// Step 2: the challenge's part for the TPM, and the secret in it. Everybody gets one: whether a TPM is registered is for
+/// those to learn who have it.
+pub(super) fn challenge(tpm: &Tpm) -> Result<(v1::TpmChallenge, Secret), Refusal> {
+    let (credential, secret) = tpm.evidence.challenge(&SystemRandom::new()).map_err(refused)?;
+    let part = v1::TpmChallenge { credential_blob: credential.blob, encrypted_secret: credential.encrypted_secret };
+    Ok((part, secret))
+}
+
+/// Step 3: the TPM has unwrapped the secret and certified a key, both for this enrollment; it is registered; and where the
+/// device's fleet pins roots of TPMs, the endorsement key's certificate leads to one.
+pub(super) async fn verify(
+    authority: &Authority,
+    request: &EnrollmentRequest,
+    tpm: &Tpm,
+    challenge: &[u8],
+    secret: Option<&Secret>,
+    proof: &v1::Proof,
+) -> Result<Verified, Refusal> {
+    let secret = secret.ok_or(Refusal::Internal("a challenge without its secret"))?;
+    let proof = proof.tpm.as_ref().ok_or(Refusal::Protocol("Proof has nothing of a TPM in it"))?;
+    let proof = Proof { mac: &proof.mac, attest: &proof.attest, signature: &proof.signature };
+    let key = tpm.evidence.verify(request.start(), challenge, secret, proof).map_err(refused)?;
+    let holder = holder(authority, tpm).await?;
+    check_endorsement(authority, tpm, &authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy)?;
+    let tier = Method::Tpm.tier().ok_or(Refusal::Internal("a method without tier"))?;
+    let claims = Claims { method: Method::Tpm, tier, identity: identity(tpm).to_string() };
+    Ok(Verified { claims, csr_key: CsrKey::This(key.spki_der().to_vec()), assertion: None })
+}
+
+/// The device that this TPM was registered for.
+pub(super) async fn holder(authority: &Authority, tpm: &Tpm) -> Result<Holder, Refusal> {
+    let holder = authority.store.holder_of_hardware(&identity(tpm)).await?;
+    holder.ok_or(Refusal::Attestation(AttestationError::Unregistered))
+}
+
+fn check_endorsement(authority: &Authority, tpm: &Tpm, policy: &Policy) -> Result<(), Refusal> {
+    let banned: BTreeSet<KeyFingerprint> = policy.banned_keys.iter().copied().collect();
+    if banned.contains(&tpm.evidence.endorsement_key()) {
+        return Err(refused(TpmError::Chain(crate::attestation::chain::ChainError::Banned)));
+    }
+    if policy.tpm_roots.0.is_empty() {
+        return Ok(());
+    }
+    let roots = Roots::read(policy.tpm_roots.0.iter().map(Vec::as_slice));
+    let roots = roots.map_err(|_| Refusal::Internal("a pinned root is unreadable"))?;
+    let validity = policy.factory_validity.rule();
+    let rules = Rules { roots: &roots, leaf: Leaf::EndorsementKey, validity, banned: &banned };
+    tpm.evidence.verify_endorsement(&tpm.chain, &rules, authority.now()).map_err(refused)
+}
+
+fn identity(tpm: &Tpm) -> HardwareId {
+    HardwareId::Ek(*tpm.evidence.endorsement_key().as_bytes())
+}
+
+fn refused(error: TpmError) -> Refusal {
+    Refusal::Attestation(AttestationError::Tpm(error))
+}

@@ -1,0 +1,245 @@
+//! Devices with a TPM: from the first certificate to the next, and everything that a device with another TPM, another
+//! key or an old answer tries.
+
+use enroll_client::{
+    attester::{Attester, tpm::TpmMethod},
+    connect::Connection,
+    credential::Credential,
+    keys::Key,
+};
+use fleetca_proto::{
+    transcript::{Role, enrollment},
+    v1::{Kind, Proof, RenewRequest, Start, enroll_request::Step},
+};
+use fleetca_tests::{
+    device::Device,
+    process::{Finished, run},
+    server::{Server, TRUST_DOMAIN},
+    stranger::{Exchange, Refusal, SubjectKey, connect},
+    tpm::Tpm,
+};
+use prost::Message;
+use serde_json::Value;
+use tonic::Status;
+
+const KINDS: [&str; 3] = ["rsa-2048", "p-256", "p-384"];
+
+fn server() -> Server {
+    let server = Server::start();
+    server.admin().run(&["fleet", "create", "pumps", "--attest", "tpm"]);
+    server
+}
+
+/// Registers a device by what the device's own command says of its TPM.
+fn register(server: &Server, id: &str, tpm: &Tpm, kind: &str) {
+    let mut command = Device::new(server.scratch().join(id)).program("show-tpm");
+    let shown = run(command.args([&format!("{},{kind}", tpm.socket()), "--output", "json"])).succeeded();
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let hash = shown["ek_sha256"].as_str().expect("a hash");
+    server.admin().run(&["device", "register", id, "--fleet", "pumps", "--ek-hash", hash]);
+}
+
+fn enroll(server: &Server, folder: &str, id: Option<&str>, tpm: &Tpm, kind: &str) -> (Device, Finished) {
+    let device = Device::new(server.scratch().join(folder));
+    let mut command = device.command("enroll");
+    command.args(["--server", &server.url(), "--attest", &format!("tpm:{},{kind}", tpm.socket())]);
+    command.arg("--root").arg(server.control_root());
+    if let Some(id) = id {
+        command.args(["--device-id", id]);
+    }
+    let finished = run(&mut command);
+    (device, finished)
+}
+
+fn enrolled(server: &Server, id: &str, tpm: &Tpm) -> Device {
+    register(server, id, tpm, "p-256");
+    let (device, finished) = enroll(server, id, Some(id), tpm, "p-256");
+    finished.succeeded();
+    device
+}
+
+fn key_of(device: &Device) -> Vec<u8> {
+    Credential::load(device.folder()).expect("a credential").key().spki()
+}
+
+#[test]
+fn a_device_enrolls_by_its_tpm_and_renews_with_the_key_in_it() {
+    let server = server();
+    let Some(tpms) = Tpm::start_many(KINDS.len()) else { return };
+    for (kind, tpm) in KINDS.into_iter().zip(&tpms) {
+        register(&server, kind, tpm, kind);
+        // The TPM is who it is: the device need not know its own ID.
+        let (device, finished) = enroll(&server, kind, None, tpm, kind);
+        finished.succeeded();
+        let shown = server.admin().run(&["device", "show", kind]);
+        assert_eq!((&shown["status"], &shown["tier"]), (&"active".into(), &"hardware".into()), "{shown}");
+        let current = device.folder().join("current");
+        assert!(!current.join("key.pem").exists() && current.join("tpm-key.pem").exists());
+
+        let (serial, key) = (device.serial(), key_of(&device));
+        device.renew();
+        assert_ne!(device.serial(), serial);
+        assert_eq!(key_of(&device), key, "the key stays where it is");
+        assert_eq!(server.admin().run(&["device", "show", kind])["generation"], 2);
+    }
+}
+
+#[test]
+fn a_tpm_that_nobody_has_registered_gets_nothing() {
+    let server = server();
+    let Some(tpm) = Tpm::start() else { return };
+    let (device, finished) = enroll(&server, "pump-7", Some("pump-7"), &tpm, "p-256");
+    assert_eq!(finished.code, 1, "{}", finished.stderr);
+    assert!(finished.stderr.contains("ATTESTATION_FAILED"), "{}", finished.stderr);
+    assert!(!device.folder().join("current").exists());
+}
+
+#[test]
+fn a_known_device_id_with_another_tpm_is_refused() {
+    let server = server();
+    let Some(tpms) = Tpm::start_many(2) else { return };
+    enrolled(&server, "pump-7", &tpms[0]);
+    register(&server, "pump-8", &tpms[1], "p-256");
+    let (_, finished) = enroll(&server, "other", Some("pump-7"), &tpms[1], "p-256");
+    assert_eq!(finished.code, 1);
+    assert!(finished.stderr.contains("ID_REFUSED"), "{}", finished.stderr);
+}
+
+#[test]
+fn a_fleet_that_pins_makers_of_tpms_takes_theirs_only() {
+    let server = server();
+    let (Some(tpm), Some(elsewhere)) = (Tpm::manufactured(), Tpm::manufactured()) else { return };
+    register(&server, "pump-7", &tpm, "p-384");
+    let pin = |tpm: &Tpm| {
+        let maker = tpm.folder().join("maker/issuercert.pem").display().to_string();
+        server.admin().run(&["fleet", "set", "pumps", "--tpm-roots", &maker]);
+    };
+    pin(&elsewhere);
+    let (_, finished) = enroll(&server, "pump-7", None, &tpm, "p-384");
+    assert!(finished.stderr.contains("ATTESTATION_FAILED"), "{}", finished.stderr);
+    pin(&tpm);
+    enroll(&server, "pump-7", None, &tpm, "p-384").1.succeeded();
+}
+
+#[test]
+fn a_folder_without_its_tpm_is_of_no_use() {
+    let server = server();
+    let Some(tpms) = Tpm::start_many(2) else { return };
+    let device = enrolled(&server, "pump-7", &tpms[0]);
+    // A stolen disk, in a machine with a TPM of its own.
+    std::fs::write(device.folder().join("current/tpm-device"), tpms[1].socket()).expect("written");
+    let finished = run(device.command("renew").arg("--force"));
+    assert_ne!(finished.code, 0);
+    assert!(finished.stderr.contains("TPM"), "{}", finished.stderr);
+    std::fs::write(device.folder().join("current/tpm-device"), tpms[0].socket()).expect("written");
+    device.renew();
+}
+
+#[test]
+fn a_device_that_lost_its_disk_comes_back_by_its_tpm() {
+    let server = server();
+    let Some(tpm) = Tpm::start() else { return };
+    let lost = enrolled(&server, "pump-7", &tpm);
+    let tpm = tpm.restarted();
+    let (device, finished) = enroll(&server, "new-disk", Some("pump-7"), &tpm, "p-256");
+    finished.succeeded();
+    assert_ne!(key_of(&device), key_of(&lost), "a new key, in the same TPM");
+    assert_eq!(server.admin().run(&["device", "show", "pump-7"])["head_serial"], device.serial());
+}
+
+#[tokio::test]
+async fn a_key_in_hardware_is_renewed_for_no_other_key() {
+    let server = server();
+    let Some(tpm) = Tpm::start() else { return };
+    let credential = Credential::load(enrolled(&server, "pump-7", &tpm).folder()).expect("a credential");
+    let mut renewal = Connection::with_credential(&credential).await.expect("a connection").renewal();
+    let refused = renewal.renew(RenewRequest { csr: SubjectKey::generate().csr() }).await.expect_err("another key");
+    assert_eq!(Refusal::of(&refused).reason, "ATTESTATION_FAILED");
+    let csr = credential.key().csr().expect("the TPM signs");
+    let first = renewal.renew(RenewRequest { csr }).await.expect("its own key").into_inner();
+    // A lost reply: asked again, the same is answered.
+    let csr = credential.key().csr().expect("the TPM signs");
+    let again = renewal.renew(RenewRequest { csr }).await.expect("its own key").into_inner();
+    assert_eq!(first.chain, again.chain);
+}
+
+/// A device whose every message is in the test's hands.
+struct Puppet {
+    attester: Attester,
+    key: Key,
+}
+
+impl Puppet {
+    fn over(tpm: &Tpm) -> Puppet {
+        let location = tpm.socket().parse().expect("a location");
+        let attester = Attester::Tpm(Box::new(TpmMethod::new(location, None)));
+        let key = attester.new_key().expect("a key");
+        attester.make_ready(&key).expect("a TPM");
+        Puppet { attester, key }
+    }
+
+    fn start(&self, csr: Vec<u8>) -> Vec<u8> {
+        let evidence = Some(self.attester.evidence());
+        let (trust_domain, id) = (TRUST_DOMAIN.to_owned(), "pump-7".to_owned());
+        Start { trust_domain, kind: Kind::Device.into(), id, csr, evidence }.encode_to_vec()
+    }
+
+    fn proof(&self, start: &[u8], challenge: &[u8]) -> Proof {
+        let proof = self.attester.prove(start, challenge, enroll_client::wall_time::WallTime::now()).expect("a proof");
+        let subject_signature = self.key.sign(&enrollment("tpm", Role::Subject, start, challenge)).expect("signed");
+        Proof { subject_signature, ..proof }
+    }
+}
+
+/// One enrollment whose proof is whatever `prove` makes of `Start` and `Challenge`.
+async fn attempt(
+    connection: &Connection,
+    start: &[u8],
+    prove: impl FnOnce(&[u8], &[u8]) -> Proof,
+) -> Result<(), Status> {
+    let mut exchange = Exchange::start(connection, start).await?;
+    let challenge = exchange.challenge().await?;
+    exchange.send(Step::Proof(prove(start, &challenge)));
+    exchange.issued().await.map(|_| ())
+}
+
+#[tokio::test]
+async fn a_proof_of_another_stream_key_or_transcript_is_refused() {
+    let server = server();
+    let Some(tpm) = Tpm::start() else { return };
+    register(&server, "pump-7", &tpm, "p-256");
+    let (connection, puppet) = (connect(&server).await, Puppet::over(&tpm));
+    let start = puppet.start(puppet.key.csr().expect("a CSR"));
+    let reason = |outcome: Result<(), Status>| Refusal::of(&outcome.expect_err("a refusal")).reason;
+
+    // Made for the challenge of another stream.
+    let mut earlier = Vec::new();
+    let kept = attempt(&connection, &start, |start, challenge| {
+        earlier = challenge.to_vec();
+        Proof { subject_signature: Vec::new(), ..puppet.proof(start, challenge) }
+    });
+    assert_eq!(reason(kept.await), "CSR_POP_FAILED");
+    let stale = attempt(&connection, &start, |start, _| puppet.proof(start, &earlier)).await;
+    assert_eq!(reason(stale), "ATTESTATION_FAILED");
+
+    // A CSR for a key outside of the TPM, which signs all that the CSR's key signs.
+    let outside = SubjectKey::generate();
+    let swapped = puppet.start(outside.csr());
+    let swapped = attempt(&connection, &swapped, |start, challenge| {
+        let subject_signature = outside.sign(&enrollment("tpm", Role::Subject, start, challenge));
+        Proof { subject_signature, ..puppet.proof(start, challenge) }
+    });
+    assert_eq!(reason(swapped.await), "ATTESTATION_FAILED");
+
+    // Another Start than the one that was sent.
+    let other = puppet.start(puppet.key.csr().expect("a CSR"));
+    let other = attempt(&connection, &start, |_, challenge| puppet.proof(&other, challenge)).await;
+    assert_eq!(reason(other), "ATTESTATION_FAILED");
+
+    // Without its parts.
+    let without =
+        attempt(&connection, &start, |start, challenge| Proof { tpm: None, ..puppet.proof(start, challenge) });
+    assert_eq!(reason(without.await), "PROTOCOL_ERROR");
+
+    attempt(&connection, &start, |start, challenge| puppet.proof(start, challenge)).await.expect("the honest one");
+}
