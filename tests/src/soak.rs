@@ -16,7 +16,7 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
     admin::Admin,
@@ -70,6 +70,14 @@ pub struct Counts {
     pub holds: AtomicUsize,
     /// Second holders that were found.
     pub forks: AtomicUsize,
+    /// Connections that ended under somebody, kills aside: on a machine that stands still for a while, some do.
+    pub cuts: AtomicUsize,
+}
+
+/// Whether the connection ended, and nobody has refused anything.
+pub fn is_cut(status: &Status) -> bool {
+    let lost = status.code() == Code::Unavailable || std::error::Error::source(status).is_some();
+    lost && status.details().is_empty()
 }
 
 /// One more.
@@ -117,8 +125,15 @@ impl Fleet {
         lock(&self.ledger)
     }
 
-    /// Does one thing after another with one device after another, one at each beat, until the server is gone or `ended`
-    /// says so.
+    /// A connection has ended; because of a kill, if everything ends.
+    pub fn cut(&self, ended: &watch::Receiver<bool>) {
+        if !*ended.borrow() {
+            count(&self.counts.cuts);
+        }
+    }
+
+    /// Does one thing after another with one device after another, one at each beat, until `ended` says so. Connections may
+    /// end; a refusal ends it.
     pub async fn work(
         self: Arc<Self>,
         server: Arc<Server>,
@@ -132,7 +147,10 @@ impl Fleet {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !*ended.borrow() {
             beats.tick().await;
-            hands.do_something(&mut dice).await?;
+            match hands.do_something(&mut dice).await {
+                Err(status) if is_cut(&status) => self.cut(&ended),
+                done => done?,
+            }
         }
         Ok(())
     }
@@ -273,8 +291,7 @@ impl Hands<'_> {
         let thief = device.holder.clone();
         self.renew(device).await?;
         let caught = thief.renew(self.server, &SubjectKey::generate()).await.expect_err("a second holder");
-        if std::error::Error::source(&caught).is_some() {
-            // The connection ended: the server is gone.
+        if is_cut(&caught) {
             return Err(caught);
         }
         assert_eq!(Refusal::of(&caught).reason, "LINEAGE_FORK", "{}", device.id);
