@@ -37,9 +37,18 @@ impl Authority {
         status(refused.into(), &self.telemetry, self.now())
     }
 
-    /// Who calls, live: judged anew at every call.
+    /// Who calls, live: judged anew at every call. While the CA stands still, who is not known any more hears that it
+    /// does: an operator whose certificate ended with it, or somebody of the lost time.
     pub(super) async fn caller<T>(&self, request: &Request<T>) -> Result<Peer, Refused> {
-        self.authenticate(Caller::certificate(request)?.as_ref()).await
+        use Refusal::{CertificateRevoked, CertificateUnknown, NotEnrolled};
+        match self.authenticate(Caller::certificate(request)?.as_ref()).await {
+            Err(Refused { why: CertificateRevoked | CertificateUnknown | NotEnrolled, subject })
+                if self.publisher.is_halted() =>
+            {
+                Err(Refused { why: Refusal::Restored, subject })
+            }
+            peer => peer,
+        }
     }
 
     /// An operator with at least this role: who it is, for the audit log.

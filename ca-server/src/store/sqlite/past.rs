@@ -85,6 +85,9 @@ fn withdraw_operators(db: &Connection, at: Timestamp) -> Result<Vec<String>, Sto
             certificates::set_revoked(db, which, Some(Revoked { at, reason: PrivilegeWithdrawn }))?;
         }
         if !in_force.is_empty() {
+            let sql = "-- withdraw()\nUPDATE holders SET status = 'registered', status_reason = 'the past was restored', \
+                       expires_at = NULL, version = version + 1 WHERE key = ?1";
+            change_one(db, sql, params![holder])?;
             withdrawn.push(id);
         }
     }
