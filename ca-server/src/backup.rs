@@ -20,6 +20,7 @@ use crate::{
     folder::{self, Folder},
     identity::{IssuerId, Timestamp},
     signer::{Passphrase, SignerError, encrypted_anew, is_encrypted},
+    step::{Step, reached},
     store::{Copied, StoreError, sqlite::SqliteStore},
 };
 
@@ -99,6 +100,7 @@ pub fn make(from: &Folder, out: &Path, passphrases: &Passphrases, now: Timestamp
         .and_then(|manifest| fs::rename(&draft, out).map(|()| manifest).map_err(BackupError::file(out)));
     match made {
         Ok(manifest) => {
+            reached(Step::PartMoved);
             folder::sync(parent(out)).map_err(BackupError::file(out))?;
             Ok(manifest)
         }
@@ -188,6 +190,7 @@ fn copy(from: &Path, to: &Path, mode: u32) -> Result<String, BackupError> {
         target.set_permissions(fs::Permissions::from_mode(mode))?;
         let hash = hash(&mut source, |bytes| target.write_all(bytes))?;
         target.sync_all()?;
+        reached(Step::FilePlaced);
         folder::sync(parent(to))?;
         Ok(hash)
     };

@@ -24,7 +24,7 @@ pub enum Step {
     FileDrafted,
     /// It has its name, which its folder may not have on disk.
     FilePlaced,
-    /// `init` has moved a part of the new CA into place.
+    /// `init` or `restore` has moved a part of a CA into place, or `backup` the whole of its copy.
     PartMoved,
 }
 

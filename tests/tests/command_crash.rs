@@ -9,7 +9,7 @@ use std::{
 
 use ca_server::step::Step;
 use fleetca_tests::{
-    binaries,
+    binaries, http,
     operator::Operator,
     process::{Finished, run},
     server::{PUBLIC_URL, Server, TRUST_DOMAIN},
@@ -122,6 +122,102 @@ fn a_recovery_killed_at_any_step_recovers_with_the_same_command() {
     ca_server(&recover).succeeded();
     Operator::new(server.operator_url(), out).create_fleet("sensors");
     server.admin().run(&["audit", "verify"]);
+}
+
+/// A passphrase in a file that its owner alone can read.
+fn passphrase(folder: &Path) -> PathBuf {
+    let file = folder.join("phrase");
+    fs::write(&file, "correct horse\n").expect("a file");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a file of ours");
+    file
+}
+
+#[test]
+fn a_backup_killed_at_any_step_is_made_by_the_same_command() {
+    let server = Server::start();
+    let (dir, out, phrase) = (server.dir(), server.scratch().join("backup"), passphrase(server.scratch()));
+    let backup = ["backup", "--dir", path(&dir), "--out", path(&out), "--passphrase-file", path(&phrase)];
+    at_every_step(|step, times| {
+        let is_killed = killed_at(step, times, server.scratch(), &backup).is_some();
+        // What has its name is whole.
+        if is_killed && !out.exists() {
+            ca_server(&backup).succeeded();
+        }
+        let restored = server.scratch().join("restored");
+        ca_server(&["restore", "--from", path(&out), "--dir", path(&restored)]).succeeded();
+        assert!(!server.scratch().join("backup.part").exists(), "{step:?} {times}");
+        [&out, &restored].into_iter().for_each(|folder| fs::remove_dir_all(folder).expect("it is removed"));
+        is_killed
+    });
+}
+
+/// `restore` into a folder that is made by it, or that is there already.
+fn restore_killed_anywhere(folder_is_there: bool) {
+    let mut server = Server::start();
+    let (copy, phrase) = (server.scratch().join("backup"), passphrase(server.scratch()));
+    let backup = ["backup", "--dir", path(&server.dir()), "--out", path(&copy), "--passphrase-file", path(&phrase)];
+    ca_server(&backup).succeeded();
+    server.stop();
+    at_every_step(|step, times| {
+        let folder = TempDir::new().expect("a temporary folder");
+        let (dir, out) = (folder.path().join("ca"), folder.path().join("admin"));
+        if folder_is_there {
+            fs::create_dir(&dir).expect("a folder");
+        }
+        let restore = ["restore", "--from", path(&copy), "--dir", path(&dir), "--resume", "--accept-loss"];
+        if killed_at(step, times, folder.path(), &restore).is_none() {
+            return false;
+        }
+        let again = ca_server(&restore);
+        if again.stderr.contains("was cut short") {
+            assert!(again.code == 1 && again.stderr.contains(path(&dir)), "{again:?}");
+            fs::remove_dir_all(&dir).expect("it is removed");
+            ca_server(&restore).succeeded();
+        } else {
+            let is_whole = again.code == 1 && again.stderr.contains("there is something already");
+            assert!(again.code == 0 || is_whole, "{step:?} {times}: {again:?}");
+        }
+        let key = ["--key-passphrase-file", path(&phrase)];
+        let recover = ["operator", "recover", "--dir", path(&dir), "--out", path(&out)];
+        ca_server(&[&recover[..], &key].concat()).succeeded();
+        let decided = ca_server(&["restore", "--dir", path(&dir), "--resume", "--accept-loss"]);
+        assert!(decided.code == 1 && decided.stderr.contains("nothing to decide"), "{step:?} {times}: {decided:?}");
+        true
+    });
+}
+
+#[test]
+fn a_restore_killed_at_any_step_leaves_a_whole_ca_or_none() {
+    restore_killed_anywhere(false);
+}
+
+#[test]
+fn a_restore_killed_at_any_step_in_a_folder_that_is_there_leaves_a_whole_ca_or_none() {
+    restore_killed_anywhere(true);
+}
+
+#[test]
+fn a_decision_killed_at_any_step_is_made_by_the_same_command() {
+    let mut server = Server::start();
+    let copy = server.scratch().join("backup");
+    ca_server(&["backup", "--dir", path(&server.dir()), "--out", path(&copy)]).succeeded();
+    let bundle = http::get(&server.http_url("/crl/bundle.pem")).ok();
+    server.stop();
+    let (crls, keys) = (server.scratch().join("crls.pem"), server.dir().join("keys"));
+    fs::write(&crls, bundle).expect("a file");
+    at_every_step(|step, times| {
+        let folder = TempDir::new().expect("a temporary folder");
+        let dir = folder.path().join("ca");
+        ca_server(&["restore", "--from", path(&copy), "--dir", path(&dir), "--keys", path(&keys)]).succeeded();
+        let decide = ["restore", "--dir", path(&dir), "--crl", path(&crls), "--resume", "--accept-loss"];
+        let is_killed = killed_at(step, times, folder.path(), &decide).is_some();
+        let again = ca_server(&decide);
+        let is_decided = again.code == 1 && again.stderr.contains("nothing to decide");
+        assert!(is_decided || is_killed && again.code == 0, "{step:?} {times}: {again:?}");
+        ca_server(&["operator", "recover", "--dir", path(&dir), "--out", path(&folder.path().join("admin"))])
+            .succeeded();
+        is_killed
+    });
 }
 
 #[test]

@@ -19,6 +19,11 @@ pub fn is_only_a_draft(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == DRAFT)))
 }
 
+/// Whether an attempt left something in a folder, and moved the settings not yet: nothing of it is in use.
+pub fn was_cut_short(path: &Path) -> bool {
+    path.join(DRAFT).exists() && !Folder::new(path).config().exists()
+}
+
 /// Why a folder can't be taken in which there is something.
 pub fn why_not(path: &PathBuf, dir: &Path, root_dir: &Path) -> String {
     let left = left_behind(dir, root_dir);
