@@ -47,7 +47,7 @@ pub use notice::HeldCrl;
 pub use publish::{Leap, PublishError, Published, Publisher};
 pub use refusal::{Refusal, Refused};
 pub use restore::{
-    LONGEST_WINDOW, RestoreError, TakenBack, newest_shown, notice_restored, resume, take_back, undecided,
+    LONGEST_WINDOW, RestoreError, TakenBack, latest, newest_shown, notice_restored, resume, take_back, undecided,
 };
 pub use revoke::Receipt;
 pub use seal::seal_once;

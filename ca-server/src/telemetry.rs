@@ -37,6 +37,7 @@ pub const EVENTS: [&str; 25] = [
     "certificate.superseded",
     "certificate.unknown",
     "clock.leapt",
+    "crl.given_up",
     "crl.head_forged",
     "crl.mismatch",
     "csr.pop_failed",

@@ -14,6 +14,7 @@ use fleetca_tests::{
     device::Device,
     holder::Holder,
     http,
+    mount::ReadOnly,
     process::{Finished, run},
     server::{Server, init_with},
     stranger::{Refusal, SubjectKey},
@@ -158,7 +159,11 @@ fn after_a_restoration_no_revoked_device_is_back_and_no_honest_one_is_stranded()
         assert!(refused.code == 1 && refused.stderr.contains("TOKEN_REVOKED"), "{refused:?}");
     }
     let ana = fleetca_tests::operator::Operator::new(server.operator_url(), ana.folder().to_path_buf());
-    assert_eq!(ana.reason(&["fleet", "list"]), "CERTIFICATE_REVOKED");
+    assert_eq!(ana.reason(&["fleet", "list"]), "NOT_ENROLLED");
+    let operators = admin.run(&["operator", "list"]);
+    let operators = operators.as_array().expect("a list").iter();
+    let status: Vec<_> = operators.map(|one| (one["id"].as_str(), one["status"].as_str())).collect();
+    assert_eq!(status, [(Some("admin"), Some("active")), (Some("ana"), Some("registered"))]);
     let report = admin.run(&["audit", "verify"]);
     assert!(report["records"].as_u64() > Some(20), "{report}");
 }
@@ -189,6 +194,8 @@ fn an_old_copy_that_is_served_is_noticed_by_a_gateway_and_stands_still() {
     // The gateway shows what it holds, with a certificate that the old disk does not know.
     let refused = sync(&server, &gateway);
     assert!(refused.code == 3 && refused.stderr.contains("RESTORED"), "{refused:?}");
+    let told = server.admin().try_run(&["audit", "list"]);
+    assert!(told.code == 3 && told.stderr.contains("operator recover"), "{told:?}");
     assert_eq!(fs::read(crls(&server)).expect("a file of CRLs"), held, "the gateway keeps what it has");
     let renewal = try_renew(&honest);
     assert!(renewal.code == 3 && renewal.stderr.contains("RESTORED"), "{renewal:?}");
@@ -214,10 +221,14 @@ fn an_old_copy_that_is_served_is_noticed_by_a_gateway_and_stands_still() {
     let refused = try_renew(&cut_off);
     assert!(refused.code == 1 && refused.stderr.contains("DEVICE_REVOKED"), "{refused:?}");
     honest.renew();
-    gateway.renew();
+    // Without a renewal: what it shows takes it in.
     sync(&server, &gateway).succeeded();
     assert!(is_listed(&server, &cut_off.serial()) && !is_listed(&server, &honest.serial()));
     assert_ne!(fs::read(crls(&server)).expect("a file of CRLs"), held);
+    // What comes to light after the decision can be taken back as well.
+    server.stop();
+    let told = restore(&server.dir(), &["--crl", text(&crls(&server))]).succeeded();
+    assert!(told.contains("nothing in it is new") && told.contains("it goes on"), "{told}");
     drop(lost);
 }
 
@@ -401,6 +412,25 @@ fn of_a_folder_with_keys_only_those_of_issuing_cas_are_restored() {
         paths.map(|path| path.file_name().expect("a name").to_owned()).collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(names(&dir.join("keys")), names(&keys));
+}
+
+#[test]
+fn a_backup_of_what_cannot_be_written_says_what_to_do() {
+    let mut server = server();
+    server.stop();
+    let dir = server.dir();
+    let out = tempfile::TempDir::new().expect("a temporary folder");
+    let backup = |from: &Path| local(&["backup", "--dir", text(from), "--out", text(&out.path().join("backup"))]);
+    let copy = out.path().join("copy");
+    {
+        let Some(_read_only) = ReadOnly::new(&dir) else { return };
+        let refused = backup(&dir);
+        assert!(refused.code == 1 && refused.stderr.contains("can't be written"), "{refused:?}");
+        assert!(refused.stderr.contains("copy the folder"), "{refused:?}");
+        run(Command::new("cp").arg("-a").arg(&dir).arg(&copy)).succeeded();
+    }
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o700)).expect("a folder of ours");
+    backup(&copy).succeeded();
 }
 
 #[test]

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use fleetca_proto::transcript;
 
-use super::{Authority, OnlineIssuer, Refusal, Refused, publish::LIFETIME};
+use super::{Authority, OnlineIssuer, Refusal, Refused, publish::LIFETIME, refuse_cut_off};
 use crate::{
     audit::Draft,
     identity::{Kind, Timestamp},
+    inventory::lineage::Request,
     pki::{CaRole, PeerCertificate},
     store::{Acknowledged, ClaimedCrl, CrlMemory, Notice, Restoration, StoreError},
 };
@@ -37,8 +38,8 @@ enum Verdict {
     Known,
     /// Nothing: it is so old that we would have forgotten it anyway.
     Old,
-    /// Nothing new: it is of a lost time whose revocations were given up.
-    Accepted,
+    /// It is of a lost time whose revocations were given up, and here they are.
+    GivenUp,
     /// Our past was restored.
     Forgotten {
         /// The first instant that may be lost.
@@ -57,7 +58,7 @@ fn judge(claimed: &ClaimedCrl, memory: &CrlMemory, restorations: &[Restoration])
     } else if claimed.this_update + LIFETIME < memory.horizon {
         Verdict::Old
     } else if restorations.iter().any(accepted) {
-        Verdict::Accepted
+        Verdict::GivenUp
     } else {
         let before = memory.last_known.unwrap_or(claimed.this_update - LONGEST_PAUSE);
         Verdict::Forgotten { lost_from: before - UNDER_WAY }
@@ -74,12 +75,14 @@ fn head(crl: &ClaimedCrl) -> Vec<u8> {
 }
 
 impl Authority {
-    /// Takes in what a gateway holds. Refused where the CA stands still.
+    /// Takes in what a gateway holds. Refused where the CA stands still, and where what it holds was given up: then it
+    /// is not to take a newer list, for its own may be the last one that has some revocations. A gateway that the CA has
+    /// forgotten is taken in by this, where it may be.
     pub async fn acknowledge(&self, presented: &PeerCertificate, held: &[HeldCrl]) -> Result<(), Refused> {
         let now = self.now();
         let about = Refused::about(&presented.subject);
         self.refuse_who_may_not_tell(presented, now).await?;
-        let mut genuine = Vec::new();
+        let (mut genuine, mut given_up) = (Vec::new(), false);
         for crl in held {
             if !self.has_signed(crl) {
                 // A lie, which must harm nobody but the liar: nothing more is heard of him.
@@ -87,11 +90,20 @@ impl Authority {
                 self.telemetry.event("crl.head_forged", &presented.subject.to_string(), &detail, now);
                 break;
             }
-            self.weigh(presented, &crl.claimed, now).await.map_err(&about)?;
+            given_up |= self.weigh(presented, &crl.claimed, now).await.map_err(&about)? == Verdict::GivenUp;
             genuine.push(Acknowledged { issuer: crl.claimed.issuer, number: crl.claimed.number, at: now });
         }
         self.refuse_restored().map_err(&about)?;
-        let peer = self.authenticate(presented).await?;
+        if given_up {
+            return Err(about(Refusal::GivenUp));
+        }
+        let peer = match self.authenticate(presented).await {
+            Err(Refused { why: Refusal::CertificateUnknown, .. }) => {
+                self.take_in_forgotten(presented, Request::Confirm).await?;
+                self.authenticate(presented).await?
+            }
+            peer => peer?,
+        };
         if !genuine.is_empty() {
             let recorded = self.store.record_acknowledgement(&peer.holder.subject, genuine).await;
             recorded.map_err(Refusal::from).map_err(&about)?;
@@ -100,7 +112,7 @@ impl Authority {
     }
 
     /// Refuses to hear of a past from anybody but a gateway: one in force, or one that was renewed or enrolled in a lost
-    /// time and is not known here, but has a certificate of ours that has not expired and that no CRL taken back lists.
+    /// time and is not cut off, but has a certificate of ours that has not expired and that no CRL taken back lists.
     async fn refuse_who_may_not_tell(&self, presented: &PeerCertificate, now: Timestamp) -> Result<(), Refused> {
         let about = Refused::about(&presented.subject);
         let kind = presented.subject.kind;
@@ -117,8 +129,11 @@ impl Authority {
         if presented.not_after < now.floor_secs() {
             return Err(about(Refusal::CertificateExpired));
         }
-        match self.store.orphan(presented.serial).await? {
-            Some(_) => Err(about(Refusal::CertificateRevoked)),
+        if self.store.orphan(presented.serial).await?.is_some() {
+            return Err(about(Refusal::CertificateRevoked));
+        }
+        match self.store.holder(&presented.subject).await? {
+            Some(holder) => refuse_cut_off(&holder).map_err(about),
             None => Ok(()),
         }
     }
@@ -134,14 +149,25 @@ impl Authority {
         controls.map(|(.., certificate)| certificate).any(|ca| ca.public_key().verify(&bytes, &crl.signature).is_ok())
     }
 
-    async fn weigh(&self, presented: &PeerCertificate, claimed: &ClaimedCrl, now: Timestamp) -> Result<(), Refusal> {
+    async fn weigh(
+        &self,
+        presented: &PeerCertificate,
+        claimed: &ClaimedCrl,
+        now: Timestamp,
+    ) -> Result<Verdict, Refusal> {
         let memory = match self.store.crl_memory(claimed).await {
             // An issuer that was made in the lost time.
             Err(StoreError::NotFound(_)) => CrlMemory::default(),
             memory => memory?,
         };
         let restorations = self.store.restorations().await?;
-        let Verdict::Forgotten { lost_from } = judge(claimed, &memory, &restorations) else { return Ok(()) };
+        let verdict = judge(claimed, &memory, &restorations);
+        if verdict == Verdict::GivenUp {
+            let detail = format!("issuer {} number {}", claimed.issuer, claimed.number);
+            tracing::error!(gateway = %presented.subject, %detail, "a CRL that was given up for lost: `restore --crl` takes it");
+            self.telemetry.event("crl.given_up", &presented.subject.to_string(), &detail, now);
+        }
+        let Verdict::Forgotten { lost_from } = verdict else { return Ok(verdict) };
         let evidence = format!(
             "{} holds CRL {} of issuer {}, signed here and forgotten",
             presented.subject, claimed.number, claimed.issuer
@@ -161,7 +187,7 @@ impl Authority {
             Ok::<_, StoreError>(())
         });
         stands_still.await.map_err(|_| Refusal::Internal("a notice was cut off"))??;
-        Ok(())
+        Ok(verdict)
     }
 }
 
@@ -219,8 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_for_lost_is_not_asked_about_again() {
+    fn what_was_given_up_for_lost_stops_nobody_else() {
         let memory = CrlMemory::default();
+        assert_eq!(judge(&claimed(10), &memory, &[restoration(Some(true))]), Verdict::GivenUp);
         let forgotten = |hours, resumption| {
             matches!(judge(&claimed(hours), &memory, &[restoration(resumption)]), Verdict::Forgotten { .. })
         };

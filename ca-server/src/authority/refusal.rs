@@ -107,8 +107,17 @@ pub enum Refusal {
     #[error("the certificate presented was made here, and forgotten; try again later")]
     CertificateForgotten,
     /// The past was restored, and nobody has decided yet.
-    #[error("the past of this CA was restored; it stands still until an operator has decided")]
+    #[error(
+        "the past of this CA was restored: it stands still until it is decided on the server (`ca-server restore`), and all \
+         operators' certificates have ended (`ca-server operator recover`)"
+    )]
     Restored,
+    /// A CRL of a lost time whose revocations were given up came to light.
+    #[error(
+        "this gateway holds a CRL of a time that the CA has lost and given up: keep the file, for an operator takes its \
+         revocations back with it (`ca-server restore --crl`); to do without them, remove the .state.json file beside it"
+    )]
+    GivenUp,
     /// No certificate was presented.
     #[error("this call needs a client certificate")]
     CertificateRequired,

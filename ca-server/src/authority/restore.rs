@@ -49,7 +49,10 @@ pub enum RestoreError {
     #[error("the CRL of one device: complete ones are needed")]
     Partial,
     /// Nothing is to be decided.
-    #[error("nothing is known of a restored past here: there is nothing to decide")]
+    #[error(
+        "nothing is known of a restored past here: there is nothing to decide. Where an old folder or disk was put back, start \
+         `serve`: the first gateway that shows what it holds tells of it"
+    )]
     NotRestored,
     /// A decision without the CRLs that it needs.
     #[error(
@@ -96,6 +99,12 @@ async fn domain(store: &dyn Store) -> Result<String, RestoreError> {
 pub async fn undecided(store: &dyn Store) -> Result<Restoration, RestoreError> {
     let found = store.restorations().await?.into_iter().find(|restoration| restoration.resumption.is_none());
     found.ok_or(RestoreError::NotRestored)
+}
+
+/// The restoration that CRLs are taken back for: the one that nobody has decided upon, or else the last one. What comes
+/// to light after the decision is taken back as well.
+pub async fn latest(store: &dyn Store) -> Result<Restoration, RestoreError> {
+    store.restorations().await?.pop().ok_or(RestoreError::NotRestored)
 }
 
 /// Takes revocations back from CRLs (DER) of the lost time: of each issuer the newest one, which holds all that those

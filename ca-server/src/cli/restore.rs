@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{CommandError, Session, accept_clock::AcceptClock, duration, init::place, local, output::Instant};
 use crate::{
-    authority::{LONGEST_WINDOW, TakenBack, newest_shown, notice_restored, resume, take_back, undecided},
+    authority::{LONGEST_WINDOW, TakenBack, latest, newest_shown, notice_restored, resume, take_back, undecided},
     backup,
     folder::{self, Folder},
     identity::Timestamp,
@@ -100,6 +100,10 @@ pub async fn run(args: Restore, session: &Session) -> Result<(), CommandError> {
 
 /// Makes the folder, whole or not at all.
 async fn make(args: &Restore, from: &Path, crls: &[Vec<u8>]) -> Result<Restored, CommandError> {
+    if place::was_cut_short(&args.dir) {
+        let reason = format!("a `restore` was cut short here: remove {}, and run it again", args.dir.display());
+        return Err(CommandError::Content { path: args.dir.clone(), reason });
+    }
     if !folder::is_vacant(&args.dir).map_err(CommandError::file(&args.dir))? {
         let reason = "there is something already; `restore` changes nothing that exists: choose another folder";
         return Err(CommandError::Content { path: args.dir.clone(), reason: reason.into() });
@@ -143,11 +147,16 @@ async fn decide(
     crls: &[Vec<u8>],
     now: Timestamp,
 ) -> Result<Restored, CommandError> {
-    let restoration = undecided(store).await.map_err(local)?;
+    let restoration = match args.resume || crls.is_empty() {
+        true => undecided(store).await,
+        // What comes to light after the decision is taken back as well.
+        false => latest(store).await,
+    };
+    let restoration = restoration.map_err(local)?;
     let given = take_back(store, crls, now).await.map_err(local)?;
     let resumption = match args.resume {
         true => Some(resume(store, &given, args.accept_loss, args.window, now).await.map_err(local)?),
-        false => None,
+        false => restoration.resumption,
     };
     let instant = |at: Timestamp| Instant::from_millis(at.millis());
     Ok(Restored {

@@ -88,6 +88,8 @@ fn row(refusal: &Refusal) -> Row {
             Row(Unauthenticated, "CERTIFICATE_FORGOTTEN", Retry, Some("certificate.forgotten"))
         }
         Refusal::Restored => Row(Unavailable, "RESTORED", Retry, None),
+        // Its event was raised where it was found.
+        Refusal::GivenUp => Row(Unavailable, "CRL_GIVEN_UP", Retry, None),
         Refusal::CertificateRequired => Row(Unauthenticated, "CERTIFICATE_REQUIRED", Reattest, None),
         Refusal::KindRefused(_) => Row(PermissionDenied, "KIND_REFUSED", Stop, Some("permission.denied")),
         Refusal::RoleRequired(_) => Row(PermissionDenied, "ROLE_REQUIRED", Stop, Some("permission.denied")),

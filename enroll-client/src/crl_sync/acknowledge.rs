@@ -17,7 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Acknowledges all that the file holds. Refused with `RESTORED` where the CA stands still: then what is held stays.
 pub(super) async fn acknowledge(connection: &Connection, state: &State) -> Result<(), SyncError> {
-    for held in held(state).chunks(MOST) {
+    let held = held(state);
+    // Who holds nothing shows himself all the same: the CA may have forgotten him.
+    let nothing = held.is_empty().then_some([].as_slice());
+    for held in held.chunks(MOST).chain(nothing) {
         let request = AcknowledgeRequest { held: held.to_vec() };
         let mut service = connection.revocation();
         let answer = timeout(PATIENCE, service.acknowledge(request)).await.map_err(|_| SyncError::TimedOut)?;

@@ -78,8 +78,55 @@ async fn a_call_ends_at_the_first_head_that_nobody_signed() {
     world.at(HOUR * 3);
     let forged = HeldCrl { signature: vec![7; 70], ..head.clone() };
     let refused = world.authority.acknowledge(&gateway.0, &[forged, head]).await;
-    assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::CertificateUnknown)));
+    assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::CertificateForgotten)));
     assert!(world.authority.store.restorations().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_list_that_comes_to_light_after_its_loss_was_accepted_stays_where_it_is_and_is_told() {
+    let world = World::new().await;
+    let (gateway, head) = (world.gateway().await, world.lost_head(HOUR * 2));
+    let crl = world.lost_crl(HOUR * 2, &[]);
+    let world = world.loses(HOUR, HOUR * 3).await.resumes(true).await;
+    world.at(HOUR * 4);
+    world.authority.telemetry.take_events();
+    let tell = async || {
+        let told = world.authority.acknowledge(&gateway.0, std::slice::from_ref(&head)).await;
+        told.map_err(|refused| refused.why)
+    };
+    assert!(matches!(tell().await, Err(Refusal::GivenUp)), "it takes no newer list");
+    let events = world.authority.telemetry.take_events();
+    let event = events.iter().find(|event| event.kind == "crl.given_up").expect("it is told");
+    assert_eq!(event.subject, "gateway/eu-7");
+    assert!(event.detail.contains(&format!("number {}", head.claimed.number)), "{event:?}");
+    assert!(!world.authority.publisher.is_halted(), "everybody else goes on");
+    take_back(world.authority.store.as_ref(), &[crl], world.authority.now()).await.unwrap();
+    tell().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_that_renewed_in_the_lost_time_is_taken_in_by_what_it_shows() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let world = world.loses(HOUR / 2, HOUR * 3).await.resumes(false).await;
+    world.at(HOUR * 4);
+    world.authority.acknowledge(&gateway.0, &[]).await.unwrap();
+    assert!(world.authority.authenticate(&gateway.0).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_cut_off_tells_nothing_with_a_certificate_that_is_not_known() {
+    let world = World::new().await;
+    let eu_7 = Subject::new(Kind::Gateway, "eu-7".parse().unwrap());
+    let (gateway, later) = (world.gateway().await, world.forgotten_of(&eu_7, HOUR * 2).await);
+    let world = world.loses(HOUR / 2, HOUR * 3).await.resumes(false).await;
+    world.authority.confirm(&gateway.0).await.unwrap();
+    world.authority.revoke(&eu_7, RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
+    world.at(HOUR * 5);
+    let head = world.lost_head(HOUR * 4);
+    let refused = world.authority.acknowledge(&later.0, &[head]).await.map_err(|refused| refused.why);
+    assert!(matches!(refused, Err(Refusal::Revoked)), "{refused:?}");
+    assert!(!world.authority.publisher.is_halted());
 }
 
 #[tokio::test]
@@ -92,6 +139,6 @@ async fn a_restoration_that_is_noticed_by_a_clock_that_is_behind_can_be_settled(
     assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::Restored)));
     let world = world.resumes(true).await;
     let refused = world.authority.acknowledge(&gateway.0, head).await;
-    assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::CertificateUnknown)));
+    assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::GivenUp)));
     assert!(!world.authority.publisher.is_halted());
 }

@@ -51,7 +51,7 @@ impl World {
     }
 
     /// A CRL of the devices' CA that this store never saw.
-    fn lost_crl(&self, after: Duration, entries: &[(SerialNumber, RevocationReason)]) -> Vec<u8> {
+    pub(super) fn lost_crl(&self, after: Duration, entries: &[(SerialNumber, RevocationReason)]) -> Vec<u8> {
         let at = (START + after).floor_secs();
         let template = CrlTemplate {
             issuer: self.authority.issuers().certificate(&self.issuer()).unwrap(),
@@ -141,6 +141,8 @@ async fn an_operators_certificate_is_never_taken_in() {
     // Those that the store knows are withdrawn.
     let live = world.authority.store.live_certificates(&ana, world.authority.now()).await.unwrap();
     assert!(!live.is_empty() && live.iter().all(|row| row.revoked.is_some()));
+    let holder = world.authority.store.holder(&ana).await.unwrap().unwrap();
+    assert_eq!(holder.status, Status::Registered, "whoever lists operators sees that he has nothing");
 }
 
 #[tokio::test]
@@ -163,6 +165,23 @@ async fn out_of_a_lost_time_a_device_has_one_certificate_and_a_second_one_is_a_f
     assert!(matches!(world.renew(&third).await, Err(Refusal::Fork { .. })));
     assert_eq!(world.status("pump-3").await, Status::Held);
     world.renew(&lost).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_made_after_the_decision_by_a_clock_that_is_behind_is_not_of_the_lost_time() {
+    let world = World::new().await;
+    let known = world.enroll("pump-1").await;
+    let lost = world.forgotten("pump-1", HOUR * 2).await;
+    world.at(HOUR * 3);
+    let audit = Draft::done(START + HOUR * 3, "local", "ca.restored", "ca".into());
+    // Somebody has shown a list that was made while the clock was right.
+    let (lost_from, lost_until) = (START + HOUR, START + HOUR * 9);
+    let notice = Notice { at: START + HOUR * 3, lost_from, lost_until, evidence: "a test".into(), audit };
+    world.authority.store.record_notice(notice).await.unwrap();
+    let world = world.restarted().await.resumes(true).await;
+    world.at(HOUR * 4);
+    world.renew(&known).await.unwrap();
+    assert!(matches!(world.renew(&lost).await, Err(Refusal::Fork { .. })), "it has renewed since");
 }
 
 #[tokio::test]
