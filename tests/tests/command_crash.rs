@@ -154,9 +154,8 @@ fn a_backup_killed_at_any_step_is_made_by_the_same_command() {
 /// `restore` into a folder that is made by it, or that is there already.
 fn restore_killed_anywhere(folder_is_there: bool) {
     let mut server = Server::start();
-    let (copy, phrase) = (server.scratch().join("backup"), passphrase(server.scratch()));
-    let backup = ["backup", "--dir", path(&server.dir()), "--out", path(&copy), "--passphrase-file", path(&phrase)];
-    ca_server(&backup).succeeded();
+    let (copy, keys) = (server.scratch().join("backup"), server.dir().join("keys"));
+    ca_server(&["backup", "--dir", path(&server.dir()), "--out", path(&copy)]).succeeded();
     server.stop();
     at_every_step(|step, times| {
         let folder = TempDir::new().expect("a temporary folder");
@@ -164,7 +163,8 @@ fn restore_killed_anywhere(folder_is_there: bool) {
         if folder_is_there {
             fs::create_dir(&dir).expect("a folder");
         }
-        let restore = ["restore", "--from", path(&copy), "--dir", path(&dir), "--resume", "--accept-loss"];
+        let from = ["--from", path(&copy), "--keys", path(&keys), "--resume", "--accept-loss"];
+        let restore = [&["restore", "--dir", path(&dir)], &from[..]].concat();
         if killed_at(step, times, folder.path(), &restore).is_none() {
             return false;
         }
@@ -177,9 +177,7 @@ fn restore_killed_anywhere(folder_is_there: bool) {
             let is_whole = again.code == 1 && again.stderr.contains("there is something already");
             assert!(again.code == 0 || is_whole, "{step:?} {times}: {again:?}");
         }
-        let key = ["--key-passphrase-file", path(&phrase)];
-        let recover = ["operator", "recover", "--dir", path(&dir), "--out", path(&out)];
-        ca_server(&[&recover[..], &key].concat()).succeeded();
+        ca_server(&["operator", "recover", "--dir", path(&dir), "--out", path(&out)]).succeeded();
         let decided = ca_server(&["restore", "--dir", path(&dir), "--resume", "--accept-loss"]);
         assert!(decided.code == 1 && decided.stderr.contains("nothing to decide"), "{step:?} {times}: {decided:?}");
         true
@@ -201,6 +199,7 @@ fn a_decision_killed_at_any_step_is_made_by_the_same_command() {
     let mut server = Server::start();
     let copy = server.scratch().join("backup");
     ca_server(&["backup", "--dir", path(&server.dir()), "--out", path(&copy)]).succeeded();
+    server.admin().run(&["crl", "publish"]);
     let bundle = http::get(&server.http_url("/crl/bundle.pem")).ok();
     server.stop();
     let (crls, keys) = (server.scratch().join("crls.pem"), server.dir().join("keys"));
