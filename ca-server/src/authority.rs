@@ -37,7 +37,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
-pub use clock_check::{ClockError, check_ahead, check_clock};
+pub use clock_check::{ClockError, check_clock};
 pub use devices::NewDevice;
 pub use enroll::{Challenge, EnrollmentRequest};
 pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
@@ -240,6 +240,13 @@ impl Terms {
         };
         Ok(Terms { policy, validity, fleet: fleet.cloned() })
     }
+}
+
+/// Does what is recorded to its end, though the caller be gone: who hangs up must not keep it from being told.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(work).await.unwrap_or(Err(Refusal::Internal("what was to be recorded was cut off")))
 }
 
 /// `N` octets from a secure random source.

@@ -220,7 +220,7 @@ impl Server {
         let lock = lock(folder)?;
         let limits = open_files::fit(config.limits);
         let Opened { store, issuers } = open(folder, start.passphrase.as_ref()).await?;
-        check_clock(store.as_ref(), clock.now(), start.accept_clock).await?;
+        check_clock(store.as_ref(), None, clock.now(), start.accept_clock).await?;
         let domain = store.domain().await?;
         let telemetry = Arc::new(Telemetry::default());
         for (id, _, certificate) in issuers.certificates() {

@@ -334,7 +334,7 @@ async fn a_clock_before_the_last_audit_record_is_refused_unless_it_is_accepted_a
     // It is not started by a clock that lies so far back, unless somebody says that this one is right.
     let error = refused(&dir, &[]);
     assert!(error.starts_with("the clock says 20") && error.contains(&format!("the last audit record is of {ahead}")));
-    assert!(error.ends_with("start with --accept-clock"), "{error}");
+    assert!(error.ends_with("say --accept-clock"), "{error}");
     server.start_again_with(&["--accept-clock"]);
     server.admin().create_fleet("accepted");
     server.admin().run(&["crl", "publish"]);

@@ -20,12 +20,14 @@ const AHEAD: Duration = Duration::from_secs(7 * 24 * 3600);
 pub enum ClockError {
     /// It lies before what was recorded.
     #[error(
-        "the clock says {now}, but the last audit record is of {last}: set the clock, and start again; if it is right, and \
-         was ahead before, start with --accept-clock"
+        "the clock says {now}, but {what} is of {last}: set the clock, and start again; if it is right, and was ahead \
+         before, say --accept-clock"
     )]
     Behind {
         /// What the clock says.
         now: Timestamp,
+        /// What it dated later than that.
+        what: &'static str,
         /// What it said once, or was held at.
         last: Timestamp,
     },
@@ -45,25 +47,28 @@ pub enum ClockError {
     Store(#[from] StoreError),
 }
 
-/// For a server that starts: refuses a clock that lies well before the last audit record, or far ahead, unless somebody
-/// says that it is right: then that is recorded, and times stand still where they were until the clock has caught up.
-pub async fn check_clock(store: &dyn Store, now: Timestamp, accepted: bool) -> Result<(), ClockError> {
-    let doubt = match store.last_audit().await? {
-        Some((_, last)) if last > now + TOLERANCE => Some(ClockError::Behind { now, last }),
-        _ => ahead(store, None, now).await?,
-    };
-    settle(store, doubt, now, accepted).await
-}
-
-/// For a command on the CA's own folder that records something: refuses a clock that lies far ahead of the newest CRL,
-/// of the store or of those that are shown, unless somebody says that it is right.
-pub async fn check_ahead(
+/// Refuses a clock that lies well before the last audit record or a CRL that is shown, or far ahead of all that was
+/// published, unless somebody says that it is right: then that is recorded, and times stand still where they were until
+/// the clock has caught up.
+pub async fn check_clock(
     store: &dyn Store,
     shown: Option<Timestamp>,
     now: Timestamp,
     accepted: bool,
 ) -> Result<(), ClockError> {
-    settle(store, ahead(store, shown, now).await?, now, accepted).await
+    let last_audit = store.last_audit().await?.map(|(_, at)| ("the last audit record", at));
+    let later = [last_audit, shown.map(|at| ("a CRL that was given", at))].into_iter().flatten();
+    let doubt = match later.max_by_key(|(_, at)| *at).filter(|(_, at)| *at > now + TOLERANCE) {
+        Some((what, last)) => Some(ClockError::Behind { now, what, last }),
+        None => ahead(store, shown, now).await?,
+    };
+    let Some(doubt) = doubt else { return Ok(()) };
+    if !accepted {
+        return Err(doubt);
+    }
+    tracing::warn!(%doubt, "the clock is accepted");
+    let audit = Draft::done(now, "local", "clock.accepted", "clock".into()).fact("clock", now.to_string());
+    Ok(store.record_audit(audit).await?)
 }
 
 async fn ahead(store: &dyn Store, shown: Option<Timestamp>, now: Timestamp) -> Result<Option<ClockError>, StoreError> {
@@ -86,19 +91,4 @@ async fn newest_date(store: &dyn Store) -> Result<Option<Timestamp>, StoreError>
         dates.extend(restoration.resumption.map(|resumption| resumption.at));
     }
     Ok(dates.into_iter().max())
-}
-
-async fn settle(
-    store: &dyn Store,
-    doubt: Option<ClockError>,
-    now: Timestamp,
-    accepted: bool,
-) -> Result<(), ClockError> {
-    let Some(doubt) = doubt else { return Ok(()) };
-    if !accepted {
-        return Err(doubt);
-    }
-    tracing::warn!(%doubt, "the clock is accepted");
-    let audit = Draft::done(now, "local", "clock.accepted", "clock".into()).fact("clock", now.to_string());
-    Ok(store.record_audit(audit).await?)
 }

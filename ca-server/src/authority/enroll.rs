@@ -18,7 +18,7 @@ use fleetca_proto::v1;
 use admit::{Case, Decision};
 use verify::Proven;
 
-use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused};
+use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused, to_its_end};
 use crate::{
     audit::Draft,
     identity::Timestamp,
@@ -107,8 +107,7 @@ impl Authority {
         let presented = case.presented().is_some();
         let (subject, store) = (subject.clone(), self.store.clone());
         let (telemetry, publisher) = (self.telemetry.clone(), self.publisher.clone());
-        // To its end, though the caller be gone: who hangs up must not keep the event from being told.
-        let recorded = tokio::spawn(async move {
+        to_its_end(async move {
             store.record_enrollment(record).await?;
             telemetry.issued(subject.kind.as_str(), "enrollment");
             if let Some(replaced) = superseded.filter(|_| presented) {
@@ -116,9 +115,9 @@ impl Authority {
                 telemetry.event("lineage.second_key", &subject.to_string(), &detail, now);
             }
             publisher.wake_if(superseded.is_some());
-            Ok::<_, Refusal>(())
-        });
-        recorded.await.map_err(|_| Refusal::Internal("an enrollment was cut off"))??;
+            Ok(())
+        })
+        .await?;
         // Step 8: the answer.
         self.grant(certificate, self.trust_bundle().await?, again)
     }

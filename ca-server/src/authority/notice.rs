@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fleetca_proto::transcript;
 
-use super::{Authority, OnlineIssuer, Refusal, Refused, publish::LIFETIME, refuse_cut_off};
+use super::{Authority, OnlineIssuer, Refusal, Refused, publish::LIFETIME, refuse_cut_off, to_its_end};
 use crate::{
     audit::Draft,
     identity::{Kind, Timestamp},
@@ -180,13 +180,13 @@ impl Authority {
             .fact("number", claimed.number);
         let notice = Notice { at: now, lost_from, lost_until: claimed.this_update, evidence, audit };
         let (store, publisher) = (self.store.clone(), self.publisher.clone());
-        // To its end, even where the caller goes away: once it is recorded, nothing may be issued or published.
-        let stands_still = tokio::spawn(async move {
+        // Once it is recorded, nothing may be issued or published.
+        to_its_end(async move {
             store.record_notice(notice).await?;
             publisher.halt().await;
-            Ok::<_, StoreError>(())
-        });
-        stands_still.await.map_err(|_| Refusal::Internal("a notice was cut off"))??;
+            Ok(())
+        })
+        .await?;
         Ok(verdict)
     }
 }

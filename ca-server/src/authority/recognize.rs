@@ -3,6 +3,7 @@
 use super::{
     Authority, Refusal, TAKEN_BACK,
     revoke::{LOST_HOLD, action},
+    to_its_end,
 };
 use crate::{
     audit::Draft,
@@ -43,12 +44,17 @@ impl Authority {
         };
         let certificate = as_shown(presented);
         let recognition = Recognition { restoration: restoration.map(|one| one.key), certificate, cutoff };
-        let receipt = self.store.record_recognition(recognition).await?;
-        if receipt.certificates > 0 || receipt.status != holder.status {
-            self.telemetry.changed(receipt.status.as_str());
-            self.publisher.wake_if(true);
-        }
-        Ok(match receipt.status {
+        let (store, telemetry, publisher) = (self.store.clone(), self.telemetry.clone(), self.publisher.clone());
+        let was = holder.status;
+        let receipt = to_its_end(async move {
+            let receipt = store.record_recognition(recognition).await?;
+            if receipt.certificates > 0 || receipt.status != was {
+                telemetry.changed(receipt.status.as_str());
+                publisher.wake_if(true);
+            }
+            Ok(receipt)
+        });
+        Ok(match receipt.await?.status {
             Status::Held => Refusal::Held,
             Status::Revoked => Refusal::Revoked,
             Status::Decommissioned => Refusal::Decommissioned,

@@ -1,7 +1,7 @@
 //! Renew and confirm: from one certificate to the next. Who calls is the certificate of the connection; what may happen
 //! is decided by `inventory::lineage`.
 
-use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused, Terms};
+use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused, Terms, to_its_end};
 use crate::{
     attestation::AttestationError,
     audit::Draft,
@@ -188,8 +188,7 @@ impl Authority {
         let kind = holder.subject.kind.as_str();
         let serial = certificate.serial;
         let (store, telemetry, publisher) = (self.store.clone(), self.telemetry.clone(), self.publisher.clone());
-        // To its end, though the caller be gone: who hangs up must not keep the event from being told.
-        let recorded = tokio::spawn(async move {
+        to_its_end(async move {
             store.record_renewal(record).await?;
             telemetry.issued(kind, "renewal");
             if let Some(replaced) = superseded {
@@ -201,9 +200,9 @@ impl Authority {
                 );
             }
             publisher.wake_if(superseded.is_some());
-            Ok::<_, Refusal>(())
-        });
-        recorded.await.map_err(|_| Refusal::Internal("a renewal was cut off"))??;
+            Ok(())
+        })
+        .await?;
         self.grant(certificate, self.trust_bundle_numbered(trust_bundle).await?, true)
     }
 
@@ -242,9 +241,14 @@ impl Authority {
                     .fact("reason", FORK)
                     .fact("serials", detail.clone()),
             };
-            self.store.record_cutoff(cutoff).await?;
-            self.telemetry.changed("held");
-            self.publisher.wake_if(true);
+            let (store, telemetry, publisher) = (self.store.clone(), self.telemetry.clone(), self.publisher.clone());
+            to_its_end(async move {
+                store.record_cutoff(cutoff).await?;
+                telemetry.changed("held");
+                publisher.wake_if(true);
+                Ok(())
+            })
+            .await?;
         }
         Ok(Refusal::Fork { detail })
     }

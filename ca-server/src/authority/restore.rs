@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     TAKEN_BACK,
-    publish::{CADENCE, Entries, RETENTION, sha256},
+    publish::{CADENCE, Entries, LIFETIME, RETENTION, sha256},
     revoke::{LOST_HOLD, action},
 };
 use crate::{
@@ -86,7 +86,12 @@ pub async fn notice_restored(
     now: Timestamp,
 ) -> Result<Restoration, RestoreError> {
     let audit = Draft::done(now, "local", "ca.restored", domain(store).await?).fact("made_at", made_at.to_string());
-    let (lost_from, evidence) = (made_at - UNDER_WAY, format!("restored from a backup made at {made_at}"));
+    // By whatever clock the backup was made: what was published before is in it.
+    let mut lost_from = made_at;
+    for row in store.issuers().await?.iter().filter(|row| !row.role.is_root()) {
+        lost_from = store.crl_head(row.id).await?.map_or(lost_from, |head| lost_from.min(head.this_update));
+    }
+    let (lost_from, evidence) = (lost_from - UNDER_WAY, format!("restored from a backup made at {made_at}"));
     Ok(store.record_notice(Notice { at: now, lost_from, lost_until: now, evidence, audit }).await?)
 }
 
@@ -171,7 +176,9 @@ async fn take_one(
         ClaimedCrl { issuer: id, number: crl.number(), this_update: crl.this_update(), sha256: sha256(crl.der()) };
     let memory = store.crl_memory(&claimed).await?;
     let older_root = role.is_root() && ours.as_ref().is_some_and(|ours| ours.number >= crl.number());
-    if memory.is_known || memory.is_behind_taken || older_root {
+    // Of so old ones of ours we have no memory, and they are of no lost time that ended after them.
+    let too_old = ours.as_ref().is_some_and(|ours| crl.this_update() + LIFETIME < ours.horizon);
+    if memory.is_known || memory.is_behind_taken || older_root || !role.is_root() && too_old {
         return Ok(back);
     }
     let horizon = match role.is_root() {
@@ -216,7 +223,7 @@ async fn cutoffs(store: &dyn Store, crl: &ParsedCrl, now: Timestamp) -> Result<V
     let mut found: HashMap<Subject, (Peer, CrlEntry)> = HashMap::new();
     for entry in crl.entries() {
         let Some(peer) = store.peer(entry.serial).await? else { continue };
-        if !cuts_off(&peer, entry.reason) {
+        if !cuts_off(&peer, entry) {
             continue;
         }
         match found.get(&peer.holder.subject) {
@@ -250,9 +257,9 @@ async fn cutoffs(store: &dyn Store, crl: &ParsedCrl, now: Timestamp) -> Result<V
 
 /// Whether an entry says that the certificate's holder was cut off, and not this certificate alone: one that was replaced
 /// while it waited is superseded, and one that a release took away is withdrawn; but nothing ever supersedes a head.
-fn cuts_off(peer: &Peer, reason: RevocationReason) -> bool {
-    let was_off = peer.certificate.revoked.is_some_and(|revoked| revoked.reason == reason);
-    match reason {
+fn cuts_off(peer: &Peer, entry: &CrlEntry) -> bool {
+    let was_off = peer.certificate.revoked.is_some_and(|revoked| revoked.is_listed_as(entry.revoked_at, entry.reason));
+    match entry.reason {
         _ if peer.holder.subject.kind == Kind::Server || was_off => false,
         RevocationReason::PrivilegeWithdrawn => false,
         RevocationReason::Superseded => peer.holder.lineage.head == Some(peer.certificate.serial),

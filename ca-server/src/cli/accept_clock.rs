@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{CommandError, local};
 use crate::{
-    authority::check_ahead,
+    authority::check_clock,
     clock::{Clock, SystemClock},
     identity::Timestamp,
     store::Store,
@@ -22,7 +22,7 @@ impl AcceptClock {
     /// What the clock says, if it can be right: by what is in the store, and by a date that was shown.
     pub async fn now(self, store: &dyn Store, shown: Option<Timestamp>) -> Result<Timestamp, CommandError> {
         let now = SystemClock.now();
-        check_ahead(store, shown, now, self.accept_clock).await.map_err(local)?;
+        check_clock(store, shown, now, self.accept_clock).await.map_err(local)?;
         Ok(now)
     }
 }

@@ -177,6 +177,15 @@ pub struct Revoked {
     pub reason: RevocationReason,
 }
 
+impl Revoked {
+    /// Whether a CRL that says this says the same: whole seconds count there, and a revocation, unlike a hold, is one
+    /// whatever its date.
+    pub fn is_listed_as(&self, at: Timestamp, reason: RevocationReason) -> bool {
+        let same_date = self.at.floor_secs() == at.floor_secs();
+        self.reason == reason && (same_date || reason != RevocationReason::CertificateHold)
+    }
+}
+
 /// A certificate, but for its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRow {

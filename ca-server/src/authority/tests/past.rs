@@ -401,3 +401,80 @@ async fn going_on_wants_a_list_of_every_issuer_or_a_word_that_it_is_lost() {
     assert_eq!((resumption.loss_accepted, resumption.window_until), (false, now + LONGEST_WINDOW));
     assert!(matches!(resume(store, &[], true, WINDOW, now).await, Err(RestoreError::NotRestored)));
 }
+
+#[tokio::test]
+async fn a_list_shown_by_a_clock_that_is_behind_says_how_long_the_lost_time_was() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    let lost = world.forgotten("pump-1", HOUR * 4).await;
+    let crl = world.lost_crl(HOUR * 5, &[]);
+    let world = world.loses(HOUR, HOUR * 2).await;
+    take_back(world.authority.store.as_ref(), &[crl], world.authority.now()).await.unwrap();
+    let world = world.resumes(false).await;
+    world.at(HOUR * 5);
+    world.renew(&lost).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backup_made_by_a_clock_that_was_ahead_loses_no_time() {
+    let world = World::new().await;
+    world.publish(false).await;
+    let store = world.authority.store.clone();
+    let lost = notice_restored(store.as_ref(), START + DAY, START + HOUR).await.unwrap();
+    assert!(lost.lost_from < START && lost.lost_until == START + HOUR, "{lost:?}");
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_old_to_be_remembered_is_none_of_the_lost_time() {
+    let world = World::new().await;
+    let device = world.enroll("pump-1").await;
+    world.authority.hold(&subject("pump-1"), "operator/ana").await.unwrap();
+    world.publish(false).await;
+    let old = world.crl().der().to_vec();
+    world.authority.release(&subject("pump-1"), None, "operator/ana").await.unwrap();
+    for half_days in 1..24 {
+        world.at(HOUR * 12 * half_days);
+        world.publish(false).await;
+    }
+    let world = world.loses(DAY * 11, DAY * 12).await;
+    let store = world.authority.store.clone();
+    let given = take_back(store.as_ref(), &[old], world.authority.now()).await.unwrap();
+    assert_eq!(given[0].taken, None);
+    let decision = resume(store.as_ref(), &given, false, WINDOW, world.authority.now()).await;
+    assert!(matches!(decision, Err(RestoreError::CrlMissing(_))), "{decision:?}");
+    assert_eq!(world.status("pump-1").await, Status::Active);
+    drop(device);
+}
+
+#[tokio::test]
+async fn who_was_released_and_held_again_in_the_lost_time_is_held_for_what_is_not_known() {
+    let world = World::new().await;
+    let device = world.enroll("pump-1").await;
+    world.authority.hold(&subject("pump-1"), "operator/ana").await.unwrap();
+    let held_at = world.authority.now();
+    let hold = [(device.0.serial, RevocationReason::CertificateHold)];
+    let again = world.lost_crl(HOUR * 3, &hold);
+    let world = world.loses(HOUR, HOUR * 4).await;
+    let store = world.authority.store.clone();
+    let back = take_back(store.as_ref(), &[again], world.authority.now()).await.unwrap();
+    assert_eq!(back[0].cut_off, [subject("pump-1")], "held at {held_at}, and at another time");
+    let world = world.resumes(false).await;
+    assert!(matches!(
+        world.authority.release(&subject("pump-1"), None, "operator/ana").await,
+        Err(Refusal::State(_))
+    ));
+    world.authority.release(&subject("pump-1"), Some(device.0.serial), "operator/ana").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hold_that_is_the_same_on_the_list_is_no_change() {
+    let world = World::new().await;
+    let device = world.enroll("pump-1").await;
+    world.at(HOUR * 3);
+    world.authority.hold(&subject("pump-1"), "operator/ana").await.unwrap();
+    let same = world.lost_crl(HOUR * 3, &[(device.0.serial, RevocationReason::CertificateHold)]);
+    let world = world.loses(HOUR, HOUR * 4).await;
+    let back = take_back(world.authority.store.as_ref(), &[same], world.authority.now()).await.unwrap();
+    assert_eq!(back[0].taken.map(|taken| taken.certificates), Some(0));
+    assert!(back[0].cut_off.is_empty());
+}

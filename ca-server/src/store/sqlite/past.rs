@@ -65,6 +65,12 @@ pub(super) fn record_notice(db: &Connection, notice: &Notice) -> Result<Restorat
     found()
 }
 
+/// A list of the lost time was made then: so it lasted until then at least, whatever the clock says now.
+pub(super) fn reach(db: &Connection, at: Timestamp) -> Result<(), StoreError> {
+    let sql = "-- reach()\nUPDATE restorations SET lost_until = max(lost_until, ?1) WHERE resumed_at IS NULL";
+    change(db, sql, params![at]).map(drop)
+}
+
 /// Ends every token that has a use left: it may have been used in the lost time.
 fn end_tokens(db: &Connection) -> Result<Vec<String>, StoreError> {
     let sql = "-- end_tokens()\nUPDATE tokens SET state = 'suspended' WHERE state = 'live' AND uses_left > 0 \

@@ -18,16 +18,26 @@ use crate::{
 pub(super) fn record(db: &Connection, record: &TakenCrl) -> Result<Taken, StoreError> {
     let head = &record.head;
     let before = issuers::last_change(db, head.issuer)?;
-    for holder in &record.cutoffs {
-        cutoff::record_cutoff(db, holder)?;
+    for asked in &record.cutoffs {
+        let receipt = cutoff::record_cutoff(db, asked)?;
+        if receipt.status == Status::Held {
+            // Whatever he was on hold for before: he was released since, and put on hold for something else.
+            let holder = holders::standing(db, &asked.subject)?;
+            holders::set_status(db, holder.key, Status::Held, &asked.status_reason)?;
+        }
     }
+    past::reach(db, head.this_update)?;
     let mut taken = Taken::default();
     let issuer = key(db, head.issuer)?;
     for (entry, not_after) in &record.entries {
         let revoked = Revoked { at: entry.revoked_at, reason: entry.reason };
         match certificates::revocable_one(db, entry.serial)? {
             // What was decided here since is not taken back, but a hold is.
-            Some(which) if which.revoked.is_none_or(|now| now.reason == CertificateHold && now != revoked) => {
+            Some(which)
+                if which.revoked.is_none_or(|now| {
+                    now.reason == CertificateHold && !now.is_listed_as(revoked.at, revoked.reason)
+                }) =>
+            {
                 certificates::set_revoked(db, &which, Some(revoked))?;
             }
             Some(_) => {}
