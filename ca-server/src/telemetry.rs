@@ -26,7 +26,7 @@ use crate::{
 const MAX_DISTINCT: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 25] = [
+pub const EVENTS: [&str; 26] = [
     "attestation.failed",
     "attestation.key_not_in_force",
     "attestation.refused",
