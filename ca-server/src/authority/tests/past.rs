@@ -459,10 +459,7 @@ async fn who_was_released_and_held_again_in_the_lost_time_is_held_for_what_is_no
     let back = take_back(store.as_ref(), &[again], world.authority.now()).await.unwrap();
     assert_eq!(back[0].cut_off, [subject("pump-1")], "held at {held_at}, and at another time");
     let world = world.resumes(false).await;
-    assert!(matches!(
-        world.authority.release(&subject("pump-1"), None, "operator/ana").await,
-        Err(Refusal::State(_))
-    ));
+    assert!(matches!(world.authority.release(&subject("pump-1"), None, "operator/ana").await, Err(Refusal::State(_))));
     world.authority.release(&subject("pump-1"), Some(device.0.serial), "operator/ana").await.unwrap();
 }
 
