@@ -60,6 +60,9 @@ const OPERATOR_VALIDITY: std::time::Duration = std::time::Duration::from_secs(30
 /// How often a use case is decided anew because the facts changed meanwhile, before it gives up.
 const MAX_ATTEMPTS: usize = 16;
 
+/// The record of a lost time that was noticed: by whom, and by which CRL.
+const RESTORED: &str = "ca.restored";
+
 /// The record of a CRL of a lost time that was taken in, and of what follows from it.
 const TAKEN_BACK: &str = "crl.taken_back";
 

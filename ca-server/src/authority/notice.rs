@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fleetca_proto::transcript;
 
-use super::{Authority, OnlineIssuer, Refusal, Refused, publish::LIFETIME, refuse_cut_off, to_its_end};
+use super::{Authority, OnlineIssuer, RESTORED, Refusal, Refused, publish::LIFETIME, refuse_cut_off, to_its_end};
 use crate::{
     audit::Draft,
     identity::{Kind, Timestamp},
@@ -174,7 +174,7 @@ impl Authority {
         );
         tracing::error!(%evidence, "RESTORED: the past of this CA was restored; it stands still until an operator decides");
         self.telemetry.event("ca.restored", &presented.subject.to_string(), &evidence, now);
-        let audit = Draft::done(now, "system", "ca.restored", format!("domain/{}", self.domain.trust_domain))
+        let audit = Draft::done(now, "system", RESTORED, format!("domain/{}", self.domain.trust_domain))
             .fact("shown_by", presented.subject.to_string())
             .fact("issuer", claimed.issuer.to_string())
             .fact("number", claimed.number);

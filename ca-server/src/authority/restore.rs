@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    TAKEN_BACK,
+    RESTORED, TAKEN_BACK,
     publish::{CADENCE, Entries, LIFETIME, RETENTION, sha256},
     revoke::{LOST_HOLD, action},
 };
 use crate::{
-    audit::Draft,
+    audit::{Draft, Kept},
     identity::{IssuerId, Kind, RevocationReason, Subject, Timestamp},
     inventory::device::Status,
     pki::{CaRole, CrlEntry, CrlError, IssuerCertificate, IssuerError, ParsedCrl, Profile},
@@ -85,7 +85,7 @@ pub async fn notice_restored(
     made_at: Timestamp,
     now: Timestamp,
 ) -> Result<Restoration, RestoreError> {
-    let audit = Draft::done(now, "local", "ca.restored", domain(store).await?).fact("made_at", made_at.to_string());
+    let audit = Draft::done(now, "local", RESTORED, domain(store).await?).fact("made_at", made_at.to_string());
     // By whatever clock the backup was made: what was published before is in it.
     let mut lost_from = made_at;
     for row in store.issuers().await?.iter().filter(|row| !row.role.is_root()) {
@@ -292,6 +292,23 @@ async fn released(store: &dyn Store, id: IssuerId, crl: &ParsedCrl) -> Result<Ve
     Ok(found.into_iter().collect())
 }
 
+/// The highest CRL number of each issuer that records of this action tell of, since then.
+async fn numbers(store: &dyn Store, action: &str, since: Timestamp) -> Result<BTreeMap<String, u64>, StoreError> {
+    let query = AuditQuery { limit: BATCH, action: Some(action.into()), newest_first: true, ..AuditQuery::default() };
+    let mut numbers = BTreeMap::new();
+    for Kept { record, .. } in store.audit_records(&query).await? {
+        let detail: serde_json::Value = serde_json::from_str(&record.detail).unwrap_or_default();
+        let issuer = detail["issuer"].as_str().or(record.subject.strip_prefix("issuer/"));
+        if let (Some(issuer), Some(number)) = (issuer, detail["number"].as_u64())
+            && record.at_millis >= since.millis()
+        {
+            let highest = numbers.entry(issuer.to_owned()).or_default();
+            *highest = number.max(*highest);
+        }
+    }
+    Ok(numbers)
+}
+
 /// The decision to go on. `given` are the CRLs that were looked at just now; those taken back since the restoration was
 /// noticed count as well. One with nothing new in it counts only where it is our last, and none may have followed it.
 pub async fn resume(
@@ -302,22 +319,22 @@ pub async fn resume(
     now: Timestamp,
 ) -> Result<Resumption, RestoreError> {
     let restoration = undecided(store).await?;
-    let mut known = BTreeSet::new();
+    let shown = numbers(store, RESTORED, restoration.noticed_at).await?;
+    let mut reached = numbers(store, TAKEN_BACK, restoration.noticed_at).await?;
     for back in given {
         let ours = store.crl_head(back.issuer).await?;
         let is_last = ours.is_some_and(|ours| ours.number == back.number);
         if back.taken.is_some() || is_last && back.this_update + CADENCE >= restoration.lost_until {
-            known.insert(format!("issuer/{}", back.issuer));
+            let number = reached.entry(back.issuer.to_string()).or_default();
+            *number = back.number.max(*number);
         }
     }
-    let query =
-        AuditQuery { limit: BATCH, action: Some(TAKEN_BACK.into()), newest_first: true, ..AuditQuery::default() };
-    let earlier = store.audit_records(&query).await?.into_iter().map(|kept| kept.record);
-    let since = restoration.noticed_at.millis();
-    known.extend(earlier.filter(|record| record.at_millis >= since).map(|record| record.subject));
+    // Somebody holds one that was made later: it is the one to find.
+    let is_enough = |issuer: &String, number: &u64| shown.get(issuer).is_none_or(|later| number >= later);
+    reached.retain(|issuer, number| is_enough(issuer, number));
     let rows = store.issuers().await?;
     let needed = rows.iter().filter(|row| row.role == CaRole::DeviceIssuing);
-    if let Some(row) = needed.into_iter().find(|row| !known.contains(&format!("issuer/{}", row.id)))
+    if let Some(row) = needed.into_iter().find(|row| !reached.contains_key(&row.id.to_string()))
         && !accept_loss
     {
         return Err(RestoreError::CrlMissing(row.id));

@@ -475,3 +475,25 @@ async fn a_hold_that_is_the_same_on_the_list_is_no_change() {
     assert_eq!(back[0].taken.map(|taken| taken.certificates), Some(0));
     assert!(back[0].cut_off.is_empty());
 }
+
+#[tokio::test]
+async fn a_list_older_than_the_one_that_a_gateway_holds_is_not_enough_to_go_on() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    let last = world.crl().der().to_vec();
+    let newer = world.lost_crl(HOUR / 4, &[]);
+    let number = (START + HOUR / 4).millis() as u64;
+    world.at(HOUR / 3);
+    let store = world.authority.store.clone();
+    let now = world.authority.now();
+    let audit = Draft::done(now, "system", "ca.restored", "ca".into())
+        .fact("issuer", world.issuer().to_string())
+        .fact("number", number);
+    let evidence = "a gateway holds it".into();
+    store.record_notice(Notice { at: now, lost_from: START, lost_until: now, evidence, audit }).await.unwrap();
+    let given = take_back(store.as_ref(), &[last], now).await.unwrap();
+    let refused = resume(store.as_ref(), &given, false, WINDOW, now).await;
+    assert!(matches!(refused, Err(RestoreError::CrlMissing(_))), "{refused:?}");
+    let given = take_back(store.as_ref(), &[newer], now).await.unwrap();
+    resume(store.as_ref(), &given, false, WINDOW, now).await.unwrap();
+}

@@ -50,6 +50,7 @@ pub(super) fn record_notice(db: &Connection, notice: &Notice) -> Result<Restorat
         if (lost_from, lost_until) != (known.lost_from, known.lost_until) {
             let sql = "-- widen_restoration()\nUPDATE restorations SET lost_from = ?2, lost_until = ?3 WHERE key = ?1";
             change_one(db, sql, params![known.key, lost_from, lost_until])?;
+            audit::append(db, &notice.audit)?;
         }
         return found();
     }
