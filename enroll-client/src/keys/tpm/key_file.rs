@@ -73,7 +73,10 @@ mod tests {
     #[test]
     fn what_is_no_key_file_is_refused() {
         let good = write(&Wrapped { public: vec![1; 88], private: vec![2; 126] }).unwrap();
-        for text in [String::new(), good.replace("TSS2 ", ""), good.replace("AwGgAw", "AwGgBw"), good[..80].into()] {
+        // id-importablekey instead of id-loadablekey.
+        let importable = good.replace("UKAQOg", "UKAQSg");
+        assert_ne!(importable, good);
+        for text in [String::new(), good.replace("TSS2 ", ""), importable, good[..80].into()] {
             assert!(matches!(read(text.as_bytes()), Err(TpmError::KeyFile)), "{text}");
         }
     }
