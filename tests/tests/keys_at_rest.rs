@@ -133,7 +133,8 @@ fn a_missing_or_wrong_passphrase_is_told_with_both_files_and_what_to_do() {
 
     let nowhere = passphrases.text("none");
     let refused = serve(&dir, &["--key-passphrase-file", &nowhere]);
-    assert!(error_of(&refused).starts_with(&format!("error: cannot read {nowhere}: ")), "{refused:?}");
+    let error = error_of(&refused);
+    assert!(error.starts_with(&format!("error: the passphrase file {nowhere} cannot be read: ")), "{error}");
 
     passphrases.write("empty", "\n", 0o600);
     let refused = serve(&dir, &["--key-passphrase-file", &passphrases.text("empty")]);
