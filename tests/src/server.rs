@@ -34,6 +34,8 @@ pub struct Server {
     addresses: Addresses,
     settings: Settings,
     folder: TempDir,
+    // Apart from the folder, whose disk may be full.
+    logs: TempDir,
 }
 
 /// How `serve` is run.
@@ -104,8 +106,10 @@ impl Server {
     fn start_below(folder: TempDir, options: &[&str], settings: Settings) -> Server {
         init_with(&folder.path().join("ca"), options);
         set_limits(&folder.path().join("ca/config.toml"), &settings.limits);
-        let (process, addresses) = serve(folder.path(), &settings, [ANY_PORT; 4].map(str::to_owned));
-        Server { process: Some(process), addresses, settings, folder }
+        let logs = TempDir::new().expect("a temporary folder");
+        let command = serve_command(folder.path(), &settings, [ANY_PORT; 4].map(str::to_owned));
+        let (process, addresses) = serve(command, logs.path());
+        Server { process: Some(process), addresses, settings, folder, logs }
     }
 
     /// The CA's folder.
@@ -194,7 +198,7 @@ impl Server {
     pub fn start_and_die(&mut self) {
         assert!(self.process.is_none(), "the server still runs");
         let command = serve_command(self.folder.path(), &self.settings, ports(self.addresses));
-        self.process = Some(Running::start("ca-server", command, self.folder.path()));
+        self.process = Some(Running::start("ca-server", command, self.logs.path()));
         self.until_killed();
     }
 
@@ -214,7 +218,8 @@ impl Server {
     /// Serves the same folder again, on the same ports. The server must have ended.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "the server still runs");
-        let (process, addresses) = serve(self.folder.path(), &self.settings, ports(self.addresses));
+        let command = serve_command(self.folder.path(), &self.settings, ports(self.addresses));
+        let (process, addresses) = serve(command, self.logs.path());
         self.process = Some(process);
         self.addresses = addresses;
     }
@@ -255,8 +260,8 @@ fn set_limits(file: &Path, limits: &[(&str, usize)]) {
     fs::write(file, text).expect("settings can be written");
 }
 
-fn serve(folder: &Path, settings: &Settings, ports: [String; 4]) -> (Running, Addresses) {
-    let mut process = Running::start("ca-server", serve_command(folder, settings, ports), folder);
+fn serve(command: Command, logs: &Path) -> (Running, Addresses) {
+    let mut process = Running::start("ca-server", command, logs);
     let addresses = process.until("it says that it is ready", |process| read_ready_line(&process.stdout()));
     (process, addresses)
 }

@@ -141,6 +141,18 @@ async fn a_full_disk_stops_issuing_and_no_revocation_and_is_forgotten_when_there
 }
 
 #[test]
+fn a_server_that_was_stopped_starts_on_a_full_disk_and_revokes() {
+    let Some(disk) = Disk::new(64) else { return };
+    let mut server = Server::start_in(disk.path());
+    disk.fill();
+    // Its log is gone, and others take the room.
+    server.stop();
+    disk.fill();
+    server.start_again();
+    server.admin().run(&["operator", "revoke", "admin", "--reason", "keyCompromise", "--yes"]);
+}
+
+#[test]
 fn a_server_starts_on_a_full_disk_and_revokes() {
     let Some(disk) = Disk::new(64) else { return };
     let mut server = Server::start_in(disk.path());

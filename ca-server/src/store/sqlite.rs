@@ -41,7 +41,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use self::{checkpoint::Checkpointer, readers::Readers, writer::Writer};
+use self::{checkpoint::Checkpointer, readers::Readers, reserve::Reserve, writer::Writer};
 use super::{Copied, StoreError};
 
 /// How many longer reads go on at once, each with a connection and a cache of its own. More wait.
@@ -68,8 +68,17 @@ impl SqliteStore {
 
     /// Opens a database that must be there already. `Unusable` says what is wrong with it and what to do.
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        file::open(path)?;
-        Self::start(path)
+        let open = || {
+            file::open(path)?;
+            Self::start(path)
+        };
+        let mut opened = open();
+        let mut reserve = None;
+        // Files that were taken away at the last stop are made anew, and a full disk has no room for them but the reserve.
+        while matches!(opened, Err(StoreError::Full)) && reserve.get_or_insert_with(|| Reserve::beside(path)).spend() {
+            opened = open();
+        }
+        opened
     }
 
     /// Copies a database as it is at this moment, whoever writes it meanwhile, into a file that must not be there yet, and
