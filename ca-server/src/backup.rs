@@ -41,6 +41,9 @@ pub enum BackupError {
         /// What the system said.
         source: io::Error,
     },
+    /// No room for the copy.
+    #[error("{}: the disk is full: make room there, or choose another --out", .0.display())]
+    Full(PathBuf),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -121,7 +124,12 @@ fn write(from: &Folder, draft: &Path, passphrases: &Passphrases, now: Timestamp)
     let keys = to.keys();
     folder::create_private(&keys).map_err(BackupError::file(&keys))?;
     // Before the copy begins: what is made from here on may not be in it.
-    let Copied { domain, issuers } = SqliteStore::copy(&from.database(), &to.database())?;
+    let copied = SqliteStore::copy(&from.database(), &to.database());
+    let Copied { domain, issuers } = copied.map_err(|error| match error {
+        // The CA's own disk is only read.
+        StoreError::Full => BackupError::Full(to.database()),
+        error => error.into(),
+    })?;
     let mut manifest = Manifest::new(now, domain.trust_domain.as_str());
     manifest.insert(draft, &to.database())?;
     for (source, target) in

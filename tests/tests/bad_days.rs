@@ -153,6 +153,22 @@ fn a_server_that_was_stopped_starts_on_a_full_disk_and_revokes() {
 }
 
 #[test]
+fn a_backup_to_a_full_disk_names_the_disk() {
+    let Some(disk) = Disk::new(4) else { return };
+    let server = Server::start();
+    // Room for its folders, and for the beginning of a database.
+    let room = disk.path().join("room");
+    fs::write(&room, vec![0; 64 << 10]).expect("a file");
+    disk.fill();
+    fs::remove_file(&room).expect("it was there");
+    let out = disk.path().join("backup");
+    let error = local(&["backup", "--dir", path(&server.dir()), "--out", path(&out)]);
+    assert_eq!(error.code, 1, "{error:?}");
+    assert!(error.stderr.contains("ca.db: the disk is full: make room there, or choose another --out"), "{error:?}");
+    assert!(!out.exists());
+}
+
+#[test]
 fn a_server_starts_on_a_full_disk_and_revokes() {
     let Some(disk) = Disk::new(64) else { return };
     let mut server = Server::start_in(disk.path());
