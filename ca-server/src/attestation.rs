@@ -25,6 +25,9 @@ pub enum AttestationError {
     /// A factory's identity, or a TPM, that no device of ours has.
     #[error("no device was registered with this identity")]
     Unregistered,
+    /// More than one fleet would take a device that nobody registered.
+    #[error("more than one fleet takes unknown devices of this maker")]
+    Ambiguous,
     /// No such token, or its signature over the transcript does not hold.
     #[error("the evidence key's signature over the transcript does not hold")]
     Signature,

@@ -69,6 +69,8 @@ pub trait ReadStore: Send + Sync {
     async fn policy(&self, name: &FleetName) -> Result<Option<Policy>, StoreError>;
     /// The makers' roots of every fleet together (DER).
     async fn factory_roots(&self) -> Result<Vec<Vec<u8>>, StoreError>;
+    /// The fleets that do not refuse devices that nobody registered.
+    async fn open_fleets(&self) -> Result<Vec<(FleetName, Policy)>, StoreError>;
     /// A fleet by its name.
     async fn fleet(&self, name: &FleetName) -> Result<Option<FleetRow>, StoreError>;
     /// Fleets by name, after the one named.
@@ -282,6 +284,8 @@ pub struct Enrollment {
     pub superseded: Option<SerialNumber>,
     /// What was proven. The holder becomes active.
     pub attested: Attested,
+    /// The hardware of a device that nobody registered: its own from here on. `Conflict` if it is somebody's.
+    pub hardware: Option<HardwareId>,
     /// The token used, of which one use is taken. `Conflict` unless it is live, unexpired at `at`, and has a use left.
     pub token: Option<TokenId>,
     /// The assertion used, and until when that is remembered. `Conflict` if it was used before.

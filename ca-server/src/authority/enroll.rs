@@ -11,6 +11,7 @@ mod registered_key;
 mod request;
 mod token;
 mod tpm;
+mod unknown;
 mod verify;
 
 use fleetca_proto::v1;
@@ -87,6 +88,9 @@ impl Authority {
         if let Some(presented) = case.presented() {
             audit = audit.fact("presented", presented.to_string());
         }
+        if let Some(newcomer) = case.newcomer() {
+            audit = audit.fact("registered", newcomer.hardware.kind()).fact("fleet", newcomer.fleet.as_str());
+        }
         // Step 7: the record. From here on the same request gets the same certificate.
         if let Some(serial) = known.pending {
             audit = audit.fact("superseded", serial.to_string());
@@ -96,6 +100,7 @@ impl Authority {
             lineage,
             superseded: known.pending,
             attested: case.attested(&proven.claims),
+            hardware: case.newcomer().map(|newcomer| newcomer.hardware.clone()),
             token: case.token().cloned(),
             assertion: proven.assertion.map(|used| (used.hash, used.expires_at)),
             came_by: case.came_by().cloned(),

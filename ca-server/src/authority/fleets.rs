@@ -4,7 +4,10 @@ use super::{Authority, Refusal};
 use crate::{
     audit::Draft,
     identity::{CertificateHash, FleetName},
-    inventory::fleet::{Certificates, NotAdmitted, Policy, PolicyError},
+    inventory::{
+        fleet::{Certificates, NotAdmitted, Policy, PolicyError},
+        unknown::UnknownDevices,
+    },
     store::FleetRow,
 };
 
@@ -27,6 +30,7 @@ impl Authority {
     /// Makes a fleet.
     pub async fn create_fleet(&self, name: &FleetName, policy: Policy, actor: &str) -> Result<FleetRow, Refusal> {
         policy.validate()?;
+        self.refuse_rival(name, &policy).await?;
         let audit = Draft::done(self.now(), actor, "fleet.created", format!("fleet/{name}"))
             .fact("policy", policy_fact(&policy));
         self.store.record_fleet(name, &policy, audit).await?;
@@ -45,12 +49,36 @@ impl Authority {
         change(&mut policy);
         policy.validate()?;
         if policy != was {
+            self.refuse_rival(name, &policy).await?;
             let audit = Draft::done(self.now(), actor, "fleet.changed", format!("fleet/{name}"))
                 .fact("was", policy_fact(&was))
                 .fact("policy", policy_fact(&policy));
             self.store.record_policy(name, &was, &policy, audit).await?;
         }
         self.fleet(name).await
+    }
+
+    /// Two fleets that take unknown devices by one method under one root would take none: no device could tell which. Roots
+    /// that differ may still vouch for one device, or be set at the same moment: then it is refused when it comes.
+    async fn refuse_rival(&self, name: &FleetName, policy: &Policy) -> Result<(), Refusal> {
+        if policy.unknown.devices == UnknownDevices::Refuse {
+            return Ok(());
+        }
+        let open = self.store.open_fleets().await?;
+        let rival = open.into_iter().filter(|(other, _)| other != name).find(|(_, other)| {
+            let theirs = other.vouched();
+            let methods = policy.vouched().into_iter().filter(|method| theirs.contains(method));
+            methods.into_iter().any(|method| policy.roots(method).iter().any(|root| other.roots(method).contains(root)))
+        });
+        match rival {
+            None => Ok(()),
+            Some((rival, _)) => Err(Refusal::invalid(
+                "policy",
+                format!(
+                    "the fleet {rival} takes unknown devices under the same root: which fleet they are of has to be clear"
+                ),
+            )),
+        }
     }
 
     /// A fleet's policy.

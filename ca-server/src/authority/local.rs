@@ -106,6 +106,7 @@ pub(super) fn local_enrollment(
         lineage: Lineage { generation: generation + 1, ..Lineage::begun_by(certificate.serial) },
         superseded,
         attested: Attested { method: "local".into(), tier: "local".into(), identity: String::new() },
+        hardware: None,
         token: None,
         assertion: None,
         came_by: None,

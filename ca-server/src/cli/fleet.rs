@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     CommandError, Session, duration,
-    output::{Details, Instant, Row, or_dash, when},
+    output::{Details, Instant, Row, or_dash, present, when},
     paging,
     words::{CrlScope, KeyType, OnFork},
 };
@@ -52,7 +52,7 @@ enum Command {
     },
     /// Change a fleet's policy: what is not named stays as it is
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys"]))]
+        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys", "unknown_devices", "accept_any_holder", "id_template"]))]
     Set {
         /// Its name
         name: String,
@@ -99,6 +99,15 @@ struct Policy {
     /// From which tier on an active device may enroll again by itself
     #[arg(long, value_name = "TIER", value_parser = ["never", "registered", "factory", "hardware"])]
     reenroll: Option<String>,
+    /// What becomes of devices that nobody registered, where a pinned root vouches for them
+    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "register"])]
+    unknown_devices: Option<String>,
+    /// Of devices that register themselves: whoever holds one of a pinned maker's, anywhere in the world, gets in
+    #[arg(long)]
+    accept_any_holder: bool,
+    /// What unknown devices are named, by what they prove: board-{serial}, {issuer} (of an IDevID), tpm-{ek}; or none
+    #[arg(long, value_name = "TEMPLATE")]
+    id_template: Option<String>,
 }
 
 impl Policy {
@@ -116,6 +125,9 @@ impl Policy {
             tpm_roots: self.tpm_roots.as_deref().map(certificates).transpose()?.unwrap_or_default(),
             factory_validity: self.factory_validity.unwrap_or_default(),
             banned_keys: self.banned_keys,
+            unknown_devices: self.unknown_devices.unwrap_or_default(),
+            accept_any_holder: self.accept_any_holder,
+            id_template: self.id_template.unwrap_or_default(),
         })
     }
 }
@@ -166,6 +178,9 @@ struct View {
     factory_validity: String,
     tpm_roots: Vec<String>,
     banned_keys: Vec<String>,
+    unknown_devices: String,
+    accept_any_holder: bool,
+    id_template: Option<String>,
     created_at: Option<Instant>,
     device_count: u64,
     issuers: Vec<String>,
@@ -188,6 +203,9 @@ impl From<v1::Fleet> for View {
             factory_validity: policy.factory_validity,
             tpm_roots: policy.tpm_roots.iter().map(|der| CertificateHash::of(der).to_string()).collect(),
             banned_keys: policy.banned_keys,
+            unknown_devices: policy.unknown_devices,
+            accept_any_holder: policy.accept_any_holder,
+            id_template: present(policy.id_template).filter(|template| template != "none"),
             created_at: Instant::from_wire(wire.created_at),
             device_count: wire.device_count,
             issuers: wire.issuers,
@@ -240,6 +258,8 @@ impl Details for View {
             ("grace", span(self.grace_seconds)),
             ("least tier", self.least_tier.clone()),
             ("enroll again", self.reenroll.clone()),
+            ("unknown", self.unknown_devices.clone()),
+            ("ID template", or_dash(self.id_template.clone())),
             ("issuers", self.issuers.join(", ")),
             ("created", when(self.created_at, now)),
         ];

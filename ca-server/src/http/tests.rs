@@ -107,6 +107,7 @@ impl World {
             lineage: Lineage::begun_by(serial),
             superseded: None,
             attested: Attested { method: "token".into(), tier: "bearer".into(), identity: "x".into() },
+            hardware: None,
             token: None,
             assertion: None,
             came_by: None,

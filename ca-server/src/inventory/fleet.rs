@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
+use super::unknown::{Unknown, UnknownError};
 use crate::{
     attestation::chain::{Roots, Validity},
     identity::{KeyFingerprint, Timestamp},
@@ -145,6 +146,9 @@ pub enum PolicyError {
     /// No key type at all.
     #[error("a fleet accepts at least one key type")]
     NoKeyKind,
+    /// About devices that nobody registered.
+    #[error(transparent)]
+    Unknown(#[from] UnknownError),
 }
 
 /// Why a policy does not take an enrollment.
@@ -255,6 +259,9 @@ pub struct Policy {
     /// How long after its certificate has expired a device may come back with it, in seconds. 0: never.
     #[serde(default = "default_grace")]
     pub grace_secs: u64,
+    /// What becomes of devices that nobody registered.
+    #[serde(default)]
+    pub unknown: Unknown,
 }
 
 const fn default_least_tier() -> Tier {
@@ -285,6 +292,7 @@ impl Default for Policy {
             least_tier: default_least_tier(),
             reenroll: default_reenroll(),
             grace_secs: default_grace(),
+            unknown: Unknown::default(),
         }
     }
 }
@@ -322,7 +330,27 @@ impl Policy {
         if self.grace() > LONGEST_GRACE {
             return Err(PolicyError::Grace);
         }
-        Ok(())
+        Ok(self.unknown.validate(&self.vouched())?)
+    }
+
+    /// The methods that are enough, and in which a pinned root vouches for devices.
+    pub fn vouched(&self) -> Vec<Method> {
+        let pinned = |method: &&Method| match method {
+            Method::Factory => !self.factory_roots.0.is_empty(),
+            Method::Tpm => !self.tpm_roots.0.is_empty(),
+            Method::Token | Method::RegisteredKey | Method::Previous => false,
+        };
+        let enough = |method: &&Method| method.tier() >= Some(self.least_tier);
+        self.attest.iter().filter(pinned).filter(enough).copied().collect()
+    }
+
+    /// The roots that vouch for devices by this method.
+    pub fn roots(&self, method: Method) -> &[Vec<u8>] {
+        match method {
+            Method::Factory => &self.factory_roots.0,
+            Method::Tpm => &self.tpm_roots.0,
+            Method::Token | Method::RegisteredKey | Method::Previous => &[],
+        }
     }
 
     /// Whether an enrollment by this method, which proved this much, is enough.

@@ -10,6 +10,7 @@ use crate::{
     inventory::{
         device::Status,
         fleet::{CrlScope, FactoryValidity, Method, OnFork, Policy, Tier},
+        unknown::{UnknownDevices, UnknownError},
     },
     pki::{IssuerCertificate, KeyKind, Locations},
     store::{CertificateRow, FleetRow, Holder, Role, SecurityEventRow, TokenRow, TokenState},
@@ -134,6 +135,25 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         "never" => Some(None),
         word => Some(Some(tier("reenroll", word)?)),
     };
+    let unknown = match wire.unknown_devices.as_str() {
+        "" => None,
+        word => {
+            let found = UnknownDevices::ALL.into_iter().find(|devices| devices.as_str() == word);
+            Some(found.ok_or_else(|| Refusal::invalid("unknown_devices", "must be refuse or register"))?)
+        }
+    };
+    let id_template = match wire.id_template.as_str() {
+        "" => None,
+        "none" => Some(None),
+        text => {
+            let template =
+                text.parse().map_err(|error: UnknownError| Refusal::invalid("id_template", error.to_string()));
+            Some(Some(template?))
+        }
+    };
+    // Said of methods and roots as they are: who changes them says it again.
+    let accept_any_holder = wire.accept_any_holder;
+    let was_accepted = unknown.is_none() && attest.is_empty() && factory_roots.is_empty() && tpm_roots.is_empty();
     let grace = wire.grace.map(|grace| duration("grace", Some(grace))).transpose()?;
     let on_fork = match v1::OnFork::try_from(wire.on_fork) {
         Ok(v1::OnFork::Hold) => Some(OnFork::Hold),
@@ -168,6 +188,11 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         policy.least_tier = least_tier.unwrap_or(policy.least_tier);
         policy.reenroll = reenroll.unwrap_or(policy.reenroll);
         policy.grace_secs = grace.map_or(policy.grace_secs, |grace| grace.as_secs());
+        policy.unknown.devices = unknown.unwrap_or(policy.unknown.devices);
+        policy.unknown.accept_any_holder = accept_any_holder || (was_accepted && policy.unknown.accept_any_holder);
+        if let Some(template) = &id_template {
+            policy.unknown.id_template.clone_from(template);
+        }
         policy.on_fork = on_fork.unwrap_or(policy.on_fork);
         policy.crl_scope = crl_scope.unwrap_or(policy.crl_scope);
     })
@@ -200,6 +225,9 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
         factory_validity: policy.factory_validity.as_str().into(),
         banned_keys: policy.banned_keys.iter().map(ToString::to_string).collect(),
         reenroll: policy.reenroll.map_or("never", Tier::as_str).into(),
+        unknown_devices: policy.unknown.devices.as_str().into(),
+        accept_any_holder: policy.unknown.accept_any_holder,
+        id_template: policy.unknown.id_template.map_or_else(|| "none".into(), |template| template.to_string()),
     };
     v1::Fleet {
         name: row.name.to_string(),

@@ -46,6 +46,9 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::Attestation(AttestationError::SameKey) => {
             Row(InvalidArgument, "CSR_REFUSED", Stop, Some("csr.refused"))
         }
+        Refusal::Attestation(AttestationError::Ambiguous) => {
+            Row(PermissionDenied, "ATTESTATION_FAILED", Stop, Some("attestation.ambiguous"))
+        }
         Refusal::Attestation(_) => Row(PermissionDenied, "ATTESTATION_FAILED", Stop, Some("attestation.failed")),
         Refusal::MethodRefused => Row(PermissionDenied, "METHOD_REFUSED", Stop, Some("attestation.refused")),
         Refusal::TierRefused => Row(PermissionDenied, "TIER_REFUSED", Stop, Some("attestation.refused")),

@@ -43,6 +43,7 @@ macro_rules! store_contract {
                 a_fleet_token_counts_its_uses_down,
                 a_token_that_is_revoked_expired_or_spent_conflicts,
                 a_key_of_another_device_conflicts,
+                hardware_that_two_devices_claim_at_once_is_one_devices,
                 a_device_registered_with_its_token_enrolls_as_it_was_read,
                 a_second_enrollment_supersedes_what_was_pending,
                 names_that_are_taken_in_whatever_case_are_refused,

@@ -1,6 +1,12 @@
 //! Step 5: who is it, and what do the facts allow?
 
-use super::{EnrollmentRequest, known, previous, request::Evidence, token, tpm, verify::Proven};
+use super::{
+    EnrollmentRequest, known, previous,
+    request::Evidence,
+    token, tpm,
+    unknown::{self, Newcomer},
+    verify::Proven,
+};
 use crate::{
     attestation::Claims,
     authority::{Authority, Refusal, refuse_cut_off},
@@ -23,6 +29,8 @@ pub(super) enum By {
     Token(Box<TokenRow>),
     /// What was registered for this device.
     Known(Box<Holder>),
+    /// A maker's root, for a device that nobody registered.
+    Unknown(Box<Newcomer>),
     /// An expired certificate, its holder and what is known of the CSR's key.
     Previous(Box<RenewalFacts>),
 }
@@ -52,24 +60,41 @@ impl Authority {
             }
             Evidence::Factory(_) => {
                 let id = HardwareId::idevid(&proven.claims.identity).map_err(|_| Refusal::Internal("no identity"))?;
-                let holder = self.store.holder_of_hardware(&id).await?.ok_or(Refusal::NotFound("device"))?;
-                known::check_name(request, &holder)?;
-                Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
+                self.case_of_hardware(request, &id, proven).await
             }
             Evidence::RegisteredKey(id) => {
                 let (_, holder) = self.store.registered_key(id).await?.ok_or(Refusal::NotFound("registered key"))?;
                 known::check_name(request, &holder)?;
                 Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
             }
-            Evidence::Tpm(evidence) => {
-                let holder = tpm::holder(self, evidence).await?;
-                known::check_name(request, &holder)?;
-                Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
-            }
+            Evidence::Tpm(evidence) => self.case_of_hardware(request, &tpm::identity(evidence), proven).await,
             Evidence::Previous(certificate) => {
                 let facts = previous::facts(self, request, certificate, proven).await?;
                 Ok(Case { subject: facts.peer.holder.subject.clone(), by: By::Previous(Box::new(facts)) })
             }
+        }
+    }
+
+    /// Whose hardware it is: a device's, or one's that nobody registered.
+    async fn case_of_hardware(
+        &self,
+        request: &EnrollmentRequest,
+        id: &HardwareId,
+        proven: &Proven,
+    ) -> Result<Case, Refusal> {
+        let newcomer = proven.newcomer.as_ref();
+        match (self.store.holder_of_hardware(id).await?, newcomer) {
+            // Registered meanwhile, where the evidence was not held against the fleet's rules.
+            (Some(holder), Some(newcomer)) if holder.fleet.as_ref() != Some(&newcomer.fleet) => Err(Refusal::Contended),
+            (Some(holder), _) => {
+                known::check_name(request, &holder)?;
+                Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
+            }
+            (None, Some(newcomer)) => {
+                let subject = unknown::subject(self, request, newcomer).await?;
+                Ok(Case { subject, by: By::Unknown(Box::new(newcomer.clone())) })
+            }
+            (None, None) => Err(Refusal::NotFound("device")),
         }
     }
 
@@ -83,6 +108,7 @@ impl Authority {
         let token = match &case.by {
             By::Token(token) => token,
             By::Known(holder) => return known::decide(self, holder, proven, now).await,
+            By::Unknown(newcomer) => return unknown::decide(self, newcomer, &case.subject, proven, now).await,
             By::Previous(facts) => return previous::decide(facts, proven, now),
         };
         let holder = self.store.holder(&case.subject).await?;
@@ -113,7 +139,7 @@ impl Authority {
     }
 
     /// Somebody who did not exist; refused where the ID differs from an existing one in case only.
-    async fn new_holder(
+    pub(super) async fn new_holder(
         &self,
         subject: &Subject,
         fleet: Option<FleetName>,
@@ -132,7 +158,7 @@ impl Case {
     pub(super) fn token(&self) -> Option<&TokenId> {
         match &self.by {
             By::Token(token) => Some(&token.id),
-            By::Known(_) | By::Previous(_) => None,
+            By::Known(_) | By::Unknown(_) | By::Previous(_) => None,
         }
     }
 
@@ -140,14 +166,22 @@ impl Case {
     pub(super) fn came_by(&self) -> Option<&TokenId> {
         match &self.by {
             By::Token(token) => token.subject_id.is_none().then_some(&token.id),
-            By::Known(_) | By::Previous(_) => None,
+            By::Known(_) | By::Unknown(_) | By::Previous(_) => None,
+        }
+    }
+
+    /// The device that nobody registered.
+    pub(super) fn newcomer(&self) -> Option<&Newcomer> {
+        match &self.by {
+            By::Unknown(newcomer) => Some(newcomer),
+            By::Token(_) | By::Known(_) | By::Previous(_) => None,
         }
     }
 
     /// The certificate that was presented for it.
     pub(super) fn presented(&self) -> Option<SerialNumber> {
         match &self.by {
-            By::Token(_) | By::Known(_) => None,
+            By::Token(_) | By::Known(_) | By::Unknown(_) => None,
             By::Previous(facts) => Some(facts.peer.certificate.serial),
         }
     }
@@ -155,7 +189,7 @@ impl Case {
     /// What is kept of how the holder proved itself.
     pub(super) fn attested(&self, claims: &Claims) -> Attested {
         match &self.by {
-            By::Token(_) | By::Known(_) => Attested {
+            By::Token(_) | By::Known(_) | By::Unknown(_) => Attested {
                 method: claims.method.as_str().into(),
                 tier: claims.tier.as_str().into(),
                 identity: claims.identity.clone(),

@@ -40,7 +40,7 @@ pub(super) async fn verify(
     let key = certificate.key.spki_der().to_vec();
     // A key that lives in hardware stays: one that came in its place would not be vouched for by anything.
     let csr_key = if recorded == Tier::Hardware { CsrKey::This(key) } else { CsrKey::OtherThan(key) };
-    Ok(Verified { claims: claims(recorded).map_err(Refusal::Attestation)?, csr_key, assertion: None })
+    Ok(Verified { claims: claims(recorded).map_err(Refusal::Attestation)?, csr_key, assertion: None, newcomer: None })
 }
 
 /// What the store knows of the certificate, its holder and the CSR's key, in one look.

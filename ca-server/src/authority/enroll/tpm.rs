@@ -6,7 +6,7 @@ use fleetca_proto::v1;
 use ring::rand::SystemRandom;
 
 use super::{
-    EnrollmentRequest,
+    EnrollmentRequest, unknown,
     verify::{CsrKey, Verified},
 };
 use crate::{
@@ -18,7 +18,6 @@ use crate::{
     authority::{Authority, Refusal},
     identity::{HardwareId, KeyFingerprint},
     inventory::fleet::{Method, Policy},
-    store::Holder,
 };
 
 /// What `Start` says of a TPM.
@@ -43,8 +42,9 @@ pub(super) fn challenge(tpm: &Tpm) -> Result<(v1::TpmChallenge, Secret), Refusal
     Ok((part, secret))
 }
 
-/// Step 3: the TPM has unwrapped the secret and certified a key, both for this enrollment; it is registered; and where the
-/// device's fleet pins roots of TPMs, the endorsement key's certificate leads to one.
+/// Step 3: the TPM has unwrapped the secret and certified a key, both for this enrollment; it is registered, or comes by a
+/// root of a fleet that takes devices that nobody registered; and where the device's fleet pins roots of TPMs, the
+/// endorsement key's certificate leads to one. Who has not unwrapped the secret has no signature looked at.
 pub(super) async fn verify(
     authority: &Authority,
     request: &EnrollmentRequest,
@@ -57,17 +57,23 @@ pub(super) async fn verify(
     let proof = proof.tpm.as_ref().ok_or(Refusal::Protocol("Proof has nothing of a TPM in it"))?;
     let proof = Proof { mac: &proof.mac, attest: &proof.attest, signature: &proof.signature };
     let key = tpm.evidence.verify(request.start(), challenge, secret, proof).map_err(refused)?;
-    let holder = holder(authority, tpm).await?;
-    check_endorsement(authority, tpm, &authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy)?;
+    let id = identity(tpm);
+    let newcomer = match authority.store.holder_of_hardware(&id).await? {
+        Some(holder) => {
+            let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
+            check_endorsement(authority, tpm, &policy)?;
+            None
+        }
+        None => {
+            // Nobody has registered it: so a maker has to vouch for it.
+            let fits =
+                |policy: &Policy| !policy.tpm_roots.0.is_empty() && check_endorsement(authority, tpm, policy).is_ok();
+            Some(unknown::welcome(authority, Method::Tpm, &id, fits).await?)
+        }
+    };
     let tier = Method::Tpm.tier().ok_or(Refusal::Internal("a method without tier"))?;
-    let claims = Claims { method: Method::Tpm, tier, identity: identity(tpm).to_string() };
-    Ok(Verified { claims, csr_key: CsrKey::This(key.spki_der().to_vec()), assertion: None })
-}
-
-/// The device that this TPM was registered for.
-pub(super) async fn holder(authority: &Authority, tpm: &Tpm) -> Result<Holder, Refusal> {
-    let holder = authority.store.holder_of_hardware(&identity(tpm)).await?;
-    holder.ok_or(Refusal::Attestation(AttestationError::Unregistered))
+    let claims = Claims { method: Method::Tpm, tier, identity: id.to_string() };
+    Ok(Verified { claims, csr_key: CsrKey::This(key.spki_der().to_vec()), assertion: None, newcomer })
 }
 
 fn check_endorsement(authority: &Authority, tpm: &Tpm, policy: &Policy) -> Result<(), Refusal> {
@@ -85,7 +91,8 @@ fn check_endorsement(authority: &Authority, tpm: &Tpm, policy: &Policy) -> Resul
     tpm.evidence.verify_endorsement(&tpm.chain, &rules, authority.now()).map_err(refused)
 }
 
-fn identity(tpm: &Tpm) -> HardwareId {
+/// What tells it from all others.
+pub(super) fn identity(tpm: &Tpm) -> HardwareId {
     HardwareId::Ek(*tpm.evidence.endorsement_key().as_bytes())
 }
 

@@ -3,7 +3,7 @@
 use fleetca_proto::{transcript, v1};
 use prost::Message;
 
-use super::{EnrollmentRequest, factory, previous, registered_key, request::Evidence, token, tpm};
+use super::{EnrollmentRequest, factory, previous, registered_key, request::Evidence, token, tpm, unknown::Newcomer};
 use crate::{
     attestation::{AttestationError, Claims, registered_key::Used, tpm::Secret},
     authority::{Authority, Refusal, Refused},
@@ -46,6 +46,8 @@ pub(super) struct Verified {
     pub csr_key: CsrKey,
     /// What works once only.
     pub assertion: Option<Used>,
+    /// It is of a device that nobody registered.
+    pub newcomer: Option<Newcomer>,
 }
 
 /// Everything that is proven about an enrollment when the decision is made.
@@ -55,6 +57,8 @@ pub(super) struct Proven {
     pub key: PublicKey,
     /// What is used up with it.
     pub assertion: Option<Used>,
+    /// It is of a device that nobody had registered.
+    pub newcomer: Option<Newcomer>,
 }
 
 impl Authority {
@@ -82,7 +86,7 @@ impl Authority {
         proof: &v1::Proof,
     ) -> Result<Proven, Refusal> {
         let (challenge, secret) = (challenge.bytes(), challenge.secret.as_ref());
-        let Verified { claims, csr_key, assertion } = match request.evidence() {
+        let Verified { claims, csr_key, assertion, newcomer } = match request.evidence() {
             Evidence::Token(id) => token::verify(self, request, id, challenge, proof).await?,
             Evidence::Factory(chain) => factory::verify(self, request, chain, challenge, proof).await?,
             Evidence::RegisteredKey(id) => registered_key::verify(self, request, id, challenge, proof).await?,
@@ -102,6 +106,6 @@ impl Authority {
         let method = request.evidence().method().as_str();
         let signed = transcript::enrollment(method, transcript::Role::Subject, request.start(), challenge);
         key.verify(&signed, &proof.subject_signature).map_err(|_| Refusal::PossessionFailed)?;
-        Ok(Proven { claims, key, assertion })
+        Ok(Proven { claims, key, assertion, newcomer })
     }
 }

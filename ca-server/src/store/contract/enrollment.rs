@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::{
-    identity::{KeyFingerprint, Kind, RevocationReason, Subject},
+    identity::{HardwareId, KeyFingerprint, Kind, RevocationReason, Subject},
     inventory::{device::Status, fleet::Policy, lineage::Position},
     store::*,
 };
@@ -233,4 +233,27 @@ pub(crate) async fn an_unknown_fleet_or_issuer_is_named<P: Place>() {
     let refused = world.store.record_enrollment(enrollment).await;
     assert!(matches!(refused, Err(StoreError::NotFound("issuer"))), "{refused:?}");
     assert_eq!(world.store.holder(&device("a")).await.unwrap(), None);
+}
+
+pub(crate) async fn hardware_that_two_devices_claim_at_once_is_one_devices<P: Place>() {
+    let world = World::<P>::new().await;
+    let hardware = HardwareId::Ek([7; 32]);
+    let attempts = (0..20).map(|n| {
+        let (store, hardware) = (world.store.clone(), Some(hardware.clone()));
+        let enrollment = Enrollment { hardware, ..world.enrollment(&format!("d-{n}"), 1) };
+        tokio::spawn(async move { store.record_enrollment(enrollment).await })
+    });
+    let mut won = 0;
+    for attempt in attempts.collect::<Vec<_>>() {
+        match attempt.await.unwrap() {
+            Ok(()) => won += 1,
+            Err(StoreError::Conflict) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(won, 1);
+    let owner = world.store.holder_of_hardware(&hardware).await.unwrap().unwrap();
+    assert_eq!(world.store.hardware_of(&owner.subject).await.unwrap(), [hardware]);
+    let devices = world.store.devices(&DeviceQuery { limit: 100, ..DeviceQuery::default() }).await.unwrap().devices;
+    assert_eq!(devices, [owner]);
 }

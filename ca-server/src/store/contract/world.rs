@@ -140,6 +140,7 @@ impl<P: Place> World<P> {
             lineage: Lineage::begun_by(certificate.serial),
             superseded: None,
             attested: Attested { method: "token".into(), tier: "token".into(), identity: "t".into() },
+            hardware: None,
             token: None,
             assertion: None,
             came_by: None,

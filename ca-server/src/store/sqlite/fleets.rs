@@ -33,6 +33,13 @@ pub(super) fn factory_roots(db: &Connection) -> Result<Vec<Vec<u8>>, StoreError>
     Ok(roots.0)
 }
 
+/// Those that do not refuse devices that nobody registered, by name.
+pub(super) fn open(db: &Connection) -> Result<Vec<(FleetName, Policy)>, StoreError> {
+    let sql = "-- open_fleets()\nSELECT name, policy FROM fleets \
+               WHERE ifnull(json_extract(policy, '$.unknown.devices'), 'refuse') <> 'refuse' ORDER BY name";
+    all(db, sql, [], |row| Ok((row.take()?, row.take()?)))
+}
+
 /// By name, after the one named.
 pub(super) fn list(db: &Connection, after: &str, limit: u32) -> Result<Vec<FleetRow>, StoreError> {
     let sql = "-- fleets()\nSELECT name, policy, created_at, \

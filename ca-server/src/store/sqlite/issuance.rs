@@ -21,6 +21,9 @@ pub(super) fn record_initialization(db: &Connection, record: &Initialization) ->
 /// A certificate made from an attestation.
 pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<(), StoreError> {
     let holder = holders::admit(db, &record.holder)?;
+    if let Some(hardware) = &record.hardware {
+        registrations::claim_hardware(db, holder, hardware)?;
+    }
     let token = record.token.as_ref().map(|id| tokens::spend(db, id, record.at)).transpose()?;
     let token = match token {
         None => tokens::reference(db, record.certificate.token.as_ref())?,

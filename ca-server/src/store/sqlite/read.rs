@@ -48,6 +48,10 @@ impl ReadStore for SqliteStore {
         self.look(fleets::factory_roots)
     }
 
+    async fn open_fleets(&self) -> Result<Vec<(FleetName, Policy)>> {
+        self.look(fleets::open)
+    }
+
     async fn fleets(&self, after: &str, limit: u32) -> Result<Vec<FleetRow>> {
         let after = after.to_owned();
         self.scan(move |db| fleets::list(db, &after, limit)).await

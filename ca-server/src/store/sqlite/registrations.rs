@@ -34,6 +34,14 @@ fn record_one(db: &Connection, row: &Registration) -> Result<(), StoreError> {
     row.keys.iter().try_for_each(|key| insert_key(db, holder, key))
 }
 
+/// The hardware of a device that nobody registered. `Conflict` if it is somebody's.
+pub(super) fn claim_hardware(db: &Connection, holder: i64, id: &HardwareId) -> Result<(), StoreError> {
+    insert_hardware(db, holder, id).map_err(|error| match error {
+        StoreError::Exists(_) => StoreError::Conflict,
+        other => other,
+    })
+}
+
 fn insert_hardware(db: &Connection, holder: i64, id: &HardwareId) -> Result<(), StoreError> {
     let sql = "-- insert_identity()\nINSERT INTO identities (kind, identity, holder) VALUES (?1, ?2, ?3)";
     change_one(db, sql, params![id.kind(), id.to_string(), holder]).map_err(taken("hardware identity"))

@@ -1,0 +1,270 @@
+//! Devices that nobody registered: what a fleet that takes them by itself lets in, and what it does not.
+
+use std::path::PathBuf;
+
+use fleetca_tests::{
+    device::Device,
+    maker::{CA, IDEVID, Made, Maker, Wish, text},
+    process::{Finished, run},
+    server::Server,
+    tpm::Tpm,
+    wait::{SOON, until_true},
+};
+
+/// Two makers, of whom nobody has registered any device.
+struct World {
+    server: Server,
+    maker: Maker,
+    root: Made,
+    other: Made,
+}
+
+impl World {
+    fn new() -> Option<World> {
+        let server = Server::start();
+        let maker = Maker::new(server.scratch().join("maker"))?;
+        let root = maker.make("root", &Wish { subject: "/O=Maker/CN=Root", ..CA }, None);
+        let other = maker.make("other", &Wish { subject: "/O=Other/CN=Root", ..CA }, None);
+        Some(World { server, maker, root, other })
+    }
+
+    /// A fleet of boards of this maker's, with more options.
+    fn fleet(&self, name: &str, root: &Made, options: &[&str]) {
+        let roots = text(&root.certificate);
+        let create = ["fleet", "create", name, "--attest", "factory", "--factory-roots", roots];
+        self.server.admin().run(&[&create, options].concat());
+    }
+
+    fn board(&self, name: &str, serial: &str, issuer: &Made) -> Made {
+        let subject = format!("/CN=Board/serialNumber={serial}");
+        self.maker.make(name, &Wish { subject: &subject, ..IDEVID }, Some(issuer))
+    }
+
+    /// Enrolls a board, which keeps its credential in the folder.
+    fn enroll(&self, folder: &str, board: &Made, id: Option<&str>) -> Finished {
+        run(&mut self.enrollment(folder, board, id))
+    }
+
+    fn enrollment(&self, folder: &str, board: &Made, id: Option<&str>) -> std::process::Command {
+        let mut command = Device::new(self.folder(folder)).command("enroll");
+        command.args(["--server", &self.server.url(), "--root"]).arg(self.server.control_root());
+        let chain = self.maker.chain(folder, &[board]);
+        command.arg("--attest").arg(format!("factory:{},{}", chain.display(), board.key.display()));
+        if let Some(id) = id {
+            command.args(["--device-id", id]);
+        }
+        command
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.server.scratch().join(name)
+    }
+
+    fn shown(&self, id: &str) -> serde_json::Value {
+        self.server.admin().run(&["device", "show", id])
+    }
+
+    fn devices(&self) -> usize {
+        self.server.admin().run(&["device", "list"]).as_array().expect("a list").len()
+    }
+}
+
+fn refused(finished: &Finished, reason: &str) {
+    assert_eq!(finished.code, 1, "{finished:?}");
+    assert!(finished.stderr.contains(reason), "{reason}: {finished:?}");
+}
+
+const REGISTER: [&str; 5] = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board-{serial}"];
+
+#[test]
+fn a_device_of_a_pinned_maker_registers_itself_under_the_name_that_it_proves() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &REGISTER);
+    let board = world.board("one", "SN-1", &world.root);
+    // It asks for another name than it proves.
+    refused(&world.enroll("wish", &board, Some("pump-7")), "ID_REFUSED");
+    assert_eq!(world.devices(), 0);
+    world.enroll("one", &board, None).succeeded();
+    let shown = world.shown("board-SN-1");
+    assert_eq!(
+        (&shown["status"], &shown["tier"], &shown["fleet"]),
+        (&"active".into(), &"factory".into(), &"boards".into())
+    );
+    assert_eq!(shown["hardware"][0], format!("idevid:{}:SN-1", world.root.spki_sha256()));
+
+    // From here on it is known: with a new disk it comes back through Confirm, and under no other name.
+    world.enroll("again", &board, Some("board-SN-1")).succeeded();
+    assert_eq!(world.shown("board-SN-1")["generation"], 2);
+    refused(&world.enroll("moved", &board, Some("board-SN-2")), "ID_REFUSED");
+    let records = world.server.admin().run(&["audit", "list", "--subject", "device/board-SN-1"]);
+    assert!(records.to_string().contains("registered"), "{records}");
+
+    // Revoked is revoked: it does not register itself anew.
+    world.server.admin().run(&["device", "revoke", "board-SN-1"]);
+    refused(&world.enroll("revoked", &board, None), "DEVICE_REVOKED");
+    assert_eq!(world.devices(), 1);
+}
+
+#[test]
+fn a_name_that_is_taken_or_none_at_all_registers_nobody() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &REGISTER);
+    world.server.admin().run(&["device", "register", "Board-sn-1", "--fleet", "boards"]);
+    // The same serial number as a registered device's, and one that differs in case only.
+    refused(&world.enroll("one", &world.board("one", "SN-1", &world.root), None), "ID_TAKEN");
+    for (folder, serial) in [("slash", "a\\/b"), ("space", "a b"), ("quote", "a'b")] {
+        refused(&world.enroll(folder, &world.board(folder, serial, &world.root), None), "ID_REFUSED");
+    }
+    assert_eq!(world.devices(), 1);
+}
+
+/// Nothing tells whoever is refused why: that a fleet takes unknown devices at all, or of another maker, or that his key
+/// is banned.
+#[test]
+fn where_no_fleet_takes_it_an_unknown_device_is_answered_as_ever() {
+    let Some(world) = World::new() else { return };
+    let admin = world.server.admin();
+    let board = world.board("one", "SN-1", &world.root);
+    world.fleet("boards", &world.root, &[]);
+    let answer = world.enroll("one", &board, None);
+    refused(&answer, "ATTESTATION_FAILED");
+    let same = |why: &str| {
+        let now = world.enroll("one", &board, None);
+        assert_eq!((now.code, &now.stderr), (answer.code, &answer.stderr), "{why}");
+    };
+
+    world.fleet("others", &world.other, &REGISTER);
+    same("another maker's devices are taken");
+    let set = |options: &[&str]| _ = admin.run(&[&["fleet", "set"], options].concat());
+    set(&[&["boards"], &REGISTER[..], &["--banned-keys", &board.spki_sha256()]].concat());
+    same("its key is banned");
+    set(&["boards", "--banned-keys", &"0".repeat(64), "--factory-validity", "now"]);
+    let ended = Wish { subject: "/CN=Ended/serialNumber=SN-1", until: "20210101000000Z", ..IDEVID };
+    let ended = world.maker.make("ended", &ended, Some(&world.root));
+    let refused = world.enroll("ended", &ended, None);
+    assert_eq!((refused.code, &refused.stderr), (answer.code, &answer.stderr), "it has expired");
+
+    assert_eq!(world.devices(), 0);
+    world.enroll("one", &board, None).succeeded();
+}
+
+#[test]
+fn a_device_that_two_fleets_would_take_is_taken_by_none() {
+    let Some(world) = World::new() else { return };
+    let factory = world.maker.make("factory", &Wish { subject: "/O=Maker/CN=Factory", ..CA }, Some(&world.root));
+    world.fleet("boards", &world.root, &REGISTER);
+    // The intermediate as a root: not the same one, and so it can be set.
+    world.fleet("plant", &factory, &REGISTER);
+    let board = world.board("one", "SN-1", &factory);
+    let chain = world.maker.chain("chain", &[&board, &factory]);
+    let enroll = |folder: &str| {
+        let mut command = Device::new(world.folder(folder)).command("enroll");
+        command.args(["--server", &world.server.url(), "--root"]).arg(world.server.control_root());
+        run(command.arg("--attest").arg(format!("factory:{},{}", chain.display(), board.key.display())))
+    };
+    refused(&enroll("one"), "ATTESTATION_FAILED");
+    until_true(SOON, "the event is told", || {
+        world.server.admin().run(&["audit", "list", "--security"]).to_string().contains("attestation.ambiguous")
+    });
+    assert_eq!(world.devices(), 0);
+    // Registered, it is one fleet's.
+    let idevid = format!("{}:SN-1", factory.spki_sha256());
+    world.server.admin().run(&["device", "register", "board-1", "--fleet", "plant", "--idevid", &idevid]);
+    enroll("one").succeeded();
+}
+
+#[test]
+fn a_policy_that_takes_anybody_has_to_be_said_aloud() {
+    let Some(world) = World::new() else { return };
+    let admin = world.server.admin();
+    let (root, other) = (text(&world.root.certificate), text(&world.other.certificate));
+    let create = ["fleet", "create", "boards", "--attest", "factory,token", "--factory-roots", root];
+    for (arguments, says) in [
+        (&["--unknown-devices", "register", "--id-template", "board-{serial}"][..], "--accept-any-holder"),
+        (&["--unknown-devices", "register", "--accept-any-holder"], "--id-template"),
+        (&["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board"], "must have {serial}"),
+        (
+            &["--unknown-devices", "register", "--accept-any-holder", "--id-template", "a {serial}"],
+            "an ID template has",
+        ),
+        (&["--accept-any-holder"], "--accept-any-holder is for"),
+    ] {
+        let refused = admin.refused(&[&create, arguments].concat());
+        assert!(refused.contains(says), "{says}: {refused}");
+    }
+    world.fleet("boards", &world.root, &REGISTER);
+    // Another maker's devices are others: it has to be said again.
+    let refused = admin.refused(&["fleet", "set", "boards", "--factory-roots", other]);
+    assert!(refused.contains("--accept-any-holder"), "{refused}");
+    admin.run(&["fleet", "set", "boards", "--factory-roots", other, "--accept-any-holder"]);
+    // What has nothing to do with it leaves it as it is.
+    admin.run(&["fleet", "set", "boards", "--validity", "12h"]);
+    let shown = admin.run(&["fleet", "show", "boards"]);
+    assert_eq!(
+        (&shown["unknown_devices"], &shown["accept_any_holder"], &shown["id_template"]),
+        (&"register".into(), &true.into(), &"board-{serial}".into())
+    );
+    // One device, two fleets: no.
+    let rival = ["fleet", "create", "rivals", "--attest", "factory", "--factory-roots", other];
+    let refused = admin.refused(&[&rival, &REGISTER[..]].concat());
+    assert!(refused.contains("the fleet boards takes unknown devices under the same root"), "{refused}");
+    let records = admin.run(&["audit", "list", "--subject", "fleet/boards"]);
+    assert!(records.to_string().contains("accept_any_holder"), "{records}");
+}
+
+#[test]
+fn one_identity_that_comes_twice_at_once_is_one_device() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &REGISTER);
+    let board = world.board("one", "SN-1", &world.root);
+    std::thread::scope(|scope| {
+        let (world, board) = (&world, &board);
+        let attempts: Vec<_> = (0..6)
+            .map(|n| {
+                let mut command = world.enrollment(&format!("attempt-{n}"), board, None);
+                scope.spawn(move || run(&mut command))
+            })
+            .collect();
+        let codes: Vec<_> = attempts.into_iter().map(|attempt| attempt.join().expect("it ends").code).collect();
+        assert!(codes.contains(&0), "{codes:?}");
+    });
+    assert_eq!(world.devices(), 1);
+    // A clone of another board's identity, made by whoever has its maker's key, is that board.
+    refused(&world.enroll("clone", &world.board("clone", "SN-1", &world.root), Some("board-SN-2")), "ID_REFUSED");
+}
+
+fn enroll_tpm(server: &Server, folder: &str, tpm: &Tpm, kind: &str) -> Finished {
+    let mut command = Device::new(server.scratch().join(folder)).command("enroll");
+    command.args(["--server", &server.url(), "--attest", &format!("tpm:{},{kind}", tpm.socket()), "--root"]);
+    run(command.arg(server.control_root()))
+}
+
+#[test]
+fn a_tpm_registers_itself_under_its_makers_root_and_without_it_not() {
+    let (Some(tpm), Some(elsewhere), Some(bare)) = (Tpm::manufactured(), Tpm::manufactured(), Tpm::start()) else {
+        return;
+    };
+    let server = Server::start();
+    let maker = tpm.folder().join("maker/issuercert.pem").display().to_string();
+    let register = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "tpm-{ek}"];
+    let create = ["fleet", "create", "pumps", "--attest", "tpm"];
+    let refusal = server.admin().refused(&[&create, &register[..]].concat());
+    assert!(refusal.contains("nothing vouches"), "{refusal}");
+    server.admin().run(&[&create[..], &["--tpm-roots", &maker], &register].concat());
+
+    refused(&enroll_tpm(&server, "bare", &bare, "p-256"), "ATTESTATION_FAILED");
+    refused(&enroll_tpm(&server, "elsewhere", &elsewhere, "p-384"), "ATTESTATION_FAILED");
+    // This key of the TPM has no certificate: nobody vouches for it.
+    refused(&enroll_tpm(&server, "other-key", &tpm, "p-256"), "ATTESTATION_FAILED");
+    enroll_tpm(&server, "own", &tpm, "p-384").succeeded();
+    let devices = server.admin().run(&["device", "list"]);
+    assert_eq!(devices.as_array().expect("a list").len(), 1);
+    let id = devices[0]["id"].as_str().expect("an ID");
+    let shown = server.admin().run(&["device", "show", id]);
+    let hardware = shown["hardware"][0].as_str().expect("its hardware");
+    assert_eq!(id.strip_prefix("tpm-"), hardware.strip_prefix("ek:").map(|hash| &hash[..16]));
+    assert_eq!(shown["tier"], "hardware");
+    // Its EK is banned: another of the maker's keys is none of these.
+    server.admin().run(&["fleet", "set", "pumps", "--banned-keys", &hardware[3..]]);
+    refused(&enroll_tpm(&server, "banned", &tpm, "p-384"), "ATTESTATION_FAILED");
+}
