@@ -111,7 +111,10 @@ impl Authority {
             By::Unknown(newcomer) => return unknown::decide(self, newcomer, &case.subject, proven, now).await,
             By::Previous(facts) => return previous::decide(facts, proven, now),
         };
+        // In this order. Who has come by this token is seen to have spent it, since it is read after its holder; and who
+        // spent it with this very key is seen to be the caller, since keys are read last.
         let holder = self.store.holder(&case.subject).await?;
+        let token = &self.store.token(&token.id).await?.ok_or(Refusal::NotFound("token"))?;
         let key_use = self.store.key_use(&proven.key.fingerprint()).await?;
         if let Some(holder) = &holder {
             refuse_cut_off(holder)?;
