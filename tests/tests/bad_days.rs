@@ -193,6 +193,21 @@ fn a_folder_that_cannot_be_written_is_named() {
     drop(read_only);
 }
 
+#[test]
+fn a_recovery_whose_folder_cannot_be_written_ends_nobodys_credential() {
+    let server = Server::start();
+    let (dir, out) = (server.dir(), server.scratch().join("out"));
+    fs::create_dir(&out).expect("a folder");
+    let Some(read_only) = ReadOnly::new(&out) else { return };
+    let recover = ["operator", "recover", "--dir", path(&dir), "--name", "admin", "--out", path(&out)];
+    let error = local(&recover);
+    assert!(error.code == 1 && error.stderr.contains(path(&out)), "{error:?}");
+    server.admin().create_fleet("sensors");
+    drop(read_only);
+    let _ = fs::set_permissions(&out, fs::Permissions::from_mode(0o700));
+    local(&recover).succeeded();
+}
+
 /// Damages the database in one way, and gives what `serve` must say after its path.
 type Damage = (&'static str, fn(&Path), &'static str);
 

@@ -14,7 +14,7 @@ use enroll_client::keys::Key;
 use serde::Serialize;
 
 use self::place::{begin, discard, draft_of, is_only_a_draft, move_into_place, why_not};
-use super::{CommandError, Session, local};
+use super::{CommandError, Session, local, operator_folder};
 use crate::{
     authority::{Initialized, Plan, initialize},
     clock::{Clock, SystemClock},
@@ -215,8 +215,8 @@ async fn write(
     let control_root = &made.certificates[&CaRole::ControlRoot];
     let chain: [&[u8]; 3] = [&made.server, control, control_root];
     save_credential(&folder.server(), &server_key, passphrases.keys.as_ref(), &chain).map_err(local)?;
-    super::operator_folder::install(&super::operator_folder::Material {
-        dir: &folder.operator(),
+    operator_folder::install(&operator_folder::Material {
+        folder: &operator_folder::take(&folder.operator())?,
         key: &operator_key,
         chain: &[&made.operator, control],
         control_root,

@@ -14,11 +14,12 @@ use enroll_client::{
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{CommandError, local};
+use crate::folder;
 
 /// What goes into the folder. Certificates are DER.
 pub struct Material<'a> {
     /// Where.
-    pub dir: &'a Path,
+    pub folder: &'a LockedFolder,
     /// The operator's key.
     pub key: &'a Key,
     /// The leaf, then the control CA.
@@ -33,6 +34,16 @@ pub struct Material<'a> {
     pub trust_domain: &'a str,
     /// The operator's name.
     pub id: &'a str,
+}
+
+/// Takes the folder for a credential to be: there is nothing at this path, or what a command left that was cut short
+/// before it made one.
+pub fn take(dir: &Path) -> Result<LockedFolder, CommandError> {
+    let begun = dir.join("lock").exists() && dir.join("generations").is_dir() && !dir.join("current").exists();
+    if !begun && !folder::is_vacant(dir).map_err(CommandError::file(dir))? {
+        return Err(CommandError::Exists(dir.to_owned()));
+    }
+    Ok(LockedFolder::open(dir)?)
 }
 
 /// Writes a generation and makes it the current one.
@@ -56,5 +67,5 @@ pub fn install(material: &Material<'_>) -> Result<(), CommandError> {
         device_roots: &Roots::from_ders(&[material.device_root]).map_err(local)?,
         state: &state,
     };
-    Ok(LockedFolder::open(material.dir)?.install(&contents, Observer::none())?)
+    Ok(material.folder.install(&contents, Observer::none())?)
 }

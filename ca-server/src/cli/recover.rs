@@ -11,7 +11,7 @@ use super::{
 use crate::{
     authority::recover_operator,
     config::Config,
-    folder::{self, Folder},
+    folder::Folder,
     identity::DeviceId,
     pki::{CaRole, PublicKey},
     server,
@@ -43,9 +43,6 @@ struct Recovered {
 
 /// Runs the command.
 pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
-    if !folder::is_vacant(&args.out).map_err(CommandError::file(&args.out))? {
-        return Err(CommandError::Exists(args.out));
-    }
     let folder = Folder::new(&args.dir);
     let config = Config::read(&folder.config()).map_err(local)?;
     let opened = server::open(&folder, args.key_passphrase.read(&config)?.as_ref()).await.map_err(local)?;
@@ -53,6 +50,8 @@ pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
     let key = Key::generate().map_err(local)?;
     let public = PublicKey::from_spki_der(&key.spki()).map_err(local)?;
     let now = args.clock.now(opened.store.as_ref(), None).await?;
+    // Before the record, which ends what this name had: where nothing can be written, nothing is recovered.
+    let out = operator_folder::take(&args.out)?;
     let leaf =
         recover_operator(opened.store.as_ref(), &opened.issuers, &args.name, &public, config.backdate, now).await;
     let leaf = leaf.map_err(local)?;
@@ -61,7 +60,7 @@ pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
         found.map(|(_, _, certificate)| certificate.der()).ok_or_else(|| local("a root is missing in the store"))
     };
     operator_folder::install(&operator_folder::Material {
-        dir: &args.out,
+        folder: &out,
         key: &key,
         chain: &[&leaf, opened.issuers.control().issuer.certificate().der()],
         control_root: root(CaRole::ControlRoot)?,
