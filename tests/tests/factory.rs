@@ -236,7 +236,7 @@ fn a_policy_that_makes_no_sense_is_refused_when_it_is_set() {
         (&["--attest", "token", "--least-tier", "factory"], "no method accepted proves the least tier"),
         (&["--attest", "previous"], "unknown attestation method"),
         (&["--attest", "token", "--grace", "400d"], "grace must be at most"),
-        (&["--attest", "token", "--factory-roots", text(&text_file)], "not exactly one PEM block"),
+        (&["--attest", "token", "--factory-roots", text(&text_file)], "something else in it than PEM blocks"),
         (&["--attest", "token", "--banned-keys", "00"], "must be a SHA-256"),
     ] {
         let refused = admin.refused(&[&["fleet", "create", "none"], arguments].concat());

@@ -214,6 +214,17 @@ fn an_old_copy_that_is_served_is_noticed_by_a_gateway_and_stands_still() {
     let locked = restore(&server.dir(), &["--resume", "--accept-loss"]);
     assert!(locked.code == 1 && locked.stderr.contains("another server is running"), "{locked:?}");
     server.stop();
+    // What is none of ours is named, though another one is.
+    let stranger = server.scratch().join("stranger.pem");
+    for (written, says) in [
+        (fs::read(server.control_root()).expect("a file"), "something else in it than PEM blocks"),
+        (b"0\x03\x02\x01\x07".to_vec(), "not a CRL of this CA"),
+    ] {
+        fs::write(&stranger, written).expect("a file");
+        let refused = restore(&server.dir(), &["--crl", text(&crls(&server)), "--crl", text(&stranger), "--resume"]);
+        assert!(refused.code == 1 && refused.stderr.contains(text(&stranger)), "{refused:?}");
+        assert!(refused.stderr.contains(says), "{refused:?}");
+    }
     restore(&server.dir(), &["--crl", text(&crls(&server)), "--resume"]).succeeded();
     server.start_again();
     recover(&server);

@@ -36,6 +36,14 @@ pub enum RestoreError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What is wrong with one of the CRLs that were given.
+    #[error("the CRL at {index}: {why}")]
+    Given {
+        /// Which one, from 0.
+        index: usize,
+        /// What.
+        why: Box<RestoreError>,
+    },
     /// A CRL that can't be read.
     #[error("not a CRL of this CA: {0}")]
     Crl(#[from] CrlError),
@@ -134,8 +142,9 @@ pub async fn take_back(store: &dyn Store, crls: &[Vec<u8>], now: Timestamp) -> R
 pub async fn newest_shown(store: &dyn Store, crls: &[Vec<u8>]) -> Result<Option<Timestamp>, RestoreError> {
     let rows = store.issuers().await?;
     let mut newest = None;
-    for der in crls {
-        newest = newest.max(Some(verified(&rows, der)?.1.this_update()));
+    for (index, der) in crls.iter().enumerate() {
+        let found = verified(&rows, der).map_err(|why| RestoreError::Given { index, why: Box::new(why) })?;
+        newest = newest.max(Some(found.1.this_update()));
     }
     Ok(newest)
 }

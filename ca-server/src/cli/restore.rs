@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use super::{CommandError, Session, accept_clock::AcceptClock, duration, init::place, local, output::Instant};
 use crate::{
-    authority::{LONGEST_WINDOW, TakenBack, latest, newest_shown, notice_restored, resume, take_back, undecided},
+    authority::{
+        LONGEST_WINDOW, RestoreError, TakenBack, latest, newest_shown, notice_restored, resume, take_back, undecided,
+    },
     backup,
     folder::{self, Folder},
     identity::Timestamp,
@@ -83,7 +85,7 @@ pub async fn run(args: Restore, session: &Session) -> Result<(), CommandError> {
         ));
     }
     // Before anything is made: a file that can't be read stops nothing halfway.
-    let crls = args.crls.iter().map(|path| read_crls(path)).collect::<Result<Vec<_>, _>>()?.concat();
+    let crls = Shown::read(&args.crls)?;
     let restored = match &args.from {
         Some(from) => make(&args, from, &crls).await?,
         None => {
@@ -99,7 +101,7 @@ pub async fn run(args: Restore, session: &Session) -> Result<(), CommandError> {
 }
 
 /// Makes the folder, whole or not at all.
-async fn make(args: &Restore, from: &Path, crls: &[Vec<u8>]) -> Result<Restored, CommandError> {
+async fn make(args: &Restore, from: &Path, crls: &Shown) -> Result<Restored, CommandError> {
     if place::was_cut_short(&args.dir) {
         let reason = format!("a `restore` was cut short here: remove {}, and run it again", args.dir.display());
         return Err(CommandError::Content { path: args.dir.clone(), reason });
@@ -135,25 +137,25 @@ async fn make(args: &Restore, from: &Path, crls: &[Vec<u8>]) -> Result<Restored,
 }
 
 /// What the clock says, if it can be right: by what the CA dated last, and by the CRLs that are given.
-async fn now(args: &Restore, store: &SqliteStore, crls: &[Vec<u8>]) -> Result<Timestamp, CommandError> {
-    let shown = newest_shown(store, crls).await.map_err(local)?;
+async fn now(args: &Restore, store: &SqliteStore, crls: &Shown) -> Result<Timestamp, CommandError> {
+    let shown = newest_shown(store, &crls.ders).await.map_err(|error| match error {
+        RestoreError::Given { index, why } => {
+            CommandError::Content { path: crls.files[index].clone(), reason: why.to_string() }
+        }
+        other => local(other),
+    })?;
     args.clock.now(store, shown).await
 }
 
 /// Takes CRLs back, and goes on if that is asked for.
-async fn decide(
-    args: &Restore,
-    store: &SqliteStore,
-    crls: &[Vec<u8>],
-    now: Timestamp,
-) -> Result<Restored, CommandError> {
-    let restoration = match args.resume || crls.is_empty() {
+async fn decide(args: &Restore, store: &SqliteStore, crls: &Shown, now: Timestamp) -> Result<Restored, CommandError> {
+    let restoration = match args.resume || crls.ders.is_empty() {
         true => undecided(store).await,
         // What comes to light after the decision is taken back as well.
         false => latest(store).await,
     };
     let restoration = restoration.map_err(local)?;
-    let given = take_back(store, crls, now).await.map_err(local)?;
+    let given = take_back(store, &crls.ders, now).await.map_err(local)?;
     let resumption = match args.resume {
         true => Some(resume(store, &given, args.accept_loss, args.window, now).await.map_err(local)?),
         false => restoration.resumption,
@@ -182,6 +184,25 @@ impl Crl {
             cut_off: back.cut_off.iter().map(ToString::to_string).collect(),
             released: back.released.iter().map(ToString::to_string).collect(),
         }
+    }
+}
+
+/// The CRLs that are given.
+#[derive(Default)]
+struct Shown {
+    ders: Vec<Vec<u8>>,
+    /// The file that each of them is in.
+    files: Vec<PathBuf>,
+}
+
+impl Shown {
+    fn read(paths: &[PathBuf]) -> Result<Self, CommandError> {
+        let mut shown = Self::default();
+        for path in paths {
+            shown.ders.extend(read_crls(path)?);
+            shown.files.resize(shown.ders.len(), path.clone());
+        }
+        Ok(shown)
     }
 }
 

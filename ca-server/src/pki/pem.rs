@@ -23,9 +23,9 @@ impl PemLabel {
     }
 }
 
-/// A text that is not one PEM block with the label asked for.
+/// A text that is not made of PEM blocks with the label asked for, and of nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not exactly one PEM block of the kind {0:?}")]
+#[error("there is something else in it than PEM blocks \"BEGIN {label}\"", label = .0.as_str())]
 pub struct PemError(PemLabel);
 
 /// Writes one block, with a newline at its end.
