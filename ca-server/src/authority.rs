@@ -25,7 +25,6 @@ mod tokens;
 
 use std::sync::Arc;
 
-use fleetca_proto::v1::SignedTrustBundle;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::{
@@ -37,6 +36,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
+pub use bundle::TrustBundle;
 pub use clock_check::{ClockError, check_clock};
 pub use devices::NewDevice;
 pub use enroll::{Challenge, EnrollmentRequest};
@@ -90,7 +90,7 @@ pub struct Grant {
     /// In which to renew.
     pub window: (Timestamp, Timestamp),
     /// The trust bundle in force.
-    pub trust_bundle: Arc<SignedTrustBundle>,
+    pub trust_bundle: Arc<TrustBundle>,
     /// It waits for Confirm.
     pub confirm_required: bool,
     /// The server's clock.
@@ -184,7 +184,7 @@ impl Authority {
     fn grant(
         &self,
         certificate: NewCertificate,
-        trust_bundle: Arc<SignedTrustBundle>,
+        trust_bundle: Arc<TrustBundle>,
         confirm_required: bool,
     ) -> Result<Grant, Refusal> {
         let issuer = self.issuers.certificate(&certificate.issuer).ok_or(Refusal::Internal("issuer unknown"))?;

@@ -9,7 +9,7 @@ use crate::{
     connect::{Connection, ServerUrl},
     credential::{Contents, Credential, Holder, LockedFolder, State},
     flow::{FlowError, Observer, Step},
-    identity::Kind,
+    identity::{Kind, TrustDomain},
     issued::Issued,
     keys::{Key, KeyError},
     refusal::Refusal,
@@ -30,8 +30,8 @@ pub(crate) async fn adopt(
         let contents = Contents {
             key: new.key,
             chain: &new.issued.chain,
-            control_roots: &new.issued.bundle.control_roots,
-            device_roots: &new.issued.bundle.device_roots,
+            control_roots: &new.issued.control_roots,
+            device_roots: &new.issued.device_roots,
             state: &state,
         };
         folder.install(&contents, observer)?;
@@ -46,6 +46,7 @@ pub(crate) struct New<'a> {
     pub(crate) issued: &'a Issued,
     pub(crate) key: &'a Key,
     pub(crate) server: &'a ServerUrl,
+    pub(crate) trust_domain: &'a TrustDomain,
     pub(crate) kind: Kind,
     /// The request, as its key was made for it.
     pub(crate) purpose: &'a str,
@@ -58,7 +59,7 @@ impl New<'_> {
         let issued = self.issued;
         let holder = Holder {
             server: self.server.clone(),
-            trust_domain: issued.bundle.trust_domain.clone(),
+            trust_domain: self.trust_domain.clone(),
             kind: self.kind,
             id: issued.id.clone(),
         };
@@ -67,7 +68,7 @@ impl New<'_> {
             announced: self.announced,
             obtained_by: self.purpose.to_owned(),
             previous: folder.current_name()?,
-            ..State::new(holder, issued.bundle.sequence, issued.window, random()?)
+            ..State::new(holder, issued.trust_sequence, issued.window, random()?)
         })
     }
 }

@@ -108,6 +108,7 @@ pub async fn enroll(
         spki: &next.key.spki(),
         trusted: connection.roots(),
         sequence: kept.map_or(0, |kept| kept.trust_sequence),
+        device_roots: None,
     };
     let issued = Issued::verify(&answer, &expected, WallTime::now())?;
 
@@ -116,6 +117,7 @@ pub async fn enroll(
         issued: &issued,
         key: &next.key,
         server: &enrollment.server,
+        trust_domain,
         kind: enrollment.kind,
         purpose: &purpose,
         // Programs that use a credential that was there before are to be told.

@@ -47,6 +47,8 @@ pub struct Expected<'a> {
     pub trusted: &'a Roots,
     /// The sequence of the trust bundle that is kept, or 0.
     pub sequence: u64,
+    /// The roots of devices that are kept of it. An answer may leave the bundle out, where both are there.
+    pub device_roots: Option<&'a Roots>,
 }
 
 /// An answer that fits.
@@ -56,8 +58,12 @@ pub struct Issued {
     pub chain: Vec<Certificate>,
     /// The ID that the leaf carries.
     pub id: Id,
-    /// The roots from now on.
-    pub bundle: TrustBundle,
+    /// The sequence of the trust bundle from now on.
+    pub trust_sequence: u64,
+    /// Its roots of server, operators and gateways.
+    pub control_roots: Roots,
+    /// Its roots of devices.
+    pub device_roots: Roots,
     /// When to renew.
     pub window: Window,
     /// The certificate is in force only once it is confirmed.
@@ -70,13 +76,27 @@ impl Issued {
     pub fn verify(wire: &v1::Issued, expected: &Expected<'_>, now: WallTime) -> Result<Self, IssuedError> {
         let chain: Vec<_> = wire.chain.iter().map(|der| Certificate::parse(der)).collect::<Result<_, _>>()?;
         let leaf = chain.first().ok_or(IssuedError::Empty)?;
-        let signed = wire.trust_bundle.as_ref().ok_or(TrustError::Malformed)?;
-        let bundle = TrustBundle::verify(signed, expected.trusted, expected.trust_domain, expected.sequence)?;
+        let (trust_sequence, control_roots, device_roots) = match (&wire.trust_bundle, expected.device_roots) {
+            (Some(signed), _) => {
+                let bundle = TrustBundle::verify(signed, expected.trusted, expected.trust_domain, expected.sequence)?;
+                (bundle.sequence, bundle.control_roots, bundle.device_roots)
+            }
+            (None, Some(kept)) => (expected.sequence, expected.trusted.clone(), kept.clone()),
+            (None, None) => return Err(TrustError::Malformed.into()),
+        };
         let id = own_id(leaf, expected)?;
-        check_chain(&chain, expected.kind, &bundle.control_roots, &bundle.device_roots, now)?;
+        check_chain(&chain, expected.kind, &control_roots, &device_roots, now)?;
         let window = wire.renewal_window.as_ref().and_then(Window::from_wire);
         let window = window.unwrap_or_else(|| Window::of_validity(leaf.not_before(), leaf.not_after()));
-        Ok(Self { id, bundle, window, confirm_required: wire.confirm_required, chain })
+        Ok(Self {
+            id,
+            trust_sequence,
+            control_roots,
+            device_roots,
+            window,
+            confirm_required: wire.confirm_required,
+            chain,
+        })
     }
 }
 
@@ -122,6 +142,7 @@ mod tests {
     struct Asked {
         house: House,
         key: FileKey,
+        kept: Option<Roots>,
         trust_domain: TrustDomain,
         id: Id,
     }
@@ -131,6 +152,7 @@ mod tests {
             Self {
                 house: House::new(),
                 key: FileKey::generate().unwrap(),
+                kept: None,
                 trust_domain: "fleet.example".parse().unwrap(),
                 id: "pump-7".parse().unwrap(),
             }
@@ -144,6 +166,7 @@ mod tests {
                 spki: &self.key.spki(),
                 trusted: &self.house.control_root.roots(),
                 sequence: 3,
+                device_roots: self.kept.as_ref(),
             };
             Issued::verify(wire, &expected, now())
         }
@@ -172,6 +195,7 @@ mod tests {
             spki: &asked.key.spki(),
             trusted: &asked.house.control_root.roots(),
             sequence: 0,
+            device_roots: None,
         };
         assert!(Issued::verify(&wire, &expected, WallTime::from_unix(0)).unwrap().confirm_required);
     }
@@ -221,6 +245,21 @@ mod tests {
         wire.trust_bundle = Some(asked.house.bundle(2, &asked.house.control_root));
         let refused = asked.verify(&wire);
         assert!(matches!(refused, Err(IssuedError::Trust(TrustError::Older { found: 2, kept: 3 }))));
+    }
+
+    #[test]
+    fn an_answer_without_a_bundle_is_judged_by_the_roots_that_are_kept() {
+        let mut asked = Asked::new();
+        let mut wire = asked.house.issued(&asked.key, OURS);
+        wire.trust_bundle = None;
+        assert!(matches!(asked.verify(&wire), Err(IssuedError::Trust(TrustError::Malformed))));
+        let house = asked.house.device_root.roots();
+        asked.kept = Some(house.clone());
+        let issued = asked.verify(&wire).unwrap();
+        assert_eq!((issued.trust_sequence, issued.device_roots.to_pem()), (3, house.to_pem()));
+        assert_eq!(issued.control_roots.to_pem(), asked.house.control_root.roots().to_pem());
+        asked.kept = Some(Ca::root("stranger").roots());
+        assert!(matches!(asked.verify(&wire), Err(IssuedError::Certificate(CertificateError::Chain(_)))));
     }
 
     #[test]

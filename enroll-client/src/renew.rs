@@ -58,6 +58,7 @@ pub async fn renew(folder: &LockedFolder, observer: Observer<'_>) -> Result<Cred
         spki: &next.key.spki(),
         trusted: credential.control_roots(),
         sequence: state.trust_sequence,
+        device_roots: Some(credential.device_roots()),
     };
     let issued = Issued::verify(&answer, &expected, WallTime::now())?;
 
@@ -66,6 +67,7 @@ pub async fn renew(folder: &LockedFolder, observer: Observer<'_>) -> Result<Cred
         issued: &issued,
         key: &next.key,
         server: &state.server,
+        trust_domain: &state.trust_domain,
         kind: state.kind,
         purpose: &purpose,
         announced: false,
@@ -88,7 +90,7 @@ async fn ask(
         Key::File(_) => folder.next_key(purpose, Key::generate)?,
     };
     observer.reached(Step::NextKeyDurable);
-    let request = v1::RenewRequest { csr: next.key.csr()? };
+    let request = v1::RenewRequest { csr: next.key.csr()?, trust_bundle_sequence: credential.state().trust_sequence };
     let answer = connection.renewal().renew(request).await.map_err(Refusal::from)?.into_inner();
     Ok((next, answer))
 }

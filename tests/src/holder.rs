@@ -122,7 +122,7 @@ impl Holder {
 
     /// Asks for a certificate for `key`.
     pub async fn renew(&self, server: &Server, key: &SubjectKey) -> Result<Issued, Status> {
-        Ok(self.renewal(server).renew(RenewRequest { csr: key.csr() }).await?.into_inner())
+        Ok(self.renewal(server).renew(RenewRequest { csr: key.csr(), ..Default::default() }).await?.into_inner())
     }
 
     /// Puts the presented certificate in force.

@@ -153,13 +153,16 @@ async fn a_key_in_hardware_is_renewed_for_no_other_key() {
     let Some(tpm) = Tpm::start() else { return };
     let credential = Credential::load(enrolled(&server, "pump-7", &tpm).folder()).expect("a credential");
     let mut renewal = Connection::with_credential(&credential).await.expect("a connection").renewal();
-    let refused = renewal.renew(RenewRequest { csr: SubjectKey::generate().csr() }).await.expect_err("another key");
+    let refused = renewal
+        .renew(RenewRequest { csr: SubjectKey::generate().csr(), ..Default::default() })
+        .await
+        .expect_err("another key");
     assert_eq!(Refusal::of(&refused).reason, "ATTESTATION_FAILED");
     let csr = credential.key().csr().expect("the TPM signs");
-    let first = renewal.renew(RenewRequest { csr }).await.expect("its own key").into_inner();
+    let first = renewal.renew(RenewRequest { csr, ..Default::default() }).await.expect("its own key").into_inner();
     // A lost reply: asked again, the same is answered.
     let csr = credential.key().csr().expect("the TPM signs");
-    let again = renewal.renew(RenewRequest { csr }).await.expect("its own key").into_inner();
+    let again = renewal.renew(RenewRequest { csr, ..Default::default() }).await.expect("its own key").into_inner();
     assert_eq!(first.chain, again.chain);
 }
 

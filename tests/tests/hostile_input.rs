@@ -79,7 +79,7 @@ impl Case {
 
     /// Renews with it.
     async fn renew(&self, server: &Server, holder: &Holder) -> Result<Issued, Status> {
-        let request = RenewRequest { csr: self.csr.clone() };
+        let request = RenewRequest { csr: self.csr.clone(), ..Default::default() };
         Ok(holder.renewal(server).renew(request).await?.into_inner())
     }
 }

@@ -293,7 +293,7 @@ async fn whoever_is_revoked_is_refused_at_the_next_call_of_an_open_connection() 
     for (mut device, why) in devices.into_iter().zip(["DEVICE_REVOKED", "DEVICE_HELD"]) {
         let csr = SubjectKey::generate().csr();
         assert_eq!(reason(device.get_renewal_info(GetRenewalInfoRequest {}).await), why);
-        assert_eq!(reason(device.renew(RenewRequest { csr }).await), why);
+        assert_eq!(reason(device.renew(RenewRequest { csr, ..Default::default() }).await), why);
         assert_eq!(reason(device.confirm(ConfirmRequest {}).await), why);
     }
 

@@ -1,11 +1,13 @@
 //! Renewal: how a certificate replaces itself, and how the lineage tells one holder from two.
 
+use fleetca_proto::v1::{RenewRequest, TrustBundle};
 use fleetca_tests::{
     device::Device,
     holder::Holder,
     server::Server,
     stranger::{Refusal, SubjectKey},
 };
+use prost::Message;
 
 fn server() -> Server {
     let server = Server::start();
@@ -130,4 +132,21 @@ async fn a_window_for_renewal_lies_within_the_validity() {
     let certificate = x509_cert::Certificate::from_der(holder.certificate()).expect("a certificate");
     let end = certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs() as i64;
     assert!(from < until && until < end, "{from} {until} {end}");
+}
+
+#[tokio::test]
+async fn who_holds_the_trust_bundle_in_force_is_not_sent_it_again() {
+    let server = server();
+    let holder = Holder::copy(&Device::enroll(&server, "sensors", "pump-7"));
+    let mut renewal = holder.renewal(&server);
+    let csr = SubjectKey::generate().csr();
+    let mut sent = async |trust_bundle_sequence| {
+        let request = RenewRequest { csr: csr.clone(), trust_bundle_sequence };
+        renewal.renew(request).await.expect("an answer").into_inner().trust_bundle
+    };
+    let bundle = sent(0).await.expect("whoever has none is sent one");
+    let sequence = TrustBundle::decode(bundle.bundle.as_slice()).expect("a trust bundle").sequence;
+    assert_eq!(sent(sequence).await, None);
+    // One of a lost time, or of nobody.
+    assert_eq!(sent(sequence + 1).await, Some(bundle));
 }

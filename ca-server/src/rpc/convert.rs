@@ -1,6 +1,6 @@
 //! Between the wire's messages and the rooms' types.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use fleetca_proto::v1;
 
@@ -39,10 +39,12 @@ pub fn duration(field: &'static str, value: Option<prost_types::Duration>) -> Re
     value.try_into().map_err(|_| Refusal::invalid(field, "must not be negative"))
 }
 
-pub fn issued(grant: Grant) -> v1::Issued {
+/// The answer to a caller who holds the trust bundle of this sequence; 0: none.
+pub fn issued(grant: Grant, held: u64) -> v1::Issued {
+    let bundle = grant.trust_bundle;
     v1::Issued {
         chain: grant.chain,
-        trust_bundle: Some(Arc::unwrap_or_clone(grant.trust_bundle)),
+        trust_bundle: (bundle.sequence != held).then(|| bundle.signed.clone()),
         renewal_window: Some(window(grant.window)),
         server_time: Some(timestamp(grant.now)),
         confirm_required: grant.confirm_required,

@@ -37,7 +37,7 @@ impl Enrollment for Service {
 
     async fn get_trust_bundle(&self, _: Request<GetTrustBundleRequest>) -> Result<Response<SignedTrustBundle>, Status> {
         let bundle = self.authority.trust_bundle().await.map_err(|refusal| self.authority.status(refusal))?;
-        Ok(Response::new(Arc::unwrap_or_clone(bundle)))
+        Ok(Response::new(bundle.signed.clone()))
     }
 
     async fn get_time(&self, _: Request<GetTimeRequest>) -> Result<Response<GetTimeResponse>, Status> {
@@ -54,7 +54,7 @@ impl Enrollment for Service {
                 // The peer has gone away, or lost its place. It gets the same answer when it asks again.
                 () = sender.closed() => return,
             };
-            let step = outcome.map(|grant| response(enroll_response::Step::Issued(issued(grant))));
+            let step = outcome.map(|grant| response(enroll_response::Step::Issued(issued(grant, 0))));
             let _ = sender.send(step.map_err(|refused| authority.status(refused))).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

@@ -33,7 +33,8 @@ impl Renewal for Service {
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Issued>, Status> {
         let outcome = async {
             let presented = Caller::certificate(&request)?;
-            self.authority.renew(&presented, &request.get_ref().csr).await.map(issued)
+            let RenewRequest { csr, trust_bundle_sequence } = request.get_ref();
+            self.authority.renew(&presented, csr).await.map(|grant| issued(grant, *trust_bundle_sequence))
         };
         Ok(Response::new(outcome.await.map_err(|refused| self.authority.status(refused))?))
     }

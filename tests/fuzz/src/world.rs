@@ -208,7 +208,7 @@ async fn enroll(authority: &Authority, target: TokenFor, kind: v1::Kind, id: &st
     let request = EnrollmentRequest::read(start, &authority.domain().trust_domain).expect("it reads");
     let proof = v1::Proof { evidence_signature: evidence, subject_signature: subject, ..Default::default() };
     let grant = authority.enroll(&request, &Challenge::plain(b"challenge"), &proof).await.expect("a certificate");
-    let bundle = v1::SignedTrustBundle::clone(&grant.trust_bundle);
+    let bundle = grant.trust_bundle.signed.clone();
     let issued = v1::Issued { chain: grant.chain, trust_bundle: Some(bundle), ..Default::default() };
     (key, issued)
 }

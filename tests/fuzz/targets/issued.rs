@@ -50,12 +50,12 @@ fuzz_target!(|input: &[u8]| {
     let (domain, id) = (DOMAIN.parse().expect("a domain"), "pump-7".parse().expect("an ID"));
     let spki = world.key.spki();
     let expected =
-        Expected { trust_domain: &domain, kind: Kind::Device, id: Some(&id), spki: &spki, trusted, sequence: 1 };
+        Expected { trust_domain: &domain, kind: Kind::Device, id: Some(&id), spki: &spki, trusted, sequence: 1, device_roots: None };
     let Ok(taken) = Issued::verify(&wire, &expected, WallTime::now()) else { return };
     let leaf = &taken.chain[0];
     assert!(made_by_us || leaf.der().as_ref() == world.issued.chain[0]);
     assert_eq!((leaf.spki(), leaf.is_ca()), (spki.clone(), false));
-    assert_eq!((taken.id, taken.bundle.sequence), (id, 1));
+    assert_eq!((taken.id, taken.trust_sequence), (id, 1));
     assert!(taken.window.not_before <= taken.window.not_after);
     assert_eq!(
         wire.trust_bundle.map(|bundle| bundle.bundle),

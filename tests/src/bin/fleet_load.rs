@@ -9,7 +9,9 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use enroll_client::attester::token::JoinToken;
-use fleetca_proto::v1::{ConfirmRequest, RenewRequest, renewal_client::RenewalClient};
+use fleetca_proto::v1::{
+    ConfirmRequest, GetTrustBundleRequest, RenewRequest, TrustBundle, renewal_client::RenewalClient,
+};
 use fleetca_tests::{
     holder::Holder,
     measure::{cpu_of, percentile, verify_plus_sign},
@@ -17,6 +19,7 @@ use fleetca_tests::{
     stranger::{self, SubjectKey},
 };
 use futures::StreamExt;
+use prost::Message;
 use serde_json::json;
 use tonic::transport::Channel;
 
@@ -77,7 +80,8 @@ async fn main() {
     let arguments = Arguments::parse();
     let (mut server, token) = start();
     let pid = server.process().pid();
-    let load = Load { server, pid, in_flight: arguments.in_flight };
+    let trust_sequence = trust_sequence(&server).await;
+    let load = Load { server, pid, in_flight: arguments.in_flight, trust_sequence };
     let holders = load.enroll(&token, arguments.devices).await;
     let mut devices = load.connect(holders).await.1;
     let (mut renew, mut handshake, mut confirm) = (Phase::default(), Phase::default(), Phase::default());
@@ -130,10 +134,20 @@ fn start() -> (Server, JoinToken) {
     (server, JoinToken::parse(&text).expect("a join token"))
 }
 
+/// The sequence of the trust bundle in force.
+async fn trust_sequence(server: &Server) -> u64 {
+    let connection = stranger::connect(server).await;
+    let signed =
+        connection.enrollment().get_trust_bundle(GetTrustBundleRequest {}).await.expect("a trust bundle").into_inner();
+    TrustBundle::decode(&*signed.bundle).expect("a trust bundle").sequence
+}
+
 struct Load {
     server: Server,
     pid: u32,
     in_flight: usize,
+    /// The trust bundle in force, which every device holds since it enrolled.
+    trust_sequence: u64,
 }
 
 impl Load {
@@ -182,7 +196,8 @@ impl Load {
     async fn renew(&self, devices: Vec<Channel>) -> (Phase, Vec<Holder>) {
         let prepared = devices.into_iter().map(|channel| {
             let key = SubjectKey::generate();
-            (channel, RenewRequest { csr: key.csr() }, key)
+            let request = RenewRequest { csr: key.csr(), trust_bundle_sequence: self.trust_sequence };
+            (channel, request, key)
         });
         let work = |(channel, request, key): (Channel, RenewRequest, SubjectKey)| async move {
             let issued = RenewalClient::new(channel.clone()).renew(request).await.expect("it renews").into_inner();

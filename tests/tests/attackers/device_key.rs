@@ -76,7 +76,11 @@ async fn a_renewal_is_for_the_device_whose_key_asks_whatever_the_request_says() 
     wishes.distinguished_name.push(DnType::CommonName, "pump-8");
     let key = SubjectKey::generate();
     let csr = key.csr_that_asks_for(wishes);
-    let issued = thief.renewal(&server).renew(fleetca_proto::v1::RenewRequest { csr }).await.expect("a renewal");
+    let issued = thief
+        .renewal(&server)
+        .renew(fleetca_proto::v1::RenewRequest { csr, ..Default::default() })
+        .await
+        .expect("a renewal");
     let next = Holder::of(&issued.into_inner(), &key);
     next.confirm(&server).await.expect("its own");
     let admin = server.admin();
