@@ -92,9 +92,7 @@ impl Attester {
         let mut proof = Proof::default();
         match self {
             Attester::Token(token) => proof.evidence_signature = token.sign(&transcript),
-            Attester::Factory(identity) => {
-                proof.evidence_signature = identity.sign(&transcript).map_err(|_| KeyError::Unusable)?;
-            }
+            Attester::Factory(identity) => proof.evidence_signature = identity.sign(&transcript)?,
             Attester::RegisteredKey(key) => {
                 let assertion = registered_key::assertion(key, start, challenge, now);
                 proof.assertion = assertion.map_err(|_| KeyError::Unusable)?;

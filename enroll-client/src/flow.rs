@@ -7,7 +7,7 @@ use crate::{
     credential::CredentialError,
     identity::{Id, Kind, TrustDomain},
     issued::IssuedError,
-    keys::{KeyError, tpm::TpmError},
+    keys::{KeyError, pkcs11::Pkcs11Error, tpm::TpmError},
     refusal::Refusal,
     renewal::Action,
 };
@@ -137,7 +137,9 @@ impl FlowError {
             FlowError::Refused(refusal) => refusal.action,
             FlowError::PendingApproval { retry_after } => Action::Retry { after: Some(*retry_after) },
             // Another program may have it for now.
-            FlowError::Key(KeyError::Tpm(TpmError::Unreachable { .. })) => Action::Retry { after: None },
+            FlowError::Key(KeyError::Tpm(TpmError::Unreachable { .. }) | KeyError::Pkcs11(Pkcs11Error::Refused(_))) => {
+                Action::Retry { after: None }
+            }
             FlowError::TimedOut | FlowError::FellBack(_) => Action::Retry { after: None },
             FlowError::Credential(_)
             | FlowError::Key(_)

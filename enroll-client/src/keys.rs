@@ -1,6 +1,8 @@
-//! Where a credential's private key lives: in a file, or in a TPM.
+//! Where a private key lives: a credential's in a file or in a TPM, a maker's also in a token behind PKCS#11.
 
+mod ecdsa;
 pub mod file;
+pub mod pkcs11;
 pub mod tpm;
 
 use std::sync::Arc;

@@ -28,6 +28,7 @@ pub mod require;
 pub mod secrets;
 pub mod server;
 pub mod soak;
+pub mod softhsm;
 pub mod stranger;
 pub mod tls;
 pub mod tpm;

@@ -1,37 +1,55 @@
-//! Method `factory`: the IDevID (IEEE 802.1AR) that the device's maker put in, as PEM files.
+//! Method `factory`: the IDevID (IEEE 802.1AR) that the device's maker put in: PEM files, or a token that has the key.
 
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::evidence_key::{EvidenceKey, EvidenceKeyError};
+use crate::{
+    certificate::Certificate,
+    keys::{
+        KeyError,
+        pkcs11::{Pkcs11Error, Pkcs11Key, Uri},
+    },
+};
 
 /// An IDevID's chain and key.
 #[derive(Debug)]
 pub struct FactoryIdentity {
     chain: Vec<Vec<u8>>,
-    key: EvidenceKey,
+    key: Key,
 }
 
-/// Why files hold no IDevID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug)]
+enum Key {
+    File(EvidenceKey),
+    Token(Pkcs11Key),
+}
+
+/// Why there is no IDevID.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FactoryError {
     /// No certificates.
     #[error("not 1 to 4 certificates in PEM: the IDevID, then its intermediates, without the root")]
     Chain,
-    /// The key.
+    /// The key's file.
     #[error(transparent)]
     Key(#[from] EvidenceKeyError),
+    /// The key's token.
+    #[error(transparent)]
+    Token(#[from] Pkcs11Error),
 }
 
 impl FactoryIdentity {
     /// Reads the chain (IDevID first, without the root) and the key, both PEM.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, FactoryError> {
-        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
-        let chain: Vec<Vec<u8>> = read.map_err(|_| FactoryError::Chain)?.iter().map(|der| der.to_vec()).collect();
-        if !(1..=4).contains(&chain.len()) {
-            return Err(FactoryError::Chain);
-        }
-        Ok(Self { chain, key: EvidenceKey::from_pem(key)? })
+        Ok(Self { chain: read(chain)?, key: Key::File(EvidenceKey::from_pem(key)?) })
+    }
+
+    /// Reads the chain, as [`FactoryIdentity::from_pem`] does, and finds the key in its token.
+    pub fn in_token(chain: &[u8], key: &Uri) -> Result<Self, FactoryError> {
+        let chain = read(chain)?;
+        let idevid = Certificate::parse(&chain[0]).map_err(|_| FactoryError::Chain)?;
+        Ok(Self { key: Key::Token(Pkcs11Key::open(key, &idevid)?), chain })
     }
 
     /// DER, the IDevID first.
@@ -39,13 +57,26 @@ impl FactoryIdentity {
         &self.chain
     }
 
-    /// By the IDevID's key.
-    pub fn sign(&self, transcript: &[u8]) -> Result<Vec<u8>, EvidenceKeyError> {
-        self.key.sign(transcript)
+    /// By the IDevID's key. A token takes its time.
+    pub fn sign(&self, transcript: &[u8]) -> Result<Vec<u8>, KeyError> {
+        match &self.key {
+            Key::File(key) => key.sign(transcript).map_err(|_| KeyError::Unusable),
+            Key::Token(key) => Ok(key.sign(transcript)?),
+        }
     }
 
-    /// The JWK thumbprint of its key.
+    /// A text that only its key has.
     pub fn thumbprint(&self) -> String {
-        self.key.thumbprint()
+        match &self.key {
+            Key::File(key) => key.thumbprint(),
+            Key::Token(key) => key.fingerprint().to_owned(),
+        }
     }
+}
+
+/// One to four certificates.
+fn read(chain: &[u8]) -> Result<Vec<Vec<u8>>, FactoryError> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+    let chain: Vec<Vec<u8>> = read.map_err(|_| FactoryError::Chain)?.iter().map(|der| der.to_vec()).collect();
+    if (1..=4).contains(&chain.len()) { Ok(chain) } else { Err(FactoryError::Chain) }
 }

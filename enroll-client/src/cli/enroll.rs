@@ -11,7 +11,11 @@ use zeroize::Zeroizing;
 use super::CliError;
 use crate::{
     attester::{
-        Attester, evidence_key::EvidenceKey, factory::FactoryIdentity, previous::Previous, token::JoinToken,
+        Attester,
+        evidence_key::EvidenceKey,
+        factory::{FactoryError, FactoryIdentity},
+        previous::Previous,
+        token::JoinToken,
         tpm::TpmMethod,
     },
     connect::ServerUrl,
@@ -19,7 +23,11 @@ use crate::{
     enroll::{Enrollment, enroll, recover},
     flow::{FlowError, Observer},
     identity::{Id, Kind},
-    keys::tpm::{EndorsementKind, Location, TpmError},
+    keys::{
+        KeyError,
+        pkcs11::{Pkcs11Error, Uri},
+        tpm::{EndorsementKind, Location, TpmError},
+    },
     trust::{Roots, Trust},
 };
 
@@ -47,7 +55,7 @@ pub(super) struct Enroll {
     #[arg(long, value_name = "ID", visible_aliases = ["gateway-id", "operator-name"])]
     device_id: Option<Id>,
     /// The evidence: token:FILE (- for standard input); factory:CERT,KEY, the maker's certificate with its intermediates,
-    /// and its key in PKCS#8 PEM; registered-key:FILE, a private key in PKCS#8 PEM; tpm[:DEVICE[,KIND]], a TPM (/dev/tpmrm0,
+    /// and its key in PKCS#8 PEM or as pkcs11: URI; registered-key:FILE, a private key in PKCS#8 PEM; tpm[:DEVICE[,KIND]], a TPM (/dev/tpmrm0,
     /// a socket, or tcp:HOST:PORT) and the kind of its endorsement key (rsa-2048, p-256, p-384); previous, the folder's own
     /// certificate, which has expired
     #[arg(long, value_name = "METHOD[:WHERE]")]
@@ -58,10 +66,17 @@ pub(super) struct Enroll {
 #[derive(Clone, Debug)]
 enum Evidence {
     Token(PathBuf),
-    Factory(PathBuf, PathBuf),
+    Factory(PathBuf, FactoryKey),
     RegisteredKey(PathBuf),
     Tpm(Location, Option<EndorsementKind>),
     Previous,
+}
+
+/// Where the maker's key is.
+#[derive(Clone, Debug)]
+enum FactoryKey {
+    File(PathBuf),
+    Token(Uri),
 }
 
 impl Evidence {
@@ -73,7 +88,7 @@ impl Evidence {
             }
             Some(("factory", files)) => match files.split_once(',') {
                 Some((chain, key)) if !chain.is_empty() && !key.is_empty() => {
-                    Ok(Evidence::Factory(chain.into(), key.into()))
+                    Ok(Evidence::Factory(chain.into(), FactoryKey::read(key)?))
                 }
                 _ => Err(CliError::Usage("a factory's identity is written factory:CERT,KEY".into())),
             },
@@ -87,6 +102,15 @@ impl Evidence {
                     .into(),
             )),
         }
+    }
+}
+
+impl FactoryKey {
+    fn read(text: &str) -> Result<Self, CliError> {
+        if !Uri::is_meant(text) {
+            return Ok(FactoryKey::File(text.into()));
+        }
+        text.parse().map(FactoryKey::Token).map_err(|error: Pkcs11Error| CliError::Usage(error.to_string()))
     }
 }
 
@@ -169,10 +193,18 @@ fn token(file: &Path) -> Result<Attester, CliError> {
     Ok(Attester::Token(token.map_err(|error| CliError::Usage(format!("{}: {error}", file.display())))?))
 }
 
-fn factory(chain: &Path, key: &Path) -> Result<Attester, CliError> {
-    let identity = FactoryIdentity::from_pem(&read(chain)?, &Zeroizing::new(read(key)?));
-    let text = |error| CliError::Usage(format!("{}, {}: {error}", chain.display(), key.display()));
-    Ok(Attester::Factory(identity.map_err(text)?))
+fn factory(chain: &Path, key: &FactoryKey) -> Result<Attester, CliError> {
+    let usage = |files: &str, error: &dyn std::fmt::Display| CliError::Usage(format!("{files}: {error}"));
+    let identity = match key {
+        FactoryKey::File(file) => FactoryIdentity::from_pem(&read(chain)?, &Zeroizing::new(read(file)?))
+            .map_err(|error| usage(&format!("{}, {}", chain.display(), file.display()), &error))?,
+        FactoryKey::Token(uri) => FactoryIdentity::in_token(&read(chain)?, uri).map_err(|error| match error {
+            FactoryError::Token(error @ Pkcs11Error::NotBuiltIn) => CliError::Usage(error.to_string()),
+            FactoryError::Token(error) => FlowError::from(KeyError::from(error)).into(),
+            error => usage(&chain.display().to_string(), &error),
+        })?,
+    };
+    Ok(Attester::Factory(identity))
 }
 
 /// `DEVICE,KIND`, both of which may be left out.

@@ -22,6 +22,9 @@ pub enum KeyError {
     /// The TPM that has it, or should.
     #[error(transparent)]
     Tpm(#[from] super::tpm::TpmError),
+    /// The token that has it, or should.
+    #[error(transparent)]
+    Pkcs11(#[from] super::pkcs11::Pkcs11Error),
     /// The key could not be made or used.
     #[error("the key cannot be made or used")]
     Unusable,

@@ -2,7 +2,6 @@
 
 use std::{thread, time::Duration};
 
-use der::{Encode, Sequence, asn1::UintRef};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
@@ -11,6 +10,7 @@ use super::{
     location::Link,
     template::{self, CHAIN, EndorsementKind, PROFILES, Profile},
 };
+use crate::keys::ecdsa;
 
 const OWNER: u32 = 0x4000_0001;
 const NULL_HANDLE: u32 = 0x4000_0007;
@@ -237,8 +237,7 @@ impl Chip {
             return Err(TpmError::Answer(command.name));
         }
         let (r, s) = (answer.sized()?, answer.sized()?);
-        let encode = || EcdsaSignature { r: UintRef::new(r)?, s: UintRef::new(s)? }.to_der();
-        encode().map_err(|_| TpmError::Answer(command.name))
+        ecdsa::to_der(r, s).map_err(|_| TpmError::Answer(command.name))
     }
 
     /// The contents of an NV index that everybody may read.
@@ -335,13 +334,6 @@ struct Parameters {
     /// 0 where the command gives none.
     handle: u32,
     parameters: Vec<u8>,
-}
-
-/// ECDSA-Sig-Value of RFC 3279, section 2.2.3.
-#[derive(Sequence)]
-struct EcdsaSignature<'a> {
-    r: UintRef<'a>,
-    s: UintRef<'a>,
 }
 
 /// The parameters that Create and CreatePrimary share: no password, the template, no outside information, no PCRs.
