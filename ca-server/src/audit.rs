@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256, digest};
 use crate::identity::{SerialNumber, Timestamp};
 
 /// Every action that a record can have: `docs/audit.md` says when each is written.
-pub const ACTIONS: [&str; 24] = [
+pub const ACTIONS: [&str; 25] = [
     "ca.initialized",
     "ca.restored",
     "ca.resumed",
@@ -20,6 +20,7 @@ pub const ACTIONS: [&str; 24] = [
     "device.decommissioned",
     "device.held",
     "device.registered",
+    "device.reenroll_allowed",
     "device.released",
     "device.revoked",
     "fleet.changed",

@@ -275,5 +275,10 @@ fn refuse_cut_off(holder: &Holder) -> Result<(), Refusal> {
     }
 }
 
+/// The same where somebody enrolls: who is revoked may do so once more where an admin has allowed it.
+fn refuse_barred(holder: &Holder) -> Result<(), Refusal> {
+    if holder.reenroll_allowed { Ok(()) } else { refuse_cut_off(holder) }
+}
+
 #[cfg(test)]
 mod tests;

@@ -198,7 +198,8 @@ pub trait Store: ReadStore {
     async fn record_token_revocation(&self, id: &TokenId, audit: Draft) -> Result<TokenRow, StoreError>;
 
     /// An enrollment: the certificate, its holder (new, or as it was read), the token's use.
-    /// `Conflict` if the holder, the token or the key is not as it was read.
+    /// `Conflict` if the holder, the token or the key is not as it was read. Where the holder is revoked and may enroll
+    /// once more, that is used up, and what it had before stays or becomes revoked.
     async fn record_enrollment(&self, record: Enrollment) -> Result<(), StoreError>;
     /// A renewal's pending certificate. `Conflict` if the holder is not as it was read, or the key came into use.
     async fn record_renewal(&self, record: Renewal) -> Result<(), StoreError>;
@@ -208,6 +209,8 @@ pub trait Store: ReadStore {
     /// A holder cut off: its state, all its unexpired certificates, its tokens and the fleet token that it came by.
     /// Wins every race: whatever was read, it is done. Doing it again is no error and changes nothing.
     async fn record_cutoff(&self, record: Cutoff) -> Result<CutoffReceipt, StoreError>;
+    /// A revoked holder may enroll once more. `Conflict` if the holder is not as it was read, or not revoked.
+    async fn record_reenrollment(&self, holder: HolderVersion, audit: Draft) -> Result<(), StoreError>;
     /// A hold ended. `Conflict` if the holder is not as it was read.
     async fn record_release(&self, record: Release) -> Result<CutoffReceipt, StoreError>;
 

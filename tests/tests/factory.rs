@@ -120,6 +120,36 @@ fn a_device_that_has_proven_its_factory_identity_never_enrolls_by_less() {
     refused(&world.enroll("board-1", &world.idevid("again", &IDEVID)), "ALREADY_ENROLLED");
 }
 
+/// Refuse 33, after a revocation: an admin lets it back in, once, and by no less than it has proven.
+#[test]
+fn a_revoked_board_comes_back_once_by_the_identity_that_it_has_proven() {
+    let Some(world) = World::new() else { return };
+    world.register("board-1", "boards", &world.factory, "SN-1");
+    let idevid = world.idevid("board-1", &IDEVID);
+    world.enroll("board-1", &idevid).succeeded();
+    let admin = world.server.admin();
+    assert_eq!(admin.reason(&["device", "allow-reenroll", "board-1"]), "STATE_REFUSED");
+    admin.run(&["device", "revoke", "board-1"]);
+    std::fs::remove_dir_all(world.server.scratch().join("board-1")).expect("it was there");
+    refused(&world.enroll("board-1", &idevid), "DEVICE_REVOKED");
+    let allowed = admin.run(&["device", "allow-reenroll", "board-1"]);
+    assert_eq!((&allowed["status"], &allowed["reenroll_allowed"]), (&"revoked".into(), &true.into()));
+    let token = world.server.scratch().join("less.token");
+    let token = admin.token(&["--fleet", "boards", "--device-id", "board-1"], &token);
+    let thief = Device::new(world.server.scratch().join("thief"));
+    refused(&thief.try_enroll(&world.server, "board-1", &token), "TIER_REFUSED");
+    assert_eq!(world.shown("board-1")["reenroll_allowed"], true, "a failed attempt uses nothing up");
+    world.enroll("board-1", &idevid).succeeded();
+    let shown = world.shown("board-1");
+    assert_eq!((&shown["status"], &shown["reenroll_allowed"]), (&"active".into(), &false.into()));
+    assert_eq!(shown["generation"], 2, "it was confirmed");
+    let revoked = |row: &&serde_json::Value| row["revoked_at"].is_string();
+    let certificates = shown["certificates"].as_array().expect("certificates");
+    assert_eq!(certificates.iter().filter(revoked).count(), 1, "what was revoked stays so: {shown}");
+    admin.run(&["device", "revoke", "board-1"]);
+    refused(&world.enroll("board-1", &idevid), "DEVICE_REVOKED");
+}
+
 /// Refuse 14, 24, 25: what leads to no root, or was not made for this, or would take long to look at.
 #[test]
 fn chains_that_are_not_the_makers_or_not_for_this_are_refused() {

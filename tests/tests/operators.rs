@@ -45,6 +45,7 @@ const CALLS: [(&str, &str, &str); 31] = [
     ("HoldDevice", "revoker", "INVALID_ARGUMENT"),
     ("ReleaseDevice", "revoker", "INVALID_ARGUMENT"),
     ("DecommissionDevice", "revoker", "INVALID_ARGUMENT"),
+    ("AllowReenroll", "admin", "INVALID_ARGUMENT"),
     ("GetCertificate", "viewer", "INVALID_ARGUMENT"),
     ("CreateToken", "admin", "INVALID_ARGUMENT"),
     ("ListTokens", "viewer", "OK"),

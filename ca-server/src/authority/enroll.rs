@@ -23,7 +23,7 @@ use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused, to_its_end};
 use crate::{
     audit::Draft,
     identity::Timestamp,
-    inventory::lineage::Lineage,
+    inventory::{device::Status, lineage::Lineage},
     store::{Enrollment, EnrollmentHolder, StoreError},
 };
 
@@ -67,7 +67,11 @@ impl Authority {
             Decision::Again { serial, confirm_required } => return self.grant_again(serial, confirm_required).await,
             Decision::Create(new) => (EnrollmentHolder::New(new.clone()), new.handle, new.fleet, Lineage::default()),
             Decision::Admit { holder, promote } => {
-                let known = if promote { holder.lineage.promoted() } else { holder.lineage };
+                let known = match holder.status {
+                    Status::Revoked => holder.lineage.restarted(),
+                    _ if promote => holder.lineage.promoted(),
+                    _ => holder.lineage,
+                };
                 (EnrollmentHolder::Known(holder.version), holder.handle, holder.fleet, known)
             }
         };
@@ -75,7 +79,7 @@ impl Authority {
         let terms = self.terms(subject.kind, fleet.as_ref()).await?;
         let mut certificate = self.sign_leaf(subject, &handle, &terms, &proven.key, now)?;
         (certificate.token, certificate.presented) = (case.token().cloned(), case.presented());
-        let again = known.head.is_some();
+        let again = known.has_begun();
         let lineage =
             if again { known.issued(false, certificate.serial) } else { Lineage::begun_by(certificate.serial) };
         let mut audit = Draft::done(now, &subject.to_string(), "certificate.issued", subject.to_string())

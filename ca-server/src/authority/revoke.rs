@@ -5,7 +5,7 @@ use crate::{
     audit::Draft,
     identity::{IssuerId, Kind, RevocationReason, SerialNumber, Subject},
     inventory::device::Status,
-    store::{Cutoff, CutoffReceipt, Release},
+    store::{Cutoff, CutoffReceipt, Holder, Release},
 };
 
 /// The status reason of a device that is on hold because a CRL of a lost time says so. Why is not known: it may have been
@@ -126,6 +126,26 @@ impl Authority {
                     self.telemetry.changed("released");
                     return self.receipt(subject, receipt).await;
                 }
+            }
+        }
+        Err(Refusal::Contended)
+    }
+
+    /// Lets a revoked device enroll once more, by what it has proven before or by more. Its certificates stay revoked, and
+    /// banned keys stay banned.
+    pub async fn allow_reenroll(&self, subject: &Subject, actor: &str) -> Result<Holder, Refusal> {
+        for _ in 0..MAX_ATTEMPTS {
+            let holder = self.store.holder(subject).await?.ok_or(Refusal::NotFound(subject.kind.as_str()))?;
+            if holder.reenroll_allowed {
+                return Ok(holder);
+            }
+            if holder.status != Status::Revoked {
+                return Err(Refusal::State(format!("not revoked but {}", holder.status)));
+            }
+            let audit = Draft::done(self.now(), actor, "device.reenroll_allowed", subject.to_string());
+            match self.store.record_reenrollment(holder.version, audit).await.map_err(Refusal::from) {
+                Ok(()) | Err(Refusal::Contended) => continue,
+                Err(other) => return Err(other),
             }
         }
         Err(Refusal::Contended)

@@ -5,6 +5,7 @@ mod notice;
 mod past;
 mod previous;
 mod publication;
+mod reenrollments;
 mod second_holders;
 mod tokens;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 
-use super::{Authority, Refusal, refuse_cut_off};
+use super::{Authority, Refusal, refuse_barred};
 use crate::{
     audit::Draft,
     identity::{DeviceId, FleetName, Kind, Subject, TokenId},
@@ -143,7 +143,7 @@ impl Authority {
                 created_at: token.created_at,
             }));
         };
-        refuse_cut_off(&holder)?;
+        refuse_barred(&holder)?;
         if holder.fleet != token.fleet {
             return Err(Refusal::State("the device belongs to another fleet".into()));
         }

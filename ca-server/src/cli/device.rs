@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use fleetca_proto::v1::{
-    DecommissionDeviceRequest, DeviceStatus, GetDeviceRequest, HoldDeviceRequest, ListDevicesRequest,
-    ReleaseDeviceRequest, RevokeDeviceRequest,
+    AllowReenrollRequest, DecommissionDeviceRequest, DeviceStatus, GetDeviceRequest, HoldDeviceRequest,
+    ListDevicesRequest, ReleaseDeviceRequest, RevokeDeviceRequest,
 };
 use view::View;
 
@@ -63,6 +63,11 @@ enum Command {
         /// After a fork: the honest holder's certificate, which stays; all others are revoked
         #[arg(long, value_name = "SERIAL", value_parser = parse_serial)]
         keep: Option<SerialNumber>,
+    },
+    /// Let a revoked device enroll once more, by what it has proven before or by more
+    AllowReenroll {
+        /// Its ID
+        id: String,
     },
     /// Cut a device off for good: its ID is never used again
     Decommission {
@@ -160,6 +165,10 @@ pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
         Command::Release { id, keep } => {
             let keep_serial = keep.map(|serial| serial.to_string()).unwrap_or_default();
             operator.release_device(ReleaseDeviceRequest { id, keep_serial }).await?
+        }
+        Command::AllowReenroll { id } => {
+            let device = View::from(operator.allow_reenroll(AllowReenrollRequest { id }).await?.into_inner());
+            return session.output().told(&device, |now| device.words(now));
         }
         Command::Decommission { id } => operator.decommission_device(DecommissionDeviceRequest { id }).await?,
     };

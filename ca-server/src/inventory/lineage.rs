@@ -204,6 +204,16 @@ impl Lineage {
         Self { head: Some(head), pending: None, generation: 1, replacements: 0 }
     }
 
+    /// The lineage of a device that was revoked and may enroll once more: none of its certificates counts.
+    pub fn restarted(&self) -> Self {
+        Self { head: None, pending: None, generation: self.generation, replacements: 0 }
+    }
+
+    /// Whether a certificate has been in force: then the next one has to be confirmed.
+    pub fn has_begun(&self) -> bool {
+        self.generation > 0
+    }
+
     /// What the certificate `serial` of this device is. `was_head` is the store's memory of it.
     pub fn position(&self, serial: SerialNumber, was_head: bool) -> Position {
         match serial {

@@ -262,6 +262,7 @@ pub fn device(holder: Holder, now: Timestamp) -> v1::Device {
         crls: Vec::new(),
         hardware: Vec::new(),
         keys: Vec::new(),
+        reenroll_allowed: holder.reenroll_allowed,
     }
 }
 

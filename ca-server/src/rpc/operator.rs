@@ -85,6 +85,7 @@ calls! {
     hold_device(v1::HoldDeviceRequest) -> v1::RevocationReceipt: Revoker = devices::hold;
     release_device(v1::ReleaseDeviceRequest) -> v1::RevocationReceipt: Revoker = devices::release;
     decommission_device(v1::DecommissionDeviceRequest) -> v1::RevocationReceipt: Revoker = devices::decommission;
+    allow_reenroll(v1::AllowReenrollRequest) -> v1::Device: Admin = devices::allow_reenroll;
     get_certificate(v1::GetCertificateRequest) -> v1::Certificate: Viewer = devices::certificate;
 
     create_token(v1::CreateTokenRequest) -> v1::Token: Admin = tokens::create;

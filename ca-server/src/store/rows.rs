@@ -143,6 +143,8 @@ pub struct Holder {
     pub expires_at: Option<Timestamp>,
     /// When it enrolled, renewed or confirmed last.
     pub last_seen_at: Option<Timestamp>,
+    /// It is revoked, and may enroll once more.
+    pub reenroll_allowed: bool,
 }
 
 /// A certificate to be recorded.

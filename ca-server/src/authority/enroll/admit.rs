@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     attestation::Claims,
-    authority::{Authority, Refusal, refuse_cut_off},
+    authority::{Authority, Refusal, refuse_barred, renew},
     identity::{FleetName, HardwareId, SerialNumber, Subject, Timestamp, TokenId},
     inventory::device::Status,
     store::{Attested, CertificateRow, Holder, KeyUse, NewHolder, RenewalFacts, Role, TokenRow},
@@ -117,7 +117,7 @@ impl Authority {
         let token = &self.store.token(&token.id).await?.ok_or(Refusal::NotFound("token"))?;
         let key_use = self.store.key_use(&proven.key.fingerprint()).await?;
         if let Some(holder) = &holder {
-            refuse_cut_off(holder)?;
+            refuse_barred(holder)?;
         }
         if let Some(decision) = answered_before(token, &case.subject, &key_use, now)? {
             return Ok(decision);
@@ -215,7 +215,7 @@ fn answered_before(
     let same = |row: &&CertificateRow| row.token.as_ref() == Some(&token.id) && row.holder == *subject;
     match key_use.certificates.iter().find(same) {
         // Too late: what was answered is worth nothing any more, and a token that has uses left is for new IDs only.
-        Some(row) if row.not_after < now => {
+        Some(row) if row.not_after < now || renew::is_withdrawn(row) => {
             token::check(token, now)?;
             Err(Refusal::IdTaken)
         }

@@ -2,7 +2,8 @@
 
 use super::{EnrollmentRequest, admit::Decision, verify::Proven};
 use crate::{
-    authority::{Authority, Refusal, refuse_cut_off, renew},
+    attestation::Claims,
+    authority::{Authority, Refusal, refuse_barred, renew},
     identity::{Kind, Timestamp},
     inventory::{
         device::Status,
@@ -24,7 +25,7 @@ pub(super) async fn decide(
     proven: &Proven,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
-    refuse_cut_off(holder)?;
+    refuse_barred(holder)?;
     let key_use = authority.store.key_use(&proven.key.fingerprint()).await?;
     if key_use.banned {
         return Err(Refusal::KeyCompromised);
@@ -65,8 +66,21 @@ fn check_policy(policy: &Policy, holder: &Holder, proven: &Proven) -> Result<(),
     if claims.tier < recorded_tier(holder) {
         return Err(Refusal::TierRefused);
     }
+    if is_another(holder, claims) {
+        return Err(Refusal::IdRefused);
+    }
     let may_again = policy.reenroll.is_some_and(|least| claims.tier >= least);
     if holder.status == Status::Active && !may_again { Err(Refusal::AlreadyEnrolled) } else { Ok(()) }
+}
+
+/// Whether this is other hardware than what the holder has proven by the same method. Registered keys change: each is an
+/// operator's word.
+fn is_another(holder: &Holder, claims: &Claims) -> bool {
+    claims.tier >= Tier::Factory
+        && holder
+            .attested
+            .as_ref()
+            .is_some_and(|recorded| recorded.method == claims.method.as_str() && recorded.identity != claims.identity)
 }
 
 /// The tier that a holder proved when it enrolled last.

@@ -3,9 +3,9 @@
 use super::*;
 
 /// A device with the key of its certificate in its hands.
-struct Sleeper {
-    key: rcgen::KeyPair,
-    device: Device,
+pub(super) struct Sleeper {
+    pub(super) key: rcgen::KeyPair,
+    pub(super) device: Device,
 }
 
 impl Sleeper {
@@ -44,7 +44,7 @@ impl Sleeper {
         Ok((Sleeper { key, device: world.device(&grant) }, confirm_required))
     }
 
-    async fn refused(&self, world: &World) -> Refusal {
+    pub(super) async fn refused(&self, world: &World) -> Refusal {
         match self.come_back(world, request().0).await {
             Ok(_) => panic!("it came back"),
             Err(refusal) => refusal,

@@ -28,6 +28,7 @@ pub(super) struct View {
     created_at: Option<Instant>,
     expires_at: Option<Instant>,
     last_seen_at: Option<Instant>,
+    reenroll_allowed: bool,
     #[serde(flatten)]
     more: Option<More>,
 }
@@ -83,6 +84,7 @@ impl From<v1::Device> for View {
             created_at: Instant::from_wire(wire.created_at),
             expires_at: Instant::from_wire(wire.expires_at),
             last_seen_at: Instant::from_wire(wire.last_seen_at),
+            reenroll_allowed: wire.reenroll_allowed,
             more: None,
         }
     }
@@ -115,7 +117,8 @@ impl View {
 
     fn status(&self) -> String {
         let lapsed = if self.lapsed { " (lapsed)" } else { "" };
-        format!("{}{lapsed}", or_dash(self.status.map(Status::as_str)))
+        let once_more = if self.reenroll_allowed { " (may enroll once more)" } else { "" };
+        format!("{}{lapsed}{once_more}", or_dash(self.status.map(Status::as_str)))
     }
 }
 

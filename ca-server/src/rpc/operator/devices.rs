@@ -105,6 +105,15 @@ pub async fn decommission(
     authority.decommission(&subject(&request.id)?, actor).await.map(convert::receipt)
 }
 
+pub async fn allow_reenroll(
+    authority: &Authority,
+    request: v1::AllowReenrollRequest,
+    actor: &str,
+) -> Result<v1::Device, Refusal> {
+    let holder = authority.allow_reenroll(&subject(&request.id)?, actor).await?;
+    Ok(convert::device(holder, authority.now()))
+}
+
 pub async fn certificate(
     authority: &Authority,
     request: v1::GetCertificateRequest,

@@ -263,6 +263,20 @@ pub(super) fn supersede(db: &Connection, holder: i64, serial: SerialNumber, at: 
     }
 }
 
+/// Revokes what was superseded, or is not revoked at all, of a holder that comes back from having been revoked: nothing
+/// of before counts for or against it.
+pub(super) fn withdraw_all(db: &Connection, holder: i64, at: Timestamp) -> Result<(), StoreError> {
+    for which in revocable(db, holder, at)? {
+        let since = match which.revoked {
+            Some(Revoked { reason, .. }) if reason != RevocationReason::Superseded => continue,
+            earlier => earlier.map_or(at, |revoked| revoked.at),
+        };
+        let withdrawn = Revoked { at: since, reason: RevocationReason::PrivilegeWithdrawn };
+        set_revoked(db, &which, Some(withdrawn))?;
+    }
+    Ok(())
+}
+
 /// Every issuer of a holder's certificates that belong on a CRL, with the last of their changes.
 pub(super) fn watermarks(db: &Connection, holder: i64, at: Timestamp) -> Result<Vec<(IssuerId, u64)>, StoreError> {
     let sql = "-- watermarks()\nSELECT issuers.id, ifnull(max(certificates.change), 0) FROM certificates \

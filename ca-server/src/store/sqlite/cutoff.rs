@@ -46,9 +46,12 @@ pub(super) fn record_cutoff(db: &Connection, record: &Cutoff) -> Result<CutoffRe
         }
     }
     let status = if allowed { record.status } else { holder.status };
-    if status != holder.status || done.any() {
+    // Who was allowed to come back, and is revoked again before that, may not.
+    let taken_back = allowed && holder.reenroll_allowed;
+    if status != holder.status || done.any() || taken_back {
         holders::set_status(db, holder.key, status, &record.status_reason)?;
-        audit::append(db, &done.told(&record.audit))?;
+        let draft = done.told(&record.audit);
+        audit::append(db, &if taken_back { draft.fact("reenrollment_ended", true) } else { draft })?;
     }
     done.receipt(db, holder.key, status, record.at)
 }

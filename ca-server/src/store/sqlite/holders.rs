@@ -3,10 +3,11 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    fleets,
+    audit, fleets,
     query::{Columns, all, change_one, column, count, first, the},
 };
 use crate::{
+    audit::Draft,
     identity::{DeviceId, IssuerId, Kind, Subject, Timestamp},
     inventory::{device::Status, lineage::Lineage},
     store::{Attested, Counts, EnrollmentHolder, Holder, HolderVersion, NewHolder, StoreError},
@@ -18,7 +19,7 @@ macro_rules! holder_columns {
         "holders.key, holders.version, holders.kind, holders.id, fleets.name, holders.role, holders.status, \
          holders.status_reason, holders.handle, holders.attested_method, holders.attested_tier, \
          holders.attested_identity, holders.head, holders.pending, holders.generation, holders.replacements, \
-         holders.created_at, holders.expires_at, holders.last_seen_at"
+         holders.created_at, holders.expires_at, holders.last_seen_at, holders.reenroll_allowed"
     };
 }
 pub(super) use holder_columns;
@@ -38,6 +39,7 @@ pub(super) fn read(columns: &mut Columns) -> rusqlite::Result<Holder> {
         created_at: columns.take()?,
         expires_at: columns.take()?,
         last_seen_at: columns.take()?,
+        reenroll_allowed: columns.take()?,
     })
 }
 
@@ -126,44 +128,77 @@ pub(super) struct Standing {
     pub key: i64,
     pub version: u64,
     pub status: Status,
+    pub reenroll_allowed: bool,
 }
 
 /// By kind and ID.
 pub(super) fn standing(db: &Connection, subject: &Subject) -> Result<Standing, StoreError> {
-    let sql = "-- standing()\nSELECT key, version, status FROM holders WHERE kind = ?1 AND id = ?2";
+    let sql = "-- standing()\nSELECT key, version, status, reenroll_allowed FROM holders WHERE kind = ?1 AND id = ?2";
     first(db, sql, params![subject.kind, subject.id], read_standing)?.ok_or(StoreError::NotFound(subject.kind.as_str()))
 }
 
 /// The holder as it was read, if it still is, in one of these states.
 pub(super) fn unchanged(db: &Connection, as_read: HolderVersion, states: &[Status]) -> Result<i64, StoreError> {
-    let sql = "-- unchanged()\nSELECT key, version, status FROM holders WHERE key = ?1";
-    let found = first(db, sql, params![as_read.key], read_standing)?.ok_or(StoreError::Conflict)?;
-    if found.version != as_read.version || !states.contains(&found.status) {
-        return Err(StoreError::Conflict);
-    }
-    Ok(found.key)
+    let found = same(db, as_read)?;
+    if states.contains(&found.status) { Ok(found.key) } else { Err(StoreError::Conflict) }
 }
 
-/// The key of whoever is to have a certificate: a new row, or the holder as it was read. `Conflict` where that has changed.
-pub(super) fn admit(db: &Connection, holder: &EnrollmentHolder) -> Result<i64, StoreError> {
-    match holder {
-        EnrollmentHolder::New(new) if exists(db, new.subject.kind, &new.subject.id)? => Err(StoreError::Conflict),
-        EnrollmentHolder::New(new) => insert(db, new, Status::Active),
-        EnrollmentHolder::Known(as_read) => {
-            unchanged(db, *as_read, &[Status::Registered, Status::Pending, Status::Active])
+/// The holder as it was read, if it still is.
+fn same(db: &Connection, as_read: HolderVersion) -> Result<Standing, StoreError> {
+    let sql = "-- unchanged()\nSELECT key, version, status, reenroll_allowed FROM holders WHERE key = ?1";
+    let found = first(db, sql, params![as_read.key], read_standing)?.ok_or(StoreError::Conflict)?;
+    if found.version == as_read.version { Ok(found) } else { Err(StoreError::Conflict) }
+}
+
+/// Whoever is to have a certificate: its key, and whether it comes back from having been revoked.
+pub(super) struct Admitted {
+    pub key: i64,
+    pub was_revoked: bool,
+}
+
+/// A new row, or the holder as it was read. `Conflict` where that has changed.
+pub(super) fn admit(db: &Connection, holder: &EnrollmentHolder) -> Result<Admitted, StoreError> {
+    let as_read = match holder {
+        EnrollmentHolder::New(new) if exists(db, new.subject.kind, &new.subject.id)? => {
+            return Err(StoreError::Conflict);
         }
+        EnrollmentHolder::New(new) => {
+            return Ok(Admitted { key: insert(db, new, Status::Active)?, was_revoked: false });
+        }
+        EnrollmentHolder::Known(as_read) => *as_read,
+    };
+    let found = same(db, as_read)?;
+    match found.status {
+        Status::Registered | Status::Pending | Status::Active => Ok(Admitted { key: found.key, was_revoked: false }),
+        Status::Revoked if found.reenroll_allowed => Ok(Admitted { key: found.key, was_revoked: true }),
+        Status::Held | Status::Revoked | Status::Decommissioned => Err(StoreError::Conflict),
     }
 }
 
 fn read_standing(row: &mut Columns) -> rusqlite::Result<Standing> {
-    Ok(Standing { key: row.take()?, version: row.count()?, status: row.take()? })
+    Ok(Standing { key: row.take()?, version: row.count()?, status: row.take()?, reenroll_allowed: row.take()? })
 }
 
-/// Moves a holder to another state.
+/// Moves a holder to another state. What was allowed of the state before it is no longer.
 pub(super) fn set_status(db: &Connection, holder: i64, status: Status, reason: &str) -> Result<(), StoreError> {
-    let sql =
-        "-- set_status()\nUPDATE holders SET status = ?2, status_reason = ?3, version = version + 1 WHERE key = ?1";
+    let sql = "-- set_status()\nUPDATE holders SET status = ?2, status_reason = ?3, reenroll_allowed = 0, \
+               version = version + 1 WHERE key = ?1";
     change_one(db, sql, params![holder, status, reason])
+}
+
+/// A revoked holder, as it was read, may enroll once more.
+pub(super) fn record_reenrollment(db: &Connection, as_read: HolderVersion, draft: &Draft) -> Result<(), StoreError> {
+    let key = unchanged(db, as_read, &[Status::Revoked])?;
+    let sql = "-- allow_reenrollment()\nUPDATE holders SET reenroll_allowed = 1, version = version + 1 WHERE key = ?1";
+    change_one(db, sql, params![key])?;
+    audit::append(db, draft)
+}
+
+/// Nobody who is revoked may enroll any more; who might have until now.
+pub(super) fn end_reenrollments(db: &Connection) -> Result<Vec<String>, StoreError> {
+    let sql = "-- end_reenrollments()\nUPDATE holders SET reenroll_allowed = 0, version = version + 1 \
+               WHERE status = 'revoked' AND reenroll_allowed = 1 RETURNING id";
+    all(db, sql, [], column)
 }
 
 /// A holder that proved itself: how, and by which fleet token.
@@ -174,7 +209,7 @@ pub(super) fn activate(
     came_by: Option<i64>,
 ) -> Result<(), StoreError> {
     let sql = "-- activate()\nUPDATE holders SET status = 'active', status_reason = '', attested_method = ?2, \
-               attested_tier = ?3, attested_identity = ?4, came_by = ifnull(?5, came_by) WHERE key = ?1";
+               attested_tier = ?3, attested_identity = ?4, came_by = ifnull(?5, came_by), reenroll_allowed = 0 WHERE key = ?1";
     let Attested { method, tier, identity } = attested;
     change_one(db, sql, params![holder, method, tier, identity, came_by])
 }

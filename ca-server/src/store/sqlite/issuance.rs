@@ -20,7 +20,10 @@ pub(super) fn record_initialization(db: &Connection, record: &Initialization) ->
 
 /// A certificate made from an attestation.
 pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<(), StoreError> {
-    let holder = holders::admit(db, &record.holder)?;
+    let holders::Admitted { key: holder, was_revoked } = holders::admit(db, &record.holder)?;
+    if was_revoked {
+        certificates::withdraw_all(db, holder, record.at)?;
+    }
     if let Some(hardware) = &record.hardware {
         registrations::claim_hardware(db, holder, hardware)?;
     }

@@ -59,10 +59,14 @@ pub(super) fn record_notice(db: &Connection, notice: &Notice) -> Result<Restorat
     let (lost_from, lost_until) = (notice.lost_from.min(notice.at), notice.lost_until.max(notice.at));
     change_one(db, sql, params![notice.at, lost_from, lost_until, notice.evidence])?;
     let tokens = end_tokens(db)?;
+    // Who was allowed to come back may have done so in the lost time, and been revoked again.
+    let reenrollments = holders::end_reenrollments(db)?;
     let operators = withdraw_operators(db, notice.at)?;
     let named = |ids: &[String]| ids.iter().take(NAMED).cloned().collect::<Vec<_>>();
     let draft = notice.audit.clone().fact("tokens", named(&tokens)).fact("token_count", tokens.len());
-    audit::append(db, &draft.fact("operators", named(&operators)).fact("operator_count", operators.len()))?;
+    let draft = draft.fact("operators", named(&operators)).fact("operator_count", operators.len());
+    let draft = draft.fact("reenrollments", named(&reenrollments)).fact("reenrollment_count", reenrollments.len());
+    audit::append(db, &draft)?;
     found()
 }
 
@@ -171,7 +175,10 @@ pub(super) fn insert_adoption(
 
 /// A certificate of a lost time as its holder's head.
 pub(super) fn record_adoption(db: &Connection, record: &Adoption) -> Result<(), StoreError> {
-    let holder = holders::admit(db, &record.holder)?;
+    let holders::Admitted { key: holder, was_revoked } = holders::admit(db, &record.holder)?;
+    if was_revoked {
+        return Err(StoreError::Conflict);
+    }
     if !insert_adoption(db, record.restoration, holder, record.certificate.serial)? {
         return Err(StoreError::Conflict);
     }

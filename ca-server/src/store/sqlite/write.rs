@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, cutoff, events, fleets, issuance, issuers, past, registrations, taken, tokens,
+    SqliteStore, audit, cutoff, events, fleets, holders, issuance, issuers, past, registrations, taken, tokens,
     writer::Urgency::{Ordinary, Urgent},
 };
 use crate::{
@@ -11,9 +11,9 @@ use crate::{
     identity::{FleetName, Subject, Thumbprint, Timestamp, TokenId},
     inventory::fleet::Policy,
     store::{
-        Acknowledged, Adoption, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, Initialization, NewHolder,
-        NewRegisteredKey, Notice, Recognition, Registration, Release, Renewal, Restoration, Resumption,
-        SecurityEventRow, Store, StoreError, Taken, TakenCrl, TokenRow, TrustBundleRow,
+        Acknowledged, Adoption, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, HolderVersion,
+        Initialization, NewHolder, NewRegisteredKey, Notice, Recognition, Registration, Release, Renewal, Restoration,
+        Resumption, SecurityEventRow, Store, StoreError, Taken, TakenCrl, TokenRow, TrustBundleRow,
     },
 };
 
@@ -91,6 +91,10 @@ impl Store for SqliteStore {
 
     async fn record_release(&self, record: Release) -> Result<CutoffReceipt> {
         self.writer.write(Urgent, move |db| cutoff::record_release(db, &record)).await
+    }
+
+    async fn record_reenrollment(&self, holder: HolderVersion, audit: Draft) -> Result<()> {
+        self.writer.write(Ordinary, move |db| holders::record_reenrollment(db, holder, &audit)).await
     }
 
     async fn put_crl(&self, head: CrlHead, previous: Option<u64>, audit: Option<Draft>) -> Result<()> {
