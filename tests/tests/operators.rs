@@ -30,7 +30,7 @@ use x509_cert::ext::pkix::CrlReason;
 const ROLES: [&str; 3] = ["viewer", "revoker", "admin"];
 
 /// Every call, the least role that it needs, and what comes of an empty request from one who may.
-const CALLS: [(&str, &str, &str); 31] = [
+const CALLS: [(&str, &str, &str); 32] = [
     ("CreateFleet", "admin", "INVALID_ARGUMENT"),
     ("UpdateFleet", "admin", "INVALID_ARGUMENT"),
     ("GetFleet", "viewer", "INVALID_ARGUMENT"),
