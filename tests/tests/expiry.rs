@@ -15,24 +15,27 @@ use ca_server::{
 };
 use enroll_client::{
     agent::Agent,
-    attester::{Attester, token::JoinToken},
+    attester::{Attester, token::JoinToken, tpm::TpmMethod},
     connect::Connection,
     credential::{Credential, LockedFolder},
     enroll::{Enrollment, enroll, recover},
     flow::{FlowError, Observer, Step},
     identity::Kind,
+    keys::tpm::Chip,
     refusal::Refusal,
     renew::renew,
     renewal::Action,
     trust::{Roots, Trust},
 };
 use fleetca_proto::v1::{
-    CreateFleetRequest, CreateGatewayRequest, CreateTokenRequest, DeviceStatus, GetCrlRequest, ListDevicesRequest,
-    ListFleetsRequest, get_crl_request::Form, operator_client::OperatorClient,
+    CreateFleetRequest, CreateGatewayRequest, CreateTokenRequest, DeviceStatus, FleetPolicy, GetCrlRequest,
+    GetDeviceRequest, ListDevicesRequest, ListFleetsRequest, RegisterDeviceRequest, get_crl_request::Form,
+    operator_client::OperatorClient,
 };
 use fleetca_tests::{
     device::Device,
     server::init,
+    tpm::Tpm,
     wait::{SOON, until_true},
 };
 use tempfile::TempDir;
@@ -106,13 +109,17 @@ impl World {
     }
 
     async fn enroll(&self, kind: Kind, id: &str, token: JoinToken) -> PathBuf {
+        self.enroll_by(kind, id, Attester::Token(token)).await
+    }
+
+    async fn enroll_by(&self, kind: Kind, id: &str, attester: Attester) -> PathBuf {
         let roots = std::fs::read(self.ca().control_root()).expect("what devices pin");
         let enrollment = Enrollment {
             server: format!("https://localhost:{}", self.server.addresses.devices.port()).parse().expect("a URL"),
             trust: Trust::Roots(Roots::from_pem(&roots).expect("a root")),
             kind,
             id: Some(id.parse().expect("an ID")),
-            attester: Attester::Token(token),
+            attester,
         };
         let dir = self.folder.path().join(id);
         let folder = LockedFolder::open(&dir).expect("nobody else has it");
@@ -191,6 +198,38 @@ async fn a_device_that_slept_comes_back_by_its_expired_certificate_within_the_gr
 
     world.after(30 * 24 + 31 * 24 + 1);
     expired(world.recover(&device).await);
+}
+
+/// Nobody would know where a new key is: so it comes back with the one in its TPM, after its power was cut as well.
+#[tokio::test]
+async fn a_device_whose_key_is_in_a_tpm_comes_back_with_the_same_key() {
+    let Some(tpm) = Tpm::start() else { return };
+    let world = World::start().await;
+    let method = || Attester::Tpm(Box::new(TpmMethod::new(tpm.socket().parse().expect("a location"), None)));
+    let mut chip = Chip::open(&tpm.socket().parse().expect("a location")).expect("a TPM");
+    let ek = chip.endorsement(None).expect("an endorsement key").fingerprint().expect("a key");
+    chip.close().expect("it is let go");
+    let mut operator = world.operator().await;
+    let policy = FleetPolicy { attest: vec!["tpm".into()], ..Default::default() };
+    operator.create_fleet(CreateFleetRequest { name: "pumps".into(), policy: Some(policy) }).await.expect("a fleet");
+    let ek_sha256 = ek.iter().map(|octet| format!("{octet:02x}")).collect();
+    let device = RegisterDeviceRequest { id: "pump-7".into(), fleet: "pumps".into(), ek_sha256, ..Default::default() };
+    operator.register_device(device).await.expect("it is registered");
+    let dir = world.enroll_by(Kind::Device, "pump-7", method()).await;
+    let key = || Credential::load(&dir).expect("a credential").key().spki();
+    let (first, serial) = (key(), Credential::load(&dir).expect("a credential").leaf().serial());
+
+    world.after(48);
+    let tpm = tpm.restarted();
+    expired(world.renew(&dir).await);
+    world.recover(&dir).await.expect("it comes back");
+    assert_eq!(key(), first);
+    assert_ne!(Credential::load(&dir).expect("a credential").leaf().serial(), serial);
+    world.renew(&dir).await.expect("it renews");
+    let request = GetDeviceRequest { id: "pump-7".into() };
+    let shown = operator.get_device(request).await.expect("it is there").into_inner();
+    assert_eq!(shown.tier, "hardware");
+    drop(tpm);
 }
 
 /// Step by step, as the flow of any enrollment: killed anywhere, the same way again ends with the same certificate.

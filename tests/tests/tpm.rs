@@ -23,7 +23,7 @@ use enroll_client::{
 };
 use fleetca_tests::tpm::{
     Tpm,
-    raw::{PASSWORD, Raw, attribute, signing_area, sized, unique_of},
+    raw::{ENDORSEMENT, PASSWORD, Raw, attribute, signing_area, sized, unique_of},
 };
 use ring::{
     digest::{SHA256, digest},
@@ -181,6 +181,80 @@ fn certificates_that_a_maker_put_into_a_tpm_lead_to_his_root_and_to_no_other() {
         assert_eq!(verify_endorsement(&evidence, &[], &root, &none), refused(ChainError::Size));
         attest(&tpm, Some(kind));
     }
+}
+
+#[test]
+fn what_a_maker_keeps_between_the_certificate_and_his_root_is_sent_without_its_padding() {
+    let Some(tpm) = Tpm::manufactured() else { return };
+    let [between, root] = maker(&tpm);
+    // Each in an index of its own, followed by what flash is when it is empty, or by zeros.
+    let mut raw = Raw::open(&tpm);
+    raw.provision(0x01c0_0100, &[&between[..], &[0xff; 500]].concat());
+    raw.provision(0x01c0_0101, &[&root[..], &[0; 9]].concat());
+    drop(raw);
+    for kind in [EndorsementKind::Rsa2048, EndorsementKind::P384] {
+        let attester = prepared(&tpm, Some(kind));
+        let [_, rest @ ..] = attester.chain() else { panic!("it has a certificate") };
+        assert_eq!(rest, [between.clone(), root.clone()]);
+        let chain = &attester.chain()[..2];
+        assert_eq!(verify_endorsement(&evidence(&attester), chain, &root, &BTreeSet::new()), Ok(()), "{kind:?}");
+        attest(&tpm, Some(kind));
+    }
+}
+
+/// As the EK Credential Profile has it: without the maker's nonce or template another key would be made than the one that
+/// his certificate is for.
+#[test]
+fn the_endorsement_key_is_the_one_of_the_makers_template_and_nonce() {
+    // The low range: RSA (certificate at ...02) and P-256 (at ...0a); a nonce at the next index, a template at the one after.
+    for (kind, first) in [(EndorsementKind::Rsa2048, 0x01c0_0002), (EndorsementKind::P256, 0x01c0_000a)] {
+        let Some(tpm) = Tpm::start() else { return };
+        let plain = prepared(&tpm, Some(kind)).endorsement_key().to_vec();
+        let template = blank(&plain, kind);
+        let mut raw = Raw::open(&tpm);
+        raw.provision(first + 1, b"nonce");
+        let mut expected = template.clone();
+        let number = template.len() - if kind == EndorsementKind::Rsa2048 { 256 } else { 66 };
+        expected[number..number + 5].copy_from_slice(b"nonce");
+        let key = raw.primary(ENDORSEMENT, &expected);
+        raw.flush(key.clone());
+        assert_ne!(key.public, plain);
+        drop(raw);
+        assert_eq!(prepared(&tpm, Some(kind)).endorsement_key(), key.public, "{kind:?}, a nonce");
+        attest(&tpm, Some(kind));
+
+        // A template of the maker's own.
+        let Some(tpm) = Tpm::start() else { return };
+        let mut own = template;
+        let last = own.len() - 1;
+        own[last] = 7;
+        let mut raw = Raw::open(&tpm);
+        raw.provision(first + 2, &own);
+        let key = raw.primary(ENDORSEMENT, &own);
+        raw.flush(key.clone());
+        drop(raw);
+        assert_eq!(prepared(&tpm, Some(kind)).endorsement_key(), key.public, "{kind:?}, a template");
+        attest(&tpm, Some(kind));
+    }
+    // The high range has templates, and no nonces.
+    let Some(tpm) = Tpm::start() else { return };
+    let plain = prepared(&tpm, Some(EndorsementKind::P384)).endorsement_key().to_vec();
+    let template = [&plain[..plain.len() - 100], &sized(&[7; 48]), &sized(&[0; 48])].concat();
+    let mut raw = Raw::open(&tpm);
+    raw.provision(0x01c0_0017, &template);
+    let key = raw.primary(ENDORSEMENT, &template);
+    raw.flush(key.clone());
+    drop(raw);
+    assert_ne!(key.public, plain);
+    assert_eq!(prepared(&tpm, Some(EndorsementKind::P384)).endorsement_key(), key.public);
+    attest(&tpm, Some(EndorsementKind::P384));
+}
+
+/// The template of a low-range endorsement key: its public area, with zeros for its number or point.
+fn blank(public: &[u8], kind: EndorsementKind) -> Vec<u8> {
+    let unique =
+        if kind == EndorsementKind::Rsa2048 { sized(&[0; 256]) } else { [sized(&[0; 32]), sized(&[0; 32])].concat() };
+    [&public[..public.len() - unique.len()], &unique].concat()
 }
 
 #[test]

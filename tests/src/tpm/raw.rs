@@ -155,6 +155,21 @@ impl Raw {
         self.call(0x15d, &[signer.handle], &parameters).map(|answer| answer[4..].to_vec())
     }
 
+    /// Makes an NV index that everybody may read, and writes it: what a maker does.
+    pub fn provision(&mut self, index: u32, contents: &[u8]) {
+        // Read and written by the owner or by the index' own empty password, not guarded against guessing.
+        let attributes: u32 = 1 << 1 | 1 << 2 | 1 << 17 | 1 << 18 | 1 << 25;
+        let public = [&index.to_be_bytes()[..], &[0, 0x0b], &attributes.to_be_bytes(), &[0, 0]].concat();
+        let public = [&public[..], &(contents.len() as u16).to_be_bytes()].concat();
+        self.call(0x12a, &[OWNER], &[&[0, 0], &sized(&public)[..]].concat()).expect("NV_DefineSpace");
+        for (part, contents) in contents.chunks(512).enumerate() {
+            let handles = [OWNER.to_be_bytes(), index.to_be_bytes()].concat();
+            let session = [&9_u32.to_be_bytes()[..], &PASSWORD.to_be_bytes(), &[0; 5]].concat();
+            let parameters = [&sized(contents)[..], &(part as u16 * 512).to_be_bytes()].concat();
+            self.send(0x8002, 0x137, &[handles, session, parameters].concat()).expect("NV_Write");
+        }
+    }
+
     /// Forgets an object.
     pub fn flush(&mut self, object: Object) {
         self.call(0x165, &[], &object.handle.to_be_bytes()).expect("FlushContext");

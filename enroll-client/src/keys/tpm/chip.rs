@@ -130,7 +130,11 @@ impl Chip {
                 chain.extend(all_ders(&self.nv(*index)?));
             }
         }
-        let area = if indices.contains(&profile.template) { self.nv(profile.template)? } else { (profile.default)() };
+        let mut area =
+            if indices.contains(&profile.template) { self.nv(profile.template)? } else { (profile.default)() };
+        if let Some(nonce) = profile.nonce.filter(|nonce| indices.contains(nonce)) {
+            area = template::with_nonce(&area, &self.nv(nonce)?)?;
+        }
         let key = self.create_primary(ENDORSEMENT, &area)?;
         Ok(Endorsement { key, chain })
     }

@@ -9,7 +9,10 @@ use der::{
 };
 use x509_cert::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 
-use super::{POINT, TpmError, codec::Answer};
+use super::{
+    POINT, TpmError,
+    codec::{Answer, sized},
+};
 
 const ID_EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const SECP_256_R_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
@@ -75,18 +78,30 @@ pub(super) struct Profile {
     pub(super) certificate: u32,
     /// NV index of a template, if the maker had one of his own.
     pub(super) template: u32,
+    /// NV index of a number that tells this TPM's key from others of the same seed, if the maker has put one there.
+    pub(super) nonce: Option<u32>,
     /// The template where there is none.
     pub(super) default: fn() -> Vec<u8>,
 }
 
 /// In the order in which a certificate is looked for: the quicker keys first.
 pub(super) const PROFILES: [Profile; 5] = [
-    Profile { kind: EndorsementKind::P256, certificate: 0x01c0_000a, template: 0x01c0_000c, default: l2 },
-    Profile { kind: EndorsementKind::P256, certificate: 0x01c0_0014, template: 0x01c0_0015, default: h2 },
-    Profile { kind: EndorsementKind::P384, certificate: 0x01c0_0016, template: 0x01c0_0017, default: h3 },
-    Profile { kind: EndorsementKind::Rsa2048, certificate: 0x01c0_0002, template: 0x01c0_0004, default: l1 },
-    Profile { kind: EndorsementKind::Rsa2048, certificate: 0x01c0_0012, template: 0x01c0_0013, default: h1 },
+    low(EndorsementKind::P256, 0x01c0_000a, l2),
+    high(EndorsementKind::P256, 0x01c0_0014, h2),
+    high(EndorsementKind::P384, 0x01c0_0016, h3),
+    low(EndorsementKind::Rsa2048, 0x01c0_0002, l1),
+    high(EndorsementKind::Rsa2048, 0x01c0_0012, h1),
 ];
+
+/// In the low range the nonce follows the certificate, and the template follows the nonce.
+const fn low(kind: EndorsementKind, certificate: u32, default: fn() -> Vec<u8>) -> Profile {
+    Profile { kind, certificate, template: certificate + 2, nonce: Some(certificate + 1), default }
+}
+
+/// In the high range the template follows the certificate, and there are no nonces.
+const fn high(kind: EndorsementKind, certificate: u32, default: fn() -> Vec<u8>) -> Profile {
+    Profile { kind, certificate, template: certificate + 1, nonce: None, default }
+}
 
 /// NV indices at which a maker may keep the certificates between the endorsement key's and his root.
 pub(super) const CHAIN: std::ops::RangeInclusive<u32> = 0x01c0_0100..=0x01c0_01ff;
@@ -164,6 +179,40 @@ pub(super) fn attestation_key() -> Vec<u8> {
 pub(super) fn device_key() -> Vec<u8> {
     let attributes = BORN_HERE | USER_WITH_AUTH | NO_DA | SIGN;
     ecc(head(ECC, SHA256, attributes, ""), &NULL.to_be_bytes(), &[NULL], P256, 0)
+}
+
+/// A template of the low range with a nonce in it: what there is of the key's number, or of its first coordinate.
+pub(super) fn with_nonce(template: &[u8], nonce: &[u8]) -> Result<Vec<u8>, TpmError> {
+    const WHAT: &str = "the reading of the maker's template and nonce";
+    let mut area = Answer::new(WHAT, template);
+    let kind = area.u16()?;
+    area.take(2 + 4)?;
+    area.sized()?;
+    if area.u16()? != NULL {
+        area.take(2 + 2)?;
+    }
+    area.u16()?;
+    let (length, coordinates) = match kind {
+        RSA => {
+            area.take(2 + 4)?;
+            (256, 1)
+        }
+        _ => {
+            area.take(2 + 2)?;
+            (32, 2)
+        }
+    };
+    let unique = area.rest().len();
+    let mut nonce = nonce.to_vec();
+    if nonce.len() > length {
+        return Err(TpmError::Answer(WHAT));
+    }
+    nonce.resize(length, 0);
+    let mut area = [&template[..template.len() - unique], &sized(&nonce)].concat();
+    if coordinates == 2 {
+        area.extend(sized(&[0; 32]));
+    }
+    Ok(area)
 }
 
 /// Whether a key may be used with the empty password, whatever its policy is.
