@@ -27,6 +27,7 @@ pub mod python;
 pub mod require;
 pub mod secrets;
 pub mod server;
+pub mod simulator;
 pub mod soak;
 pub mod softhsm;
 pub mod stranger;

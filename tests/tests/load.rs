@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use fleetca_tests::{binaries, process::run};
+use fleetca_tests::{binaries, process::run, require};
 use serde_json::Value;
 
 #[test]
@@ -23,5 +23,30 @@ fn a_fleet_renews_under_load_and_every_figure_is_told() {
         "ratio",
     ] {
         assert!(result[figure].as_f64().is_some_and(|value| value > 0.0), "{figure} in {output}");
+    }
+}
+
+#[test]
+fn devices_of_all_methods_enroll_under_load_and_every_figure_is_told() {
+    if require::program("swtpm").is_none() {
+        return;
+    }
+    let mut command = Command::new(binaries::helper("fleet_load"));
+    let output = run(command.args(["--enrollments", "10", "--output", "json"])).succeeded();
+    let result: Value = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}, in: {output}"));
+    for figure in [
+        "enrollments_per_s",
+        "latency_p50_ms",
+        "latency_p99_ms",
+        "enroll_cpu_us",
+        "verify_plus_sign_us",
+        "tpm_enrollment_ms",
+        "tpm_commands_ms",
+        "tpm_ratio",
+    ] {
+        assert!(result[figure].as_f64().is_some_and(|value| value > 0.0), "{figure} in {output}");
+    }
+    for (method, enrollments) in [("token", 3), ("registered-key", 3), ("factory", 3), ("tpm", 1)] {
+        assert_eq!(result["methods"][method]["enrollments"], enrollments, "{method} in {output}");
     }
 }

@@ -1,6 +1,9 @@
 //! Load: enrolled devices renew against a real server process, in phases, so that what the server spends is known for each.
+//! With `--enrollments` devices of all methods enroll instead.
 //!
-//! `cargo run --release -p fleetca-tests --bin fleet_load -- [--output json]`
+//! `cargo run --release -p fleetca-tests --bin fleet_load -- [--enrollments N] [--output json]`
+
+mod enrollments;
 
 use std::{
     future::Future,
@@ -16,6 +19,7 @@ use fleetca_tests::{
     holder::Holder,
     measure::{cpu_of, percentile, verify_plus_sign},
     server::Server,
+    simulator::Factory,
     stranger::{self, SubjectKey},
 };
 use futures::StreamExt;
@@ -39,6 +43,9 @@ struct Arguments {
     /// How many do something at the same time
     #[arg(long, default_value_t = 64)]
     in_flight: usize,
+    /// Let so many devices of all methods enroll, and none renew; needs swtpm
+    #[arg(long, value_name = "N", conflicts_with_all = ["devices", "rounds"])]
+    enrollments: Option<usize>,
     /// Form of the results
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -82,6 +89,9 @@ async fn main() {
     let pid = server.process().pid();
     let trust_sequence = trust_sequence(&server).await;
     let load = Load { server, pid, in_flight: arguments.in_flight, trust_sequence };
+    if let Some(count) = arguments.enrollments {
+        return enrollments::run(&load, &Factory::new(&token), count, arguments.output).await;
+    }
     let holders = load.enroll(&token, arguments.devices).await;
     let mut devices = load.connect(holders).await.1;
     let (mut renew, mut handshake, mut confirm) = (Phase::default(), Phase::default(), Phase::default());
