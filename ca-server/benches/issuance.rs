@@ -55,6 +55,7 @@ fn issuance(criterion: &mut Criterion) {
             not_before: NOW,
             not_after: NOW + DAY,
             crl: CrlScope::Full,
+            policy: None,
         };
         ca.sign_leaf(&request).expect("a certificate")
     };

@@ -30,8 +30,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::{
     clock::Clock,
     identity::{FleetName, Kind, SerialNumber, Subject, Timestamp},
-    inventory::fleet::{CrlScope, Policy, renewal_window},
-    pki::{self, Holder as LeafHolder, LeafRequest, PublicKey},
+    inventory::fleet::{CrlScope, Policy, Tier, renewal_window},
+    pki::{self, Holder as LeafHolder, LeafRequest, PolicyArc, PublicKey},
     store::{Domain, Holder, NewCertificate, Store},
     telemetry::Telemetry,
 };
@@ -79,6 +79,7 @@ pub struct Authority {
     issuers: Arc<Issuers>,
     bundle: bundle::KeptBundle,
     backdate: std::time::Duration,
+    policy_arc: Option<PolicyArc>,
     random: SystemRandom,
 }
 
@@ -109,7 +110,13 @@ impl Authority {
         backdate: std::time::Duration,
     ) -> Self {
         let (bundle, random) = (bundle::KeptBundle::default(), SystemRandom::new());
-        Self { store, publisher, telemetry, clock, domain, issuers, bundle, backdate, random }
+        let policy_arc = None;
+        Self { store, publisher, telemetry, clock, domain, issuers, bundle, backdate, policy_arc, random }
+    }
+
+    /// The same, with what devices have proven in their certificates, under this arc.
+    pub fn with_policy_arc(self, policy_arc: Option<PolicyArc>) -> Self {
+        Self { policy_arc, ..self }
     }
 
     /// Now, by the CA's clock.
@@ -146,13 +153,14 @@ impl Authority {
         Terms::new(kind, fleet, policy)
     }
 
-    /// Builds, lints and signs a certificate for a holder. Not recorded yet: nobody may see it.
+    /// Builds, lints and signs a certificate for a holder who has proven so much. Not recorded yet: nobody may see it.
     fn sign_leaf(
         &self,
         subject: &Subject,
         handle: &str,
         terms: &Terms,
         key: &PublicKey,
+        tier: Option<Tier>,
         now: Timestamp,
     ) -> Result<NewCertificate, Refusal> {
         if subject.kind == Kind::Device && !terms.policy.key_types.contains(&key.kind()) {
@@ -169,6 +177,8 @@ impl Authority {
             CrlScope::Device if subject.kind == Kind::Device => pki::CrlScope::Device(handle),
             _ => pki::CrlScope::Full,
         };
+        let device = subject.kind == Kind::Device;
+        let policy = self.policy_arc.zip(tier).filter(|_| device).map(|(arc, tier)| arc.policy(tier));
         let request = LeafRequest {
             holder,
             key,
@@ -176,6 +186,7 @@ impl Authority {
             not_before: now - self.backdate,
             not_after: now + terms.validity,
             crl,
+            policy,
         };
         issuer.sign_leaf(&request)
     }

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 
 pub use limits::Limits;
 
-use crate::identity::HostName;
+use crate::{
+    identity::HostName,
+    pki::{NotAnArc, PolicyArc},
+};
 
 /// Why the settings can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,8 @@ struct RawConfig {
     metrics_listen: SocketAddr,
     names: Vec<String>,
     backdate_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_arc: Option<String>,
     #[serde(skip_serializing_if = "RawKeys::is_default")]
     keys: RawKeys,
     limits: Limits,
@@ -92,6 +97,7 @@ impl Default for RawConfig {
             metrics_listen: loopback(7081),
             names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
             backdate_seconds: 300,
+            policy_arc: None,
             keys: RawKeys::default(),
             limits: Limits::default(),
         }
@@ -113,6 +119,8 @@ pub struct Config {
     pub names: Vec<HostName>,
     /// How far notBefore lies before the moment of issuance.
     pub backdate: Duration,
+    /// The arc under which devices' certificates say what was proven, if they do.
+    pub policy_arc: Option<PolicyArc>,
     /// The file with the passphrase of the CA's keys, where they are encrypted.
     pub key_passphrase_file: Option<PathBuf>,
     /// Where `init` put the root keys, if not into `DIR/offline`: nobody needs them there while the server runs.
@@ -174,6 +182,7 @@ impl Config {
             metrics_listen: self.metrics_listen,
             names: self.names.iter().map(ToString::to_string).collect(),
             backdate_seconds: self.backdate.as_secs(),
+            policy_arc: self.policy_arc.map(|arc| arc.to_string()),
             keys: RawKeys { passphrase_file: self.key_passphrase_file.clone(), root_dir: self.root_dir.clone() },
             limits: self.limits,
         }
@@ -217,6 +226,8 @@ impl RawConfig {
         if self.backdate_seconds > 3600 {
             return Err(value("backdate_seconds", "must be at most 3600"));
         }
+        let arc = self.policy_arc.as_deref().map(str::parse).transpose();
+        let policy_arc = arc.map_err(|error: NotAnArc| value("policy_arc", &error.to_string()))?;
         let limits = self.limits;
         limits.check()?;
         Ok(Config {
@@ -226,6 +237,7 @@ impl RawConfig {
             metrics_listen: self.metrics_listen,
             names,
             backdate: Duration::from_secs(self.backdate_seconds),
+            policy_arc,
             key_passphrase_file: self.keys.passphrase_file,
             root_dir: self.keys.root_dir,
             limits,
@@ -259,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn an_arc_is_what_it_was_said_to_be() {
+        let config = Config::parse("policy_arc = \"1.3.6.1.4.1.99999.1\"").unwrap();
+        assert!(config.to_toml().contains("policy_arc = \"1.3.6.1.4.1.99999.1\"\n"), "{}", config.to_toml());
+        assert_eq!(Config::parse("").unwrap().policy_arc, None);
+    }
+
+    #[test]
     fn an_old_name_of_a_limit_still_counts() {
         assert_eq!(Config::parse("[limits]\nenrollments = 7").unwrap().limits.stranger_requests, 7);
     }
@@ -278,7 +297,13 @@ mod tests {
 
     #[test]
     fn values_out_of_bounds_are_refused() {
-        for text in ["names = []", "names = [\"a b\"]", "backdate_seconds = 4000", "[limits]\nconnections = 0"] {
+        for text in [
+            "names = []",
+            "names = [\"a b\"]",
+            "backdate_seconds = 4000",
+            "policy_arc = \"1.2\"",
+            "[limits]\nconnections = 0",
+        ] {
             assert!(matches!(Config::parse(text), Err(ConfigError::Value { .. })), "{text}");
         }
     }

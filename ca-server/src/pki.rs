@@ -24,6 +24,7 @@ mod locations;
 mod names;
 mod peer;
 mod pem;
+mod policy;
 mod profile;
 mod signature;
 mod signed;
@@ -39,6 +40,7 @@ pub use lint::LintError;
 pub use locations::{CrlScope, LocationError, Locations};
 pub use peer::{PeerCertificate, PeerError};
 pub use pem::{PemError, PemLabel, from_pem, to_pem};
+pub use policy::{NotAnArc, PolicyArc};
 pub use profile::{CA_VALIDITY, CaRole, Profile, ROOT_VALIDITY};
 pub use signature::SignatureAlgorithm;
 

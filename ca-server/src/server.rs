@@ -229,7 +229,7 @@ impl Server {
         let locations = Locations::new(&domain.public_url)?;
         let publisher =
             Publisher::start(store.clone(), clock.clone(), issuers.clone(), locations, telemetry.clone()).await?;
-        let authority = Arc::new(Authority::new(
+        let authority = Authority::new(
             store.clone(),
             clock.clone(),
             domain,
@@ -237,7 +237,8 @@ impl Server {
             publisher.clone(),
             telemetry.clone(),
             config.backdate,
-        ));
+        );
+        let authority = Arc::new(authority.with_policy_arc(config.policy_arc));
         let own = OwnCertificate {
             folder: folder.clone(),
             config: config.clone(),

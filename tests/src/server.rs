@@ -46,6 +46,8 @@ struct Settings {
     /// Whether it can be killed at a durable step.
     killable: bool,
     limits: Vec<(&'static str, usize)>,
+    /// Lines at the beginning of its settings.
+    lines: String,
 }
 
 /// Where a server listens.
@@ -88,6 +90,11 @@ impl Server {
         Server::start_as(&[], Settings { limits: limits.to_vec(), ..Settings::default() })
     }
 
+    /// As [`Server::start`], with lines of its own at the beginning of its settings.
+    pub fn start_with_settings(lines: &str) -> Server {
+        Server::start_as(&[], Settings { lines: lines.to_owned(), ..Settings::default() })
+    }
+
     /// As [`Server::start`], by a program that dies where [`Server::kill_at`] says so.
     pub fn start_killable() -> Server {
         Server::start_as(&[], Settings { killable: true, ..Settings::default() })
@@ -106,6 +113,7 @@ impl Server {
     fn start_below(folder: TempDir, options: &[&str], settings: Settings) -> Server {
         init_with(&folder.path().join("ca"), options);
         set_limits(&folder.path().join("ca/config.toml"), &settings.limits);
+        set_lines(&folder.path().join("ca/config.toml"), &settings.lines);
         let logs = TempDir::new().expect("a temporary folder");
         let command = serve_command(folder.path(), &settings, [ANY_PORT; 4].map(str::to_owned));
         let (process, addresses) = serve(command, logs.path());
@@ -258,6 +266,11 @@ fn set_limits(file: &Path, limits: &[(&str, usize)]) {
         text = format!("{before}{key}{limit}\n{after}");
     }
     fs::write(file, text).expect("settings can be written");
+}
+
+fn set_lines(file: &Path, lines: &str) {
+    let text = fs::read_to_string(file).expect("init writes settings");
+    fs::write(file, format!("{lines}\n{text}")).expect("settings can be written");
 }
 
 fn serve(command: Command, logs: &Path) -> (Running, Addresses) {

@@ -77,7 +77,7 @@ impl Authority {
         };
         // Step 6: the certificate, which nobody sees yet.
         let terms = self.terms(subject.kind, fleet.as_ref()).await?;
-        let mut certificate = self.sign_leaf(subject, &handle, &terms, &proven.key, now)?;
+        let mut certificate = self.sign_leaf(subject, &handle, &terms, &proven.key, case.tier(&proven.claims), now)?;
         (certificate.token, certificate.presented) = (case.token().cloned(), case.presented());
         let again = known.has_begun();
         let lineage =

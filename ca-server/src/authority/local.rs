@@ -81,6 +81,7 @@ pub(super) fn local_enrollment(
         not_before: now - backdate,
         not_after: now + OPERATOR_VALIDITY,
         crl: pki::CrlScope::Full,
+        policy: None,
     })?;
     let mut audit = Draft::done(now, actor, "certificate.issued", subject.to_string())
         .serial(certificate.serial)

@@ -12,7 +12,7 @@ use crate::{
         lineage::{Decision, Facts, Lineage, Position, Request, decide},
     },
     pki::{Csr, PeerCertificate, PublicKey},
-    store::{CertificateRow, Confirmation, Cutoff, Holder, KeyUse, Peer, Renewal, RenewalFacts},
+    store::{Attested, CertificateRow, Confirmation, Cutoff, Holder, KeyUse, Peer, Renewal, RenewalFacts},
 };
 
 /// The status reason of a device that was put on hold because two held its identity.
@@ -163,7 +163,9 @@ impl Authority {
         let RenewalFacts { peer, trust_bundle, .. } = facts;
         let holder = &peer.holder;
         let subject = holder.subject.to_string();
-        let mut certificate = self.sign_leaf(&holder.subject, &holder.handle, terms, key, now)?;
+        // What the certificate presented descends from, whatever its holder has proven since.
+        let tier = peer.certificate.attested.as_ref().and_then(Attested::tier);
+        let mut certificate = self.sign_leaf(&holder.subject, &holder.handle, terms, key, tier, now)?;
         certificate.presented = Some(peer.certificate.serial);
         let superseded = if promote { None } else { holder.lineage.pending };
         let mut audit = Draft::done(now, &subject, "certificate.issued", subject.clone())

@@ -3,6 +3,7 @@
 
 mod notice;
 mod past;
+mod policies;
 mod previous;
 mod publication;
 mod reenrollments;

@@ -94,6 +94,7 @@ impl World {
             not_before: NOW,
             not_after: NOW + Duration::from_secs(24 * 3600),
             crl: CrlScope::Device(HANDLE),
+            policy: None,
         };
         let holder = NewHolder {
             subject: pump(),

@@ -84,6 +84,11 @@ impl Tier {
     /// Every tier, least first.
     pub const ALL: [Self; 4] = [Self::Token, Self::Registered, Self::Factory, Self::Hardware];
 
+    /// The tier of this word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|tier| tier.as_str() == word)
+    }
+
     /// Its word.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use const_oid::ObjectIdentifier;
+
 use super::encode::{Der, SEQUENCE, context_constructed};
 use super::extensions as write;
 use super::key::PublicKey;
@@ -31,6 +33,8 @@ pub(super) struct Draft<'a> {
     /// A leaf's SPIFFE URI, and a server's hosts.
     pub(super) names: Option<(&'a str, &'a [HostName])>,
     pub(super) crl_url: Option<&'a str>,
+    /// A CA's: any. A device's: that of what it has proven.
+    pub(super) policy: Option<ObjectIdentifier>,
 }
 
 impl Draft<'_> {
@@ -78,8 +82,8 @@ impl Draft<'_> {
         if let Some((uri, hosts)) = self.names {
             write::subject_alternative_names(list, uri, hosts);
         }
-        if self.profile.is_authority() && self.crl_url.is_some() {
-            write::any_policy(list);
+        if let Some(policy) = self.policy {
+            write::certificate_policy(list, &policy);
         }
         write::subject_key_identifier(list, &self.key.key_identifier());
         if let (Some(crl_url), Some(issuer_url)) = (self.crl_url, self.issuer_url) {

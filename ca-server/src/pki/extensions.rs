@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5280::{
-    ANY_POLICY, ID_AD_CA_ISSUERS, ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_BASIC_CONSTRAINTS, ID_CE_CERTIFICATE_POLICIES,
+    ID_AD_CA_ISSUERS, ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_BASIC_CONSTRAINTS, ID_CE_CERTIFICATE_POLICIES,
     ID_CE_CRL_DISTRIBUTION_POINTS, ID_CE_EXT_KEY_USAGE, ID_CE_KEY_USAGE, ID_CE_SUBJECT_ALT_NAME,
     ID_CE_SUBJECT_KEY_IDENTIFIER, ID_PE_AUTHORITY_INFO_ACCESS,
 };
@@ -47,9 +47,10 @@ pub(super) fn extended_key_usage(der: &mut Der, purpose: &ObjectIdentifier) {
     extension(der, &ID_CE_EXT_KEY_USAGE, false, |value| value.nest(SEQUENCE, |list| list.oid(purpose)));
 }
 
-pub(super) fn any_policy(der: &mut Der) {
+/// One policy, no qualifiers.
+pub(super) fn certificate_policy(der: &mut Der, oid: &ObjectIdentifier) {
     extension(der, &ID_CE_CERTIFICATE_POLICIES, false, |value| {
-        value.nest(SEQUENCE, |list| list.nest(SEQUENCE, |policy| policy.oid(&ANY_POLICY)));
+        value.nest(SEQUENCE, |list| list.nest(SEQUENCE, |policy| policy.oid(oid)));
     });
 }
 

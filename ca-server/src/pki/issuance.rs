@@ -1,5 +1,7 @@
 //! Makes certificates: everything in one comes from its profile and from what was proven.
 
+use const_oid::{ObjectIdentifier, db::rfc5280::ANY_POLICY};
+
 use super::draft::{Draft, Prepared};
 use super::issuer::{IssuerCertificate, IssuerError};
 use super::key::PublicKey;
@@ -96,6 +98,8 @@ pub struct LeafRequest<'a> {
     pub not_after: Timestamp,
     /// Which CRL its distribution point names.
     pub crl: CrlScope<'a>,
+    /// A device's: the policy of what it has proven.
+    pub policy: Option<ObjectIdentifier>,
 }
 
 /// A CA's certificate to be made.
@@ -190,6 +194,7 @@ impl Issuer {
             not_after: request.not_after.floor_secs(),
             names: Some((&uri, hosts)),
             crl_url: Some(&self.locations.crl(&self.id(), request.crl)?),
+            policy: request.policy,
             ..self.draft()
         })
     }
@@ -204,6 +209,7 @@ impl Issuer {
             not_before: request.not_before.floor_secs(),
             not_after: request.not_after.floor_secs(),
             crl_url: Some(&self.full_crl),
+            policy: Some(ANY_POLICY),
             ..self.draft()
         })
     }
@@ -235,6 +241,7 @@ impl Issuer {
             trust_domain: &self.trust_domain,
             names: None,
             crl_url: None,
+            policy: None,
         }
     }
 }
@@ -259,6 +266,7 @@ pub fn prepare_root(trust_domain: &TrustDomain, request: &CaRequest<'_>) -> Resu
         trust_domain,
         names: None,
         crl_url: None,
+        policy: None,
     };
     Ok(draft.prepare()?)
 }
@@ -289,6 +297,7 @@ mod tests {
             not_before: NOW - Duration::from_secs(300),
             not_after: NOW + 24 * HOUR,
             crl: CrlScope::Full,
+            policy: None,
         }
     }
 

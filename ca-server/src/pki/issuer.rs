@@ -193,6 +193,7 @@ mod tests {
             not_before: NOW,
             not_after: NOW + Duration::from_secs(10),
             crl: CrlScope::Full,
+            policy: None,
         });
         assert_eq!(IssuerCertificate::parse(&leaf.der), Err(IssuerError::NotAuthority));
     }

@@ -91,8 +91,9 @@ pub(super) fn check(tbs: &[u8], draft: &Draft<'_>) -> Result<(), LintError> {
     check_fields(&read, draft)?;
     let subject = Name::from_der(read.subject).map_err(|_| LintError::Encoding)?;
     check_names(&subject)?;
-    check_extension_list(&read, draft.profile)?;
+    check_extension_list(&read, draft)?;
     check_usage(&read, draft.profile)?;
+    check_policy(&read, draft)?;
     check_alternative_names(&read, &subject, draft)?;
     check_key_identifiers(&read, draft)?;
     check_locations(&read, draft)
@@ -119,9 +120,9 @@ fn check_names(subject: &Name) -> Result<(), LintError> {
     require(subject.iter().all(fits), LintError::Subject)
 }
 
-fn check_extension_list(read: &TbsCertificate<'_>, profile: Profile) -> Result<(), LintError> {
+fn check_extension_list(read: &TbsCertificate<'_>, draft: &Draft<'_>) -> Result<(), LintError> {
     let found = read.extensions().iter().map(|found| (found.oid, found.critical));
-    require(found.eq(profile.extensions().iter().copied()), LintError::Extensions)
+    require(found.eq(draft.profile.extensions(draft.policy.is_some()).iter().copied()), LintError::Extensions)
 }
 
 /// An extension's value; `error` where it does not decode, `None` where the profile has none.
@@ -149,15 +150,18 @@ fn check_usage(read: &TbsCertificate<'_>, profile: Profile) -> Result<(), LintEr
     require(usage == wanted, LintError::KeyUsage)?;
 
     let purposes = value::<ExtendedKeyUsage>(read, LintError::ExtendedKeyUsage)?.map(|purposes| purposes.0);
-    require(purposes == profile.extended_key_usage().map(|purpose| vec![purpose]), LintError::ExtendedKeyUsage)?;
+    require(purposes == profile.extended_key_usage().map(|purpose| vec![purpose]), LintError::ExtendedKeyUsage)
+}
 
-    let policies = value::<CertificatePolicies>(read, LintError::Policies)?.map(|policies| policies.0);
-    require(
-        policies.is_none_or(|policies| {
-            matches!(&policies[..], [policy] if policy.policy_identifier == ANY_POLICY && policy.policy_qualifiers.is_none())
-        }),
-        LintError::Policies,
-    )
+/// Any policy for a CA below a root; what was decided for a device, and that is never any.
+fn check_policy(read: &TbsCertificate<'_>, draft: &Draft<'_>) -> Result<(), LintError> {
+    let found = match value::<CertificatePolicies>(read, LintError::Policies)?.map(|policies| policies.0).as_deref() {
+        None => None,
+        Some([policy]) if policy.policy_qualifiers.is_none() => Some(policy.policy_identifier),
+        Some(_) => return Err(LintError::Policies),
+    };
+    let any = found == Some(ANY_POLICY);
+    require(found == draft.policy && (!any || draft.profile.is_authority()), LintError::Policies)
 }
 
 fn check_alternative_names(read: &TbsCertificate<'_>, subject_name: &Name, draft: &Draft<'_>) -> Result<(), LintError> {
@@ -260,6 +264,7 @@ mod tests {
             trust_domain: &trust_domain(),
             names: Some((URI, &[])),
             crl_url: Some("http://ca.example/full.crl"),
+            policy: None,
         });
     }
 
@@ -369,6 +374,25 @@ mod tests {
             let uri = "spiffe://fleet.example/device/pump-8";
             assert_eq!(refused(Draft { names: Some((uri, &[])), ..draft }), LintError::AlternativeNames);
             assert_eq!(refused(Draft { names: None, ..draft }), LintError::Extensions);
+        });
+    }
+
+    #[test]
+    fn a_policy_is_a_devices_and_the_one_that_was_decided() {
+        let policy = |text: &str| Some(const_oid::ObjectIdentifier::new_unwrap(text));
+        with_draft(|draft| {
+            let device = Draft { policy: policy("1.3.6.1.4.1.99999.1.3"), ..draft };
+            let tbs = device.encode();
+            assert_eq!(check(&tbs, &device), Ok(()));
+            assert_eq!(check(&tbs, &draft), Err(LintError::Extensions));
+            assert_eq!(check(&draft.encode(), &device), Err(LintError::Extensions));
+            let higher = Draft { policy: policy("1.3.6.1.4.1.99999.1.4"), ..draft };
+            assert_eq!(check(&tbs, &higher), Err(LintError::Policies));
+            let any = Draft { policy: Some(ANY_POLICY), ..draft };
+            assert_eq!(check(&any.encode(), &any), Err(LintError::Policies));
+            let uri = "spiffe://fleet.example/gateway/pump-7";
+            let gateway = Draft { profile: Profile::Leaf(Kind::Gateway), names: Some((uri, &[])), ..device };
+            assert_eq!(check(&gateway.encode(), &gateway), Err(LintError::Extensions));
         });
     }
 

@@ -166,6 +166,7 @@ mod tests {
             not_before: NOW,
             not_after: NOW + Duration::from_secs(10),
             crl: CrlScope::Full,
+            policy: None,
         })
     }
 
@@ -188,6 +189,7 @@ mod tests {
             not_before: NOW,
             not_after: NOW + Duration::from_secs(10),
             crl: CrlScope::Device("0123456789abcdef"),
+            policy: None,
         });
         let peer = PeerCertificate::parse(&leaf.der, &trust_domain()).unwrap();
         assert_eq!(peer.fleet(), Some(fleet()));

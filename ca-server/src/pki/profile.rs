@@ -140,8 +140,9 @@ impl Profile {
         matches!(self, Profile::Authority(_))
     }
 
-    /// Exactly the extensions that it has, in their order, each with its criticality.
-    pub(super) const fn extensions(self) -> &'static [(ObjectIdentifier, bool)] {
+    /// Exactly the extensions that it has, in their order, each with its criticality. Only a device's certificate may do
+    /// with a policy or without.
+    pub(super) const fn extensions(self, policy: bool) -> &'static [(ObjectIdentifier, bool)] {
         match self {
             Profile::Authority(role) if role.is_root() => {
                 &[(ID_CE_BASIC_CONSTRAINTS, true), (ID_CE_KEY_USAGE, true), (ID_CE_SUBJECT_KEY_IDENTIFIER, false)]
@@ -149,6 +150,16 @@ impl Profile {
             Profile::Authority(_) => &[
                 (ID_CE_BASIC_CONSTRAINTS, true),
                 (ID_CE_KEY_USAGE, true),
+                (ID_CE_CERTIFICATE_POLICIES, false),
+                (ID_CE_SUBJECT_KEY_IDENTIFIER, false),
+                (ID_CE_AUTHORITY_KEY_IDENTIFIER, false),
+                (ID_CE_CRL_DISTRIBUTION_POINTS, false),
+                (ID_PE_AUTHORITY_INFO_ACCESS, false),
+            ],
+            Profile::Leaf(Kind::Device) if policy => &[
+                (ID_CE_KEY_USAGE, true),
+                (ID_CE_EXT_KEY_USAGE, false),
+                (ID_CE_SUBJECT_ALT_NAME, false),
                 (ID_CE_CERTIFICATE_POLICIES, false),
                 (ID_CE_SUBJECT_KEY_IDENTIFIER, false),
                 (ID_CE_AUTHORITY_KEY_IDENTIFIER, false),

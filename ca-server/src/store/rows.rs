@@ -7,7 +7,7 @@ use crate::{
     },
     inventory::{
         device::Status,
-        fleet::Policy,
+        fleet::{Policy, Tier},
         lineage::{Lineage, Position},
     },
     pki::CaRole,
@@ -95,6 +95,11 @@ pub struct Attested {
 }
 
 impl Attested {
+    /// How much it proved, where that is one of a device's tiers.
+    pub fn tier(&self) -> Option<Tier> {
+        Tier::named(&self.tier)
+    }
+
     /// What is known of a holder whose enrollment was lost: nothing. The tier is the lowest one.
     pub fn restored() -> Self {
         Self { method: "restored".into(), tier: "token".into(), identity: String::new() }

@@ -11,7 +11,7 @@ use crate::{
     attestation::Claims,
     authority::{Authority, Refusal, refuse_barred, renew},
     identity::{FleetName, HardwareId, SerialNumber, Subject, Timestamp, TokenId},
-    inventory::device::Status,
+    inventory::{device::Status, fleet::Tier},
     store::{Attested, CertificateRow, Holder, KeyUse, NewHolder, RenewalFacts, Role, TokenRow},
 };
 
@@ -186,6 +186,14 @@ impl Case {
         match &self.by {
             By::Token(_) | By::Known(_) | By::Unknown(_) => None,
             By::Previous(facts) => Some(facts.peer.certificate.serial),
+        }
+    }
+
+    /// What the certificate says was proven: with one that was presented, what that one descends from, and no more.
+    pub(super) fn tier(&self, claims: &Claims) -> Option<Tier> {
+        match &self.by {
+            By::Token(_) | By::Known(_) | By::Unknown(_) => Some(claims.tier),
+            By::Previous(facts) => facts.peer.certificate.attested.as_ref().and_then(Attested::tier),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
         device::Status,
         fleet::{Policy, Tier},
     },
-    store::{CertificateRow, Holder, KeyUse},
+    store::{Attested, CertificateRow, Holder, KeyUse},
 };
 
 /// What is proven is a device's, and the caller does not ask for another name.
@@ -85,6 +85,5 @@ fn is_another(holder: &Holder, claims: &Claims) -> bool {
 
 /// The tier that a holder proved when it enrolled last.
 pub(super) fn recorded_tier(holder: &Holder) -> Tier {
-    let recorded = holder.attested.as_ref().map(|attested| attested.tier.as_str());
-    Tier::ALL.into_iter().find(|tier| Some(tier.as_str()) == recorded).unwrap_or(Tier::Token)
+    holder.attested.as_ref().and_then(Attested::tier).unwrap_or(Tier::Token)
 }

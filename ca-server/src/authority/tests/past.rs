@@ -22,7 +22,7 @@ impl World {
         let (key, _) = request();
         let key = PublicKey::from_spki_der(&key.subject_public_key_info()).unwrap();
         let handle = "0123456789abcdef0123456789abcdef";
-        let leaf = authority.sign_leaf(subject, handle, &terms, &key, START + after).unwrap();
+        let leaf = authority.sign_leaf(subject, handle, &terms, &key, None, START + after).unwrap();
         Device(PeerCertificate::parse(&leaf.der, &authority.domain().trust_domain).unwrap())
     }
 

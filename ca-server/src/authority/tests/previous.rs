@@ -9,7 +9,7 @@ pub(super) struct Sleeper {
 }
 
 impl Sleeper {
-    async fn enroll(world: &World, id: &str) -> Sleeper {
+    pub(super) async fn enroll(world: &World, id: &str) -> Sleeper {
         let target = TokenFor::Device { fleet: "pumps".parse().unwrap(), id: id.parse().unwrap(), reenroll: true };
         let token = world.token(target, Duration::ZERO).await.unwrap();
         let (key, csr) = request();
@@ -37,7 +37,7 @@ impl Sleeper {
     }
 
     /// Comes back for a key; the answer, with that key.
-    async fn come_back(&self, world: &World, key: rcgen::KeyPair) -> Result<(Sleeper, bool), Refusal> {
+    pub(super) async fn come_back(&self, world: &World, key: rcgen::KeyPair) -> Result<(Sleeper, bool), Refusal> {
         let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
         let grant = attempt(world, &self.start(&csr), &self.key, &key).await?;
         let confirm_required = grant.confirm_required;
