@@ -1,0 +1,94 @@
+//! The commands of `docs/attestation.md`, run as they are written there: all shell blocks, one after the other, in one
+//! folder, against a real server and a real TPM.
+
+use std::{env, fs, path::PathBuf, process::Command};
+
+use fleetca_tests::{
+    binaries,
+    process::{Finished, run},
+    require,
+    server::Server,
+    tpm::Tpm,
+};
+
+/// A command that waits in vain ends here, instead of never.
+const LIMIT_SECONDS: &str = "120";
+
+/// Commands in indented blocks, which other tests run.
+const OUTSIDE: [(&str, &str); 5] = [
+    ("ca-server fleet create boards --attest factory --factory-roots maker.pem \\", "unknown_devices.rs"),
+    ("--unknown-devices register --accept-any-holder --id-template 'board-{serial}'", "unknown_devices.rs"),
+    ("cargo build --release -p enroll-client --features pkcs11", "pkcs11.rs"),
+    (
+        "enroll-client enroll --server URL --root control-root.pem --dir DIR --device-id board-1 --attest \\",
+        "pkcs11.rs",
+    ),
+    ("'factory:idevid.pem,pkcs11:", "pkcs11.rs"),
+];
+
+fn page() -> String {
+    fs::read_to_string(binaries::workspace().join("docs/attestation.md")).expect("there is such a page")
+}
+
+/// The contents of all fenced blocks in `sh`.
+fn shell_blocks() -> String {
+    let page = page();
+    page.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap_or_default()).collect()
+}
+
+/// Runs the blocks in one shell, with this server and TPM in the place of those that are written.
+fn walk(server: &Server, tpm: &Tpm) -> Finished {
+    let folder = server.scratch().join("walk");
+    fs::create_dir(&folder).expect("a folder");
+    fs::copy(server.control_root(), folder.join("control-root.pem")).expect("the root is copied");
+    let script = format!("set -euo pipefail\n{}", shell_blocks());
+    let script = script.replace("https://ca.example:7443", &server.url()).replace("/dev/tpmrm0", &tpm.socket());
+    let file = server.scratch().join("walk.sh");
+    fs::write(&file, script).expect("the script is written");
+    let mut command = Command::new("timeout");
+    command.args([LIMIT_SECONDS, "bash"]).arg(&file).current_dir(&folder).env("PATH", path());
+    command.env("FLEETCA_SERVER", server.operator_url()).env("FLEETCA_CREDENTIAL", server.admin().credential());
+    run(&mut command)
+}
+
+/// The programs under test first.
+fn path() -> std::ffi::OsString {
+    let built = binaries::ca_server().parent().map(PathBuf::from).expect("programs lie in a folder");
+    let inherited = env::var_os("PATH").unwrap_or_default();
+    env::join_paths([built].into_iter().chain(env::split_paths(&inherited))).expect("no folder's name has a colon")
+}
+
+#[test]
+fn every_method_and_every_recovery_works_as_it_is_written() {
+    for program in ["bash", "openssl", "timeout"] {
+        if require::program(program).is_none() {
+            return;
+        }
+    }
+    let Some(tpm) = Tpm::start() else { return };
+    let server = Server::start();
+    let finished = walk(&server, &tpm);
+    assert_eq!(finished.code, 0, "the walk stopped:\n{}\n---- error output\n{}", finished.stdout, finished.stderr);
+    let admin = server.admin();
+    for (id, status, tier, generation) in [
+        ("sensor-1", "active", "token", 2),
+        ("pump-7", "active", "registered", 2),
+        ("board-1", "decommissioned", "factory", 2),
+        ("board-1b", "decommissioned", "factory", 1),
+        ("valve-7", "active", "hardware", 2),
+    ] {
+        let shown = admin.run(&["device", "show", id]);
+        let told = (&shown["status"], &shown["tier"], &shown["generation"]);
+        assert_eq!(told, (&status.into(), &tier.into(), &generation.into()), "{id}: {shown}");
+    }
+}
+
+#[test]
+fn every_command_of_the_page_is_run_here_or_by_a_test_that_is_named() {
+    let blocks = shell_blocks();
+    for line in page().lines().filter(|line| line.starts_with("    ") && !blocks.contains(line)) {
+        let known = OUTSIDE.iter().find(|(command, _)| line.trim().starts_with(command));
+        let (_, test) = known.unwrap_or_else(|| panic!("not run by any test: {line}"));
+        assert!(binaries::workspace().join("tests/tests").join(test).exists(), "{test}");
+    }
+}
