@@ -25,6 +25,11 @@ use crate::{
 /// How long a request may take, with its answer.
 pub(super) const REQUEST: Duration = Duration::from_secs(300);
 
+/// The longest frame that h2 copies.
+const SMALL_FRAME: usize = 1023;
+/// Up to which length an answer is copied: with one certificate and its issuer it has some 1400 octets.
+const SMALL_ANSWER: usize = 4096;
+
 type Next = Result<Frame<Bytes>, Status>;
 
 /// The services, for one connection.
@@ -97,13 +102,33 @@ async fn hold(mut body: Body, place: Place, end: Instant, authority: Arc<Authori
     while first.len() <= 2 {
         match futures::poll!(body.frame()) {
             Poll::Ready(Some(frame)) => first.push(frame),
-            Poll::Ready(None) => return Body::new(StreamBody::new(stream::iter(first))),
+            Poll::Ready(None) => return Body::new(StreamBody::new(stream::iter(small_frames(first)))),
             Poll::Pending => break,
         }
     }
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(pass_on(body, first, place, end, authority, sender));
     Body::new(StreamBody::new(ReceiverStream::new(receiver)))
+}
+
+/// The same in frames that h2 copies into one piece, headers and trailers with them, so that a small answer is one
+/// segment; see [`Paced`](crate::paced::Paced).
+fn small_frames(frames: Vec<Next>) -> Vec<Next> {
+    let mut small = Vec::with_capacity(frames.len() + 1);
+    for frame in frames {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(mut data)) => {
+                let whole = data.len();
+                while whole <= SMALL_ANSWER && data.len() > SMALL_FRAME {
+                    small.push(Ok(Frame::data(data.split_to(SMALL_FRAME))));
+                }
+                small.push(Ok(Frame::data(data)));
+            }
+            Ok(Err(other)) => small.push(Ok(other)),
+            Err(status) => small.push(Err(status)),
+        }
+    }
+    small
 }
 
 async fn pass_on(
@@ -134,5 +159,82 @@ async fn pass_on(
     let mut trailers = HeaderMap::new();
     if authority.status(refusal).add_header(&mut trailers).is_ok() {
         let _ = sender.send(Ok(Frame::trailers(trailers))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Context,
+    };
+
+    use http_body_util::Empty;
+    use hyper::{client, server, service::service_fn};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+
+    use super::*;
+    use crate::paced::Paced;
+
+    /// Counts what is written in one.
+    struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+    impl AsyncRead for Counted {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            Pin::new(&mut self.0).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_small_answer_is_written_in_one_with_its_trailers() {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let writes = Arc::new(AtomicUsize::new(0));
+        let stream = TokioIo::new(Paced::new(Counted(near, writes.clone())));
+        let answer = service_fn(|_| async {
+            let frames = vec![Ok(Frame::data(Bytes::from(vec![7; 1400]))), Ok(Frame::trailers(HeaderMap::new()))];
+            Ok::<_, Infallible>(Response::new(StreamBody::new(stream::iter(small_frames(frames)))))
+        });
+        let serving = server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(stream, answer);
+        tokio::spawn(serving);
+        let (mut sender, connection) =
+            client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(far)).await.unwrap();
+        tokio::spawn(connection);
+        let mut before = 0;
+        // The first one goes with the settings of the connection.
+        for _ in 0..3 {
+            before = writes.load(Ordering::SeqCst);
+            let request = Request::builder().uri("https://localhost/").body(Empty::<Bytes>::new()).unwrap();
+            let body = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes().len(), 1400);
+        }
+        assert_eq!(writes.load(Ordering::SeqCst) - before, 1);
+    }
+
+    #[test]
+    fn frames_are_cut_and_nothing_is_lost() {
+        for length in [0, 1, 1023, 1024, 1400, 2046, 4096, 4097, 70_000] {
+            let octets: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let cut = small_frames(vec![Ok(Frame::data(octets.clone().into()))]);
+            let pieces: Vec<Bytes> = cut.into_iter().map(|frame| frame.unwrap().into_data().unwrap()).collect();
+            assert_eq!(pieces.concat(), octets);
+            assert!(length > SMALL_ANSWER || pieces.iter().all(|piece| piece.len() <= SMALL_FRAME));
+        }
     }
 }
