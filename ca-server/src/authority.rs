@@ -29,7 +29,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::{
     clock::Clock,
-    identity::{FleetName, Kind, SerialNumber, Subject, Timestamp},
+    identity::{FleetName, Kind, SerialNumber, Subject, Timestamp, hex},
     inventory::fleet::{CrlScope, Policy, Tier, renewal_window},
     pki::{self, Holder as LeafHolder, LeafRequest, PolicyArc, PublicKey},
     store::{Domain, Holder, NewCertificate, Store},
@@ -272,7 +272,7 @@ fn random<const N: usize>(source: &SystemRandom) -> Result<[u8; N], Refusal> {
 
 fn new_handle(source: &SystemRandom) -> Result<String, Refusal> {
     let octets: [u8; 16] = random(source)?;
-    Ok(octets.iter().map(|octet| format!("{octet:02x}")).collect())
+    Ok(hex(&octets))
 }
 
 /// A holder that cannot get anything in its state is told so.

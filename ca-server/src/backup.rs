@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     folder::{self, Folder},
-    identity::{IssuerId, Timestamp},
+    identity::{IssuerId, Timestamp, hex},
     signer::{Passphrase, SignerError, encrypted_anew, is_encrypted},
     step::{Step, reached},
     store::{Copied, StoreError, sqlite::SqliteStore},
@@ -211,7 +211,7 @@ fn hash(source: &mut impl Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) -
     loop {
         let length = source.read(&mut buffer)?;
         if length == 0 {
-            return Ok(context.finish().as_ref().iter().map(|octet| format!("{octet:02x}")).collect());
+            return Ok(hex(context.finish().as_ref()));
         }
         context.update(&buffer[..length]);
         each(&buffer[..length])?;

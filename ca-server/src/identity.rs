@@ -12,7 +12,7 @@ mod subject;
 mod timestamp;
 
 pub use hardware::{HardwareId, Thumbprint};
-pub use key::{CertificateHash, IssuerId, KeyFingerprint};
+pub use key::{CertificateHash, IssuerId, KeyFingerprint, hex};
 pub use name::{DeviceId, FleetName, HostName, NameError, TokenId, TrustDomain};
 pub use reason::{RevocationReason, UnknownReason};
 pub use serial::SerialNumber;

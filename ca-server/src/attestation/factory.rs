@@ -15,7 +15,7 @@ use x509_cert::ext::pkix::{SubjectAltName, name::GeneralName};
 
 use super::chain::{self, Leaf, Roots, Rules, Validity};
 use super::{AttestationError, Claims};
-use crate::identity::{HardwareId, KeyFingerprint, Timestamp};
+use crate::identity::{HardwareId, KeyFingerprint, Timestamp, hex};
 use crate::inventory::fleet::{Method, Tier};
 use crate::pki::PublicKey;
 
@@ -101,6 +101,6 @@ fn module_name(leaf: &Certificate) -> Option<String> {
     });
     let (kind, serial) = parts.ok()?;
     reader.finish().ok()?;
-    let serial: String = serial.iter().map(|octet| format!("{octet:02x}")).collect();
+    let serial = hex(&serial);
     Some(format!("hw:{kind}:{serial}"))
 }

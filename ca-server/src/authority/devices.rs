@@ -7,7 +7,7 @@ use ring::digest::{Context, SHA256};
 use super::{Authority, Refusal};
 use crate::{
     audit::Draft,
-    identity::{DeviceId, FleetName, HardwareId, Kind, Subject, Thumbprint, Timestamp},
+    identity::{DeviceId, FleetName, HardwareId, Kind, Subject, Thumbprint, Timestamp, hex},
     store::{Holder, NewHolder, NewRegisteredKey, RegisteredKey, Registration},
 };
 
@@ -56,7 +56,7 @@ impl Authority {
         }
         let now = self.now();
         let audit = fleets.into_iter().map(|(fleet, (count, hash))| {
-            let ids: String = hash.finish().as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+            let ids = hex(hash.finish().as_ref());
             Draft::done(now, actor, "device.registered", format!("fleet/{fleet}"))
                 .fact("devices", count)
                 .fact("ids_sha256", ids)

@@ -7,7 +7,7 @@ use ring::digest::{SHA256, digest};
 use super::{Authority, Refusal, refuse_barred};
 use crate::{
     audit::Draft,
-    identity::{DeviceId, FleetName, Kind, Subject, TokenId},
+    identity::{DeviceId, FleetName, Kind, Subject, TokenId, hex},
     inventory::device::Status,
     pki::PublicKey,
     store::{NewHolder, Role, TokenRow, TokenState},
@@ -167,7 +167,7 @@ impl Authority {
 fn token_id(public_key: &[u8; 32]) -> Result<TokenId, Refusal> {
     PublicKey::from_ed25519(public_key).map_err(|error| Refusal::invalid("public_key", error.to_string()))?;
     let hash = digest(&SHA256, public_key);
-    let text: String = hash.as_ref()[..8].iter().map(|octet| format!("{octet:02x}")).collect();
+    let text = hex(&hash.as_ref()[..8]);
     text.parse().map_err(Refusal::name("public_key"))
 }
 

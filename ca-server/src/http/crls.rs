@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     authority::{PublishError, Published},
-    identity::{FleetName, IssuerId, KeyFingerprint},
+    identity::{FleetName, IssuerId, KeyFingerprint, hex},
     pki::{PemLabel, to_pem},
 };
 
@@ -83,7 +83,7 @@ fn tag(slot: Slot, crls: &[Arc<Published>]) -> String {
         _ => {
             let mut hash = Context::new(&SHA256);
             crls.iter().for_each(|crl| hash.update(&crl.sha256));
-            hash.finish().as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+            hex(hash.finish().as_ref())
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::fleet::Method;
-use crate::identity::{DeviceId, HardwareId};
+use crate::identity::{DeviceId, HardwareId, hex};
 
 /// The longest template.
 const LONGEST_TEMPLATE: usize = 128;
@@ -157,7 +157,7 @@ impl IdTemplate {
 
 /// 64 bits, in hexadecimal.
 fn short(hash: &[u8; 32]) -> String {
-    hash[..8].iter().map(|octet| format!("{octet:02x}")).collect()
+    hex(&hash[..8])
 }
 
 impl FromStr for IdTemplate {

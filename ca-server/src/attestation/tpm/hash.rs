@@ -100,10 +100,7 @@ impl Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn hex(octets: &[u8]) -> String {
-        octets.iter().map(|octet| format!("{octet:02x}")).collect()
-    }
+    use crate::identity::hex;
 
     #[test]
     fn kdfa_and_kdfe_take_blocks_until_there_is_enough() {
