@@ -48,6 +48,7 @@ pub struct Device {
     holder: Arc<Holder>,
     asked: Option<SubjectKey>,
     pending: Option<Arc<Holder>>,
+    renewals: u32,
 }
 
 impl Device {
@@ -56,6 +57,10 @@ impl Device {
         &self.holder
     }
 }
+
+/// After how many renewals a device is taken out of service: it may hold 64 certificates that have not expired, and whoever
+/// asks for more is told to wait.
+const WORN_OUT: u32 = 40;
 
 /// How often something was done, and acknowledged.
 #[derive(Debug, Default)]
@@ -195,6 +200,9 @@ impl Hands<'_> {
         let missing = fleet.size > lock(&fleet.idle).len() + lock(&fleet.doomed).len();
         let device = lock(&fleet.idle).pop_front();
         let Some(mut device) = device else { return self.enroll().await };
+        if device.renewals >= WORN_OUT {
+            return self.revoke(device, RevocationReason::CessationOfOperation).await;
+        }
         // Others have some in their hands: the fleet may grow by as many as there are hands.
         let which = if missing { dice.roll(100) } else { 10 + dice.roll(90) };
         let done = match which {
@@ -223,7 +231,7 @@ impl Hands<'_> {
         let issued = stranger::enroll(&self.strangers, &id, &token, &key).await?;
         let holder = Arc::new(Holder::of(&issued, &key));
         fleet.ledger().issued(&holder);
-        lock(&fleet.idle).push_back(Device { id, holder, asked: None, pending: None });
+        lock(&fleet.idle).push_back(Device { id, holder, asked: None, pending: None, renewals: 0 });
         count(&fleet.counts.enrollments);
         Ok(())
     }
@@ -246,6 +254,7 @@ impl Hands<'_> {
             return Err(status);
         }
         device.holder = next;
+        device.renewals += 1;
         count(&self.fleet.counts.renewals);
         Ok(())
     }
