@@ -102,19 +102,23 @@ pub(super) fn renewal(
         holders::holder_columns!(),
         ", fleets.policy, (SELECT not_after FROM certificates WHERE key = (SELECT key FROM certificates AS newer \
          WHERE newer.holder = holders.key ORDER BY key DESC LIMIT 1 OFFSET ?2)), \
-         (SELECT max(sequence) FROM trust_bundles), EXISTS (SELECT 1 FROM banned_keys WHERE key_hash = ?3) FROM ",
+         (SELECT max(sequence) FROM trust_bundles), EXISTS (SELECT 1 FROM banned_keys WHERE key_hash = ?3), \
+         EXISTS (SELECT 1 FROM certificates AS carrier \
+         WHERE substr(carrier.key_hash, 1, 8) = substr(?3, 1, 8) AND carrier.key_hash = ?3) FROM ",
         certificate_tables!(),
         " LEFT JOIN fleets ON fleets.key = holders.fleet WHERE certificates.serial = ?1"
     );
     let read = |row: &mut Columns| {
         let peer = Peer { certificate: read(row)?, holder: holders::read(row)? };
-        Ok((peer, row.take()?, row.take()?, row.count()?, row.take()?))
+        Ok((peer, row.take()?, row.take()?, row.count()?, row.take()?, row.take()?))
     };
     let found = first(db, sql, params![serial, MAX_LIVE - 1, key], read)?;
-    let Some((peer, policy, oldest_that_counts, trust_bundle, banned)) = found else {
+    let Some((peer, policy, oldest_that_counts, trust_bundle, banned, carried)) = found else {
         return Ok(None);
     };
-    let key_use = KeyUse { banned, certificates: with_key(db, key)? };
+    // A fresh key has none, and nearly all are fresh.
+    let certificates = if carried { with_key(db, key)? } else { Vec::new() };
+    let key_use = KeyUse { banned, certificates };
     Ok(Some(RenewalFacts { key_use, policy, oldest_that_counts, trust_bundle, peer }))
 }
 

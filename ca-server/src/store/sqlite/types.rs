@@ -1,5 +1,7 @@
 //! The CA's types as the database keeps them, and the database's errors as the CA knows them.
 
+use std::{cell::RefCell, collections::VecDeque};
+
 use rusqlite::{
     ErrorCode, ToSql,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
@@ -107,9 +109,26 @@ impl ToSql for Policy {
     }
 }
 
+thread_local! {
+    /// Policies as they were read last: each renewal reads one, and one may hold roots.
+    static READ: RefCell<VecDeque<(String, Policy)>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// How many policies a thread remembers.
+const REMEMBERED: usize = 16;
+
 impl FromSql for Policy {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        serde_json::from_str(value.as_str()?).map_err(FromSqlError::other)
+        let text = value.as_str()?;
+        READ.with_borrow_mut(|read| {
+            if let Some((_, policy)) = read.iter().find(|(known, _)| known == text) {
+                return Ok(policy.clone());
+            }
+            let policy: Policy = serde_json::from_str(text).map_err(FromSqlError::other)?;
+            read.truncate(REMEMBERED - 1);
+            read.push_front((text.to_owned(), policy.clone()));
+            Ok(policy)
+        })
     }
 }
 
