@@ -63,9 +63,14 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
-/// At most 1000 characters, no control characters: what a peer sends goes to terminals and logs.
+/// At most 1000 characters, no control characters: what a peer sends goes to terminals and logs. Nor such as turn the
+/// direction of what follows, or can't be seen: the text would read as another one.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
+    text.chars().map(|c| if c.is_control() || is_invisible(c) { ' ' } else { c }).take(1000).collect()
+}
+
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -89,6 +94,12 @@ mod tests {
         assert_eq!(refusal.reason.as_deref(), Some("DEVICE_HELD"));
         assert_eq!(refusal.action, Action::Retry { after: Some(Duration::from_secs(60)) });
         assert_eq!(refusal.to_string(), "the server refused: held [2J (DEVICE_HELD)");
+    }
+
+    #[test]
+    fn a_text_cannot_be_turned_around_or_hold_what_is_not_seen() {
+        let refusal = Refusal::from(Status::internal("held\u{202e}desaeler\u{200b}\u{2028}\u{2066}.\u{feff}"));
+        assert_eq!(refusal.message, "held desaeler   . ");
     }
 
     #[test]
