@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256, digest};
 use crate::identity::{SerialNumber, Timestamp};
 
 /// Every action that a record can have: `docs/audit.md` says when each is written.
-pub const ACTIONS: [&str; 25] = [
+pub const ACTIONS: [&str; 29] = [
     "ca.initialized",
     "ca.restored",
     "ca.resumed",
@@ -17,10 +17,13 @@ pub const ACTIONS: [&str; 25] = [
     "clock.accepted",
     "crl.root_taken_in",
     "crl.taken_back",
+    "device.approved",
+    "device.asked",
     "device.decommissioned",
     "device.held",
     "device.registered",
     "device.reenroll_allowed",
+    "device.rejected",
     "device.released",
     "device.revoked",
     "fleet.changed",
@@ -29,6 +32,7 @@ pub const ACTIONS: [&str; 25] = [
     "key.registered",
     "key.retired",
     "keys.encrypted",
+    "newcomers.expired",
     "operator.revoked",
     "restore.adopted",
     "server.revoked",

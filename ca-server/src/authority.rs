@@ -39,7 +39,7 @@ use crate::{
 pub use bundle::TrustBundle;
 pub use clock_check::{ClockError, check_clock};
 pub use devices::NewDevice;
-pub use enroll::{Challenge, EnrollmentRequest};
+pub use enroll::{Challenge, EnrollmentRequest, Outcome, Seen};
 pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};
 pub use local::{issue_server_certificate, recover_operator};

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod contract;
 mod devices;
+mod newcomers;
 mod past;
 mod rows;
 pub mod sqlite;
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use devices::*;
+pub use newcomers::*;
 pub use past::*;
 pub use rows::*;
 
@@ -44,6 +46,9 @@ pub enum StoreError {
     /// The disk is full: revocations still find the space that is kept for them.
     #[error("the disk is full, or takes nothing more: only revocations are recorded")]
     Full,
+    /// As many wait as may.
+    #[error("too many wait for approval")]
+    Crowded,
     /// The store can't be used: what to do is in the text.
     #[error("{0}")]
     Unusable(String),
@@ -84,6 +89,10 @@ pub trait ReadStore: Send + Sync {
     async fn holder_of_hardware(&self, id: &HardwareId) -> Result<Option<Holder>, StoreError>;
     /// The hardware that was registered for a holder.
     async fn hardware_of(&self, holder: &Subject) -> Result<Vec<HardwareId>, StoreError>;
+    /// A device that nobody registered, and that waits for an operator. It may have expired.
+    async fn newcomer(&self, id: &HardwareId) -> Result<Option<NewcomerRow>, StoreError>;
+    /// Devices that wait, as the query asks.
+    async fn newcomers(&self, query: &NewcomerQuery) -> Result<Vec<NewcomerRow>, StoreError>;
     /// A registered key, and whose it is.
     async fn registered_key(&self, key: &Thumbprint) -> Result<Option<(RegisteredKey, Holder)>, StoreError>;
     /// The keys that were registered for a holder, oldest first.
@@ -197,6 +206,14 @@ pub trait Store: ReadStore {
     /// A token revoked. No error if it can't be used any more anyway.
     async fn record_token_revocation(&self, id: &TokenId, audit: Draft) -> Result<TokenRow, StoreError>;
 
+    /// A device that nobody registered asks to be let in. `Conflict` where it is known by now, or was rejected, or the name
+    /// is taken; `Exists` where another asks with its key; `Crowded` where too many wait, or it has come with too many keys.
+    /// Nobody else's row is touched.
+    async fn record_ask(&self, ask: Ask) -> Result<(), StoreError>;
+    /// What an operator says of a device that waits; the row as it is now. `NotFound` unless it is just what he has seen;
+    /// `Exists` where the name has been taken.
+    async fn record_verdict(&self, verdict: Verdict) -> Result<NewcomerRow, StoreError>;
+
     /// An enrollment: the certificate, its holder (new, or as it was read), the token's use.
     /// `Conflict` if the holder, the token or the key is not as it was read. Where the holder is revoked and may enroll
     /// once more, that is used up, and what it had before stays or becomes revoked.
@@ -289,6 +306,8 @@ pub struct Enrollment {
     pub attested: Attested,
     /// The hardware of a device that nobody registered: its own from here on. `Conflict` if it is somebody's.
     pub hardware: Option<HardwareId>,
+    /// An operator's approval of that hardware, for this name and key, is used up. `Conflict` if there is none.
+    pub approved: bool,
     /// The token used, of which one use is taken. `Conflict` unless it is live, unexpired at `at`, and has a use left.
     pub token: Option<TokenId>,
     /// The assertion used, and until when that is remembered. `Conflict` if it was used before.

@@ -26,7 +26,8 @@ use crate::{
 const MAX_DISTINCT: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 27] = [
+pub const EVENTS: [&str; 28] = [
+    "approval.crowded",
     "attestation.ambiguous",
     "attestation.failed",
     "attestation.key_not_in_force",

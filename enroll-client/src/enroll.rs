@@ -13,6 +13,7 @@ use fleetca_proto::{
     },
 };
 use prost::Message;
+use ring::digest::{SHA256, digest};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -20,6 +21,7 @@ use tonic::Streaming;
 use crate::{
     adoption::{New, adopt},
     attester::{Attester, previous::Previous},
+    certificate::hex,
     connect::{Connection, ServerUrl},
     credential::{Credential, LockedFolder},
     flow::{FlowError, Observer, Step},
@@ -192,13 +194,13 @@ async fn exchange(connection: &Connection, enrollment: &Enrollment, key: &Key) -
     let challenge = match next(&mut answers).await? {
         Answer::Challenge(challenge) => challenge,
         Answer::Issued(_) => return Err(FlowError::OutOfOrder("a certificate before the proof")),
-        Answer::PendingApproval(pending) => return Err(pending_approval(&pending)),
+        Answer::PendingApproval(pending) => return Err(pending_approval(&pending, key)),
     };
     check_challenge(&challenge)?;
     send(enroll_request::Step::Proof(prove(enrollment, key, &start, &challenge, now)?));
     match next(&mut answers).await? {
         Answer::Issued(issued) => Ok(issued),
-        Answer::PendingApproval(pending) => Err(pending_approval(&pending)),
+        Answer::PendingApproval(pending) => Err(pending_approval(&pending, key)),
         Answer::Challenge(_) => Err(FlowError::OutOfOrder("a second challenge")),
     }
 }
@@ -228,9 +230,17 @@ async fn next(answers: &mut Streaming<EnrollResponse>) -> Result<Answer, FlowErr
     answer.and_then(|answer| answer.step).ok_or(FlowError::OutOfOrder("the stream ended"))
 }
 
-fn pending_approval(pending: &v1::PendingApproval) -> FlowError {
+/// What the operator compares is made here; what the server says of it is taken only where it could be that.
+fn pending_approval(pending: &v1::PendingApproval, key: &Key) -> FlowError {
     let wire = pending.retry_after.unwrap_or_default();
-    FlowError::PendingApproval { retry_after: Duration::from_secs(wire.seconds.clamp(1, 86_400).unsigned_abs()) }
+    let hash = hex(digest(&SHA256, &key.spki()).as_ref());
+    let id = Id::try_from(pending.id.clone()).map_or_else(|_| "ID".to_owned(), |id| id.to_string());
+    let printable = pending.identity.len() <= 256 && pending.identity.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let identity = if printable { pending.identity.as_str() } else { "" };
+    FlowError::PendingApproval {
+        waits: format!("ca-server device approve {id} --key {hash} (identity {identity})"),
+        retry_after: Duration::from_secs(wire.seconds.clamp(1, 86_400).unsigned_abs()),
+    }
 }
 
 #[cfg(test)]

@@ -95,8 +95,10 @@ pub enum FlowError {
     #[error("the server's answer is not taken: {0}")]
     NotTaken(#[from] IssuedError),
     /// An operator has to approve first.
-    #[error("an operator has to approve this enrollment first; the same command again asks for its result")]
+    #[error("an operator has to approve this enrollment first: {waits}; the same command again asks for its result")]
     PendingApproval {
+        /// What the operator has to see.
+        waits: String,
         /// When to ask again.
         retry_after: Duration,
     },
@@ -135,7 +137,7 @@ impl FlowError {
             FlowError::Credential(CredentialError::Absent(_)) => Action::Reattest,
             FlowError::Credential(CredentialError::Locked(_)) => Action::Retry { after: None },
             FlowError::Refused(refusal) => refusal.action,
-            FlowError::PendingApproval { retry_after } => Action::Retry { after: Some(*retry_after) },
+            FlowError::PendingApproval { retry_after, .. } => Action::Retry { after: Some(*retry_after) },
             // Another program may have it for now.
             FlowError::Key(KeyError::Tpm(TpmError::Unreachable { .. }) | KeyError::Pkcs11(Pkcs11Error::Refused(_))) => {
                 Action::Retry { after: None }
@@ -156,7 +158,7 @@ impl FlowError {
         match self {
             FlowError::Refused(refusal) => refusal.action,
             FlowError::Credential(CredentialError::Absent(_)) => Action::Reattest,
-            FlowError::PendingApproval { retry_after } => Action::Retry { after: Some(*retry_after) },
+            FlowError::PendingApproval { retry_after, .. } => Action::Retry { after: Some(*retry_after) },
             _ => Action::Retry { after: None },
         }
     }

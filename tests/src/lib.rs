@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod maker;
 pub mod measure;
 pub mod mount;
+pub mod newcomers;
 pub mod openssl;
 pub mod operator;
 pub mod pem;

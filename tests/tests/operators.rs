@@ -30,7 +30,7 @@ use x509_cert::ext::pkix::CrlReason;
 const ROLES: [&str; 3] = ["viewer", "revoker", "admin"];
 
 /// Every call, the least role that it needs, and what comes of an empty request from one who may.
-const CALLS: [(&str, &str, &str); 32] = [
+const CALLS: [(&str, &str, &str); 35] = [
     ("CreateFleet", "admin", "INVALID_ARGUMENT"),
     ("UpdateFleet", "admin", "INVALID_ARGUMENT"),
     ("GetFleet", "viewer", "INVALID_ARGUMENT"),
@@ -39,6 +39,9 @@ const CALLS: [(&str, &str, &str); 32] = [
     ("RegisterDevices", "admin", "INVALID_ARGUMENT"),
     ("RegisterKey", "admin", "INVALID_ARGUMENT"),
     ("RetireKey", "admin", "INVALID_ARGUMENT"),
+    ("ListNewcomers", "viewer", "OK"),
+    ("ApproveDevice", "admin", "INVALID_ARGUMENT"),
+    ("RejectDevice", "revoker", "INVALID_ARGUMENT"),
     ("GetDevice", "viewer", "INVALID_ARGUMENT"),
     ("ListDevices", "viewer", "OK"),
     ("RevokeDevice", "revoker", "INVALID_ARGUMENT"),

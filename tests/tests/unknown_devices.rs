@@ -1,78 +1,14 @@
 //! Devices that nobody registered: what a fleet that takes them by itself lets in, and what it does not.
 
-use std::path::PathBuf;
-
 use fleetca_tests::{
     device::Device,
-    maker::{CA, IDEVID, Made, Maker, Wish, text},
+    maker::{CA, IDEVID, Wish, text},
+    newcomers::{World, refused},
     process::{Finished, run},
     server::Server,
     tpm::Tpm,
     wait::{SOON, until_true},
 };
-
-/// Two makers, of whom nobody has registered any device.
-struct World {
-    server: Server,
-    maker: Maker,
-    root: Made,
-    other: Made,
-}
-
-impl World {
-    fn new() -> Option<World> {
-        let server = Server::start();
-        let maker = Maker::new(server.scratch().join("maker"))?;
-        let root = maker.make("root", &Wish { subject: "/O=Maker/CN=Root", ..CA }, None);
-        let other = maker.make("other", &Wish { subject: "/O=Other/CN=Root", ..CA }, None);
-        Some(World { server, maker, root, other })
-    }
-
-    /// A fleet of boards of this maker's, with more options.
-    fn fleet(&self, name: &str, root: &Made, options: &[&str]) {
-        let roots = text(&root.certificate);
-        let create = ["fleet", "create", name, "--attest", "factory", "--factory-roots", roots];
-        self.server.admin().run(&[&create, options].concat());
-    }
-
-    fn board(&self, name: &str, serial: &str, issuer: &Made) -> Made {
-        let subject = format!("/CN=Board/serialNumber={serial}");
-        self.maker.make(name, &Wish { subject: &subject, ..IDEVID }, Some(issuer))
-    }
-
-    /// Enrolls a board, which keeps its credential in the folder.
-    fn enroll(&self, folder: &str, board: &Made, id: Option<&str>) -> Finished {
-        run(&mut self.enrollment(folder, board, id))
-    }
-
-    fn enrollment(&self, folder: &str, board: &Made, id: Option<&str>) -> std::process::Command {
-        let mut command = Device::new(self.folder(folder)).command("enroll");
-        command.args(["--server", &self.server.url(), "--root"]).arg(self.server.control_root());
-        let chain = self.maker.chain(folder, &[board]);
-        command.arg("--attest").arg(format!("factory:{},{}", chain.display(), board.key.display()));
-        if let Some(id) = id {
-            command.args(["--device-id", id]);
-        }
-        command
-    }
-
-    fn folder(&self, name: &str) -> PathBuf {
-        self.server.scratch().join(name)
-    }
-
-    fn shown(&self, id: &str) -> serde_json::Value {
-        self.server.admin().run(&["device", "show", id])
-    }
-
-    fn devices(&self) -> usize {
-        self.server.admin().run(&["device", "list"]).as_array().expect("a list").len()
-    }
-}
-
-fn refused(finished: &Finished, reason: &str) {
-    assert_eq!(finished.code, 1, "{finished:?}");
-    assert!(finished.stderr.contains(reason), "{reason}: {finished:?}");
-}
 
 const REGISTER: [&str; 5] = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board-{serial}"];
 

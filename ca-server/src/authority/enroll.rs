@@ -24,10 +24,20 @@ use crate::{
     audit::Draft,
     identity::Timestamp,
     inventory::{device::Status, lineage::Lineage},
-    store::{Enrollment, EnrollmentHolder, StoreError},
+    store::{Asking, Enrollment, EnrollmentHolder, StoreError},
 };
 
+/// What comes of an enrollment that was not refused.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// A certificate.
+    Issued(Grant),
+    /// It waits for an operator's approval: of this.
+    Waits(Box<Asking>),
+}
+
 pub use request::EnrollmentRequest;
+pub use unknown::Seen;
 pub use verify::Challenge;
 
 impl Authority {
@@ -37,14 +47,16 @@ impl Authority {
         request: &EnrollmentRequest,
         challenge: &Challenge,
         proof: &v1::Proof,
-    ) -> Result<Grant, Refused> {
+    ) -> Result<Outcome, Refused> {
         self.refuse_restored()?;
         let proven = self.verify_enrollment(request, challenge, proof).await?;
         for _ in 0..MAX_ATTEMPTS {
             let now = self.now();
             // Read again each time: what was read before may be why the attempt failed.
             let case = self.case(request, &proven).await?;
-            let about = Refused::about(&case.subject);
+            // A device that nobody registered has proven no name: what becomes of it is about nobody.
+            let subject = case.newcomer().is_none().then(|| case.subject.clone());
+            let about = |why| Refused { why, subject: subject.clone() };
             let decision = self.decide_enrollment(&case, &proven, now).await.map_err(&about)?;
             match self.carry_out(decision, &case, &proven, now).await {
                 Err(Refusal::Contended) => continue,
@@ -61,11 +73,18 @@ impl Authority {
         case: &Case,
         proven: &Proven,
         now: Timestamp,
-    ) -> Result<Grant, Refusal> {
+    ) -> Result<Outcome, Refusal> {
         let subject = &case.subject;
+        let approved = matches!(decision, Decision::Approved(_));
         let (holder, handle, fleet, known) = match decision {
-            Decision::Again { serial, confirm_required } => return self.grant_again(serial, confirm_required).await,
-            Decision::Create(new) => (EnrollmentHolder::New(new.clone()), new.handle, new.fleet, Lineage::default()),
+            Decision::Again { serial, confirm_required } => {
+                return self.grant_again(serial, confirm_required).await.map(Outcome::Issued);
+            }
+            Decision::Wait(asking) => return Ok(Outcome::Waits(asking)),
+            Decision::Ask(asking, most) => return self.ask(*asking, most, now).await,
+            Decision::Create(new) | Decision::Approved(new) => {
+                (EnrollmentHolder::New(new.clone()), new.handle, new.fleet, Lineage::default())
+            }
             Decision::Admit { holder, promote } => {
                 let known = match holder.status {
                     Status::Revoked => holder.lineage.restarted(),
@@ -94,6 +113,7 @@ impl Authority {
         }
         if let Some(newcomer) = case.newcomer() {
             audit = audit.fact("registered", newcomer.hardware.kind()).fact("fleet", newcomer.fleet.as_str());
+            audit = audit.fact("approved", approved);
         }
         // Step 7: the record. From here on the same request gets the same certificate.
         if let Some(serial) = known.pending {
@@ -105,6 +125,7 @@ impl Authority {
             superseded: known.pending,
             attested: case.attested(&proven.claims),
             hardware: case.newcomer().map(|newcomer| newcomer.hardware.clone()),
+            approved,
             token: case.token().cloned(),
             assertion: proven.assertion.map(|used| (used.hash, used.expires_at)),
             came_by: case.came_by().cloned(),
@@ -128,7 +149,7 @@ impl Authority {
         })
         .await?;
         // Step 8: the answer.
-        self.grant(certificate, self.trust_bundle().await?, again)
+        self.grant(certificate, self.trust_bundle().await?, again).map(Outcome::Issued)
     }
 }
 

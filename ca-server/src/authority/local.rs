@@ -108,6 +108,7 @@ pub(super) fn local_enrollment(
         superseded,
         attested: Attested { method: "local".into(), tier: "local".into(), identity: String::new() },
         hardware: None,
+        approved: false,
         token: None,
         assertion: None,
         came_by: None,

@@ -145,6 +145,9 @@ pub enum Refusal {
     /// As much as there may be is under way.
     #[error("overloaded; try again later")]
     Overloaded,
+    /// As many devices wait for approval as may, or this one has asked with too many keys.
+    #[error("too many devices wait for approval; an operator has to decide about some first")]
+    Crowded,
     /// The peer took too long.
     #[error("took too long")]
     TimedOut,
@@ -188,6 +191,7 @@ impl From<StoreError> for Refusal {
             StoreError::NotFound(what) => Refusal::NotFound(what),
             StoreError::Exists(what) => Refusal::Exists(what),
             StoreError::Conflict => Refusal::Contended,
+            StoreError::Crowded => Refusal::Crowded,
             StoreError::Line(line, error) => Refusal::from(*error).at_line(line),
             StoreError::Full | StoreError::Unusable(_) | StoreError::Database(_) => Refusal::Store(error),
         }

@@ -151,8 +151,8 @@ impl World {
         let proof =
             v1::Proof { evidence_signature: evidence.as_ref().to_vec(), subject_signature: own, ..Default::default() };
         let challenge = Challenge::plain(b"challenge");
-        let grant = self.authority.enroll(&request, &challenge, &proof).await.map_err(|refused| refused.why)?;
-        Ok(self.device(&grant))
+        let outcome = self.authority.enroll(&request, &challenge, &proof).await.map_err(|refused| refused.why)?;
+        Ok(self.device(&issued(outcome)))
     }
 
     fn device(&self, grant: &Grant) -> Device {
@@ -184,6 +184,14 @@ fn request() -> (rcgen::KeyPair, Vec<u8>) {
     assert!(!key.der_bytes().is_empty());
     let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
     (key, csr)
+}
+
+/// The certificate of an enrollment that needs nobody's approval.
+fn issued(outcome: Outcome) -> Grant {
+    match outcome {
+        Outcome::Issued(grant) => grant,
+        Outcome::Waits(asking) => panic!("{asking:?}"),
+    }
 }
 
 #[tokio::test]

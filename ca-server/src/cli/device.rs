@@ -1,5 +1,6 @@
 //! `ca-server device`: devices, and cutting them off.
 
+mod newcomer;
 mod register;
 mod rows;
 mod view;
@@ -36,7 +37,11 @@ enum Command {
         #[command(subcommand)]
         command: register::Key,
     },
-    /// List devices
+    /// Let a device in that nobody registered, and that waits for approval: this one with this key, once
+    Approve(newcomer::Seen),
+    /// Keep a device out that waits for approval, for 7 days
+    Reject(newcomer::Seen),
+    /// List devices; those that wait for approval by --status pending only
     List(List),
     /// Show a device and its unexpired certificates
     Show {
@@ -145,9 +150,24 @@ pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
     let receipt = match args.command {
         Command::Register(register) => return register.run(operator, session).await,
         Command::Key { command } => return command.run(operator, session).await,
+        Command::Approve(seen) => return seen.approve(operator, session).await,
+        Command::Reject(seen) => return seen.reject(operator, session).await,
         Command::Show { id } => {
-            let device = View::whole(operator.get_device(GetDeviceRequest { id }).await?.into_inner());
+            let device = match operator.get_device(GetDeviceRequest { id: id.clone() }).await {
+                Err(status) if status.code() == tonic::Code::NotFound => {
+                    let waiting = newcomer::waiting(&mut operator, String::new(), id, None).await?;
+                    if waiting.is_empty() {
+                        return Err(status.into());
+                    }
+                    return newcomer::show(&waiting, session);
+                }
+                answer => View::whole(answer?.into_inner()),
+            };
             return session.output().told(&device, |now| device.words(now));
+        }
+        Command::List(list) if list.status == Some(Filter::Pending) => {
+            let waiting = newcomer::waiting(&mut operator, list.fleet.unwrap_or_default(), String::new(), list.limit);
+            return session.output().list(&waiting.await?);
         }
         Command::List(list) => {
             let devices = paging::all(list.limit, async |page_size, page_token| {

@@ -52,7 +52,7 @@ enum Command {
     },
     /// Change a fleet's policy: what is not named stays as it is
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys", "unknown_devices", "accept_any_holder", "id_template"]))]
+        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys", "unknown_devices", "accept_any_holder", "id_template", "most_pending"]))]
     Set {
         /// Its name
         name: String,
@@ -100,7 +100,7 @@ struct Policy {
     #[arg(long, value_name = "TIER", value_parser = ["never", "registered", "factory", "hardware"])]
     reenroll: Option<String>,
     /// What becomes of devices that nobody registered, where a pinned root vouches for them
-    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "register"])]
+    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "pending", "register"])]
     unknown_devices: Option<String>,
     /// Of devices that register themselves: whoever holds one of a pinned maker's, anywhere in the world, gets in
     #[arg(long)]
@@ -108,6 +108,9 @@ struct Policy {
     /// What unknown devices are named, by what they prove: board-{serial}, {issuer} (of an IDevID), tpm-{ek}; or none
     #[arg(long, value_name = "TEMPLATE")]
     id_template: Option<String>,
+    /// How many unknown devices may wait for approval
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    most_pending: Option<u32>,
 }
 
 impl Policy {
@@ -128,6 +131,7 @@ impl Policy {
             unknown_devices: self.unknown_devices.unwrap_or_default(),
             accept_any_holder: self.accept_any_holder,
             id_template: self.id_template.unwrap_or_default(),
+            most_pending: self.most_pending.unwrap_or_default(),
         })
     }
 }
@@ -181,6 +185,7 @@ struct View {
     unknown_devices: String,
     accept_any_holder: bool,
     id_template: Option<String>,
+    most_pending: u32,
     created_at: Option<Instant>,
     device_count: u64,
     issuers: Vec<String>,
@@ -206,6 +211,7 @@ impl From<v1::Fleet> for View {
             unknown_devices: policy.unknown_devices,
             accept_any_holder: policy.accept_any_holder,
             id_template: present(policy.id_template).filter(|template| template != "none"),
+            most_pending: policy.most_pending,
             created_at: Instant::from_wire(wire.created_at),
             device_count: wire.device_count,
             issuers: wire.issuers,

@@ -109,6 +109,7 @@ impl World {
             superseded: None,
             attested: Attested { method: "token".into(), tier: "bearer".into(), identity: "x".into() },
             hardware: None,
+            approved: false,
             token: None,
             assertion: None,
             came_by: None,

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::fleet::Method;
 use crate::identity::{DeviceId, HardwareId, hex};
 
+/// How many devices of a fleet may wait for approval, by its policy.
+const MOST_PENDING: std::ops::RangeInclusive<u32> = 1..=10_000;
+
 /// The longest template.
 const LONGEST_TEMPLATE: usize = 128;
 
@@ -20,18 +23,21 @@ pub enum UnknownDevices {
     /// It is refused.
     #[default]
     Refuse,
+    /// It waits for an operator's approval.
+    Pending,
     /// It is registered by itself: a maker's root admits every device of that maker in the world.
     Register,
 }
 
 impl UnknownDevices {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Refuse, Self::Register];
+    pub const ALL: [Self; 3] = [Self::Refuse, Self::Pending, Self::Register];
 
     /// Its word.
     pub const fn as_str(self) -> &'static str {
         match self {
             UnknownDevices::Refuse => "refuse",
+            UnknownDevices::Pending => "pending",
             UnknownDevices::Register => "register",
         }
     }
@@ -47,6 +53,9 @@ pub enum UnknownError {
          is enough"
     )]
     NoRoots,
+    /// More than an operator could look at.
+    #[error("from 1 to 10000 devices may wait for approval")]
+    MostPending,
     /// Nobody has said it aloud.
     #[error(
         "a maker's root admits every device of that maker in the world, whoever holds it; say --accept-any-holder, also with \
@@ -71,7 +80,7 @@ pub enum UnknownError {
 }
 
 /// A fleet's policy about devices that nobody registered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Unknown {
     /// What becomes of them.
@@ -80,6 +89,14 @@ pub struct Unknown {
     pub accept_any_holder: bool,
     /// How they are named.
     pub id_template: Option<IdTemplate>,
+    /// How many may wait for approval.
+    pub most_pending: u32,
+}
+
+impl Default for Unknown {
+    fn default() -> Self {
+        Self { devices: UnknownDevices::Refuse, accept_any_holder: false, id_template: None, most_pending: 100 }
+    }
 }
 
 impl Unknown {
@@ -92,6 +109,9 @@ impl Unknown {
         }
         if self.accept_any_holder && self.devices != UnknownDevices::Register {
             return Err(UnknownError::NotRegistering);
+        }
+        if !MOST_PENDING.contains(&self.most_pending) {
+            return Err(UnknownError::MostPending);
         }
         if self.devices != UnknownDevices::Refuse && vouched.is_empty() {
             return Err(UnknownError::NoRoots);
@@ -276,6 +296,7 @@ mod tests {
             devices,
             accept_any_holder,
             id_template: (!text.is_empty()).then(|| template(text)),
+            ..Unknown::default()
         };
         let register =
             |aloud, text: &str, methods: &[Method]| policy(UnknownDevices::Register, aloud, text).validate(methods);
@@ -292,5 +313,12 @@ mod tests {
         assert_eq!(register(true, "{ek}", &[Method::Factory, Method::Tpm]), Err(UnknownError::Ambiguous));
         assert_eq!(policy(UnknownDevices::Refuse, true, "").validate(&factory), Err(UnknownError::NotRegistering));
         assert_eq!(Unknown::default().validate(&[]), Ok(()));
+        assert_eq!(policy(UnknownDevices::Pending, false, "").validate(&factory), Ok(()));
+        assert_eq!(policy(UnknownDevices::Pending, false, "").validate(&[]), Err(UnknownError::NoRoots));
+        assert_eq!(policy(UnknownDevices::Pending, false, "tpm-{ek}").validate(&factory), Err(UnknownError::Ambiguous));
+        for most_pending in [0, 10_001] {
+            let unknown = Unknown { most_pending, ..Unknown::default() };
+            assert_eq!(unknown.validate(&factory), Err(UnknownError::MostPending));
+        }
     }
 }

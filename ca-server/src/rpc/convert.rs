@@ -13,7 +13,7 @@ use crate::{
         unknown::{UnknownDevices, UnknownError},
     },
     pki::{IssuerCertificate, KeyKind, Locations},
-    store::{CertificateRow, FleetRow, Holder, Role, SecurityEventRow, TokenRow, TokenState},
+    store::{Asking, CertificateRow, FleetRow, Holder, NewcomerRow, Role, SecurityEventRow, TokenRow, TokenState},
 };
 
 pub fn timestamp(at: Timestamp) -> prost_types::Timestamp {
@@ -141,7 +141,7 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         "" => None,
         word => {
             let found = UnknownDevices::ALL.into_iter().find(|devices| devices.as_str() == word);
-            Some(found.ok_or_else(|| Refusal::invalid("unknown_devices", "must be refuse or register"))?)
+            Some(found.ok_or_else(|| Refusal::invalid("unknown_devices", "must be refuse, pending or register"))?)
         }
     };
     let id_template = match wire.id_template.as_str() {
@@ -154,7 +154,7 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         }
     };
     // Said of methods and roots as they are: who changes them says it again.
-    let accept_any_holder = wire.accept_any_holder;
+    let (accept_any_holder, most_pending) = (wire.accept_any_holder, wire.most_pending);
     let was_accepted = unknown.is_none() && attest.is_empty() && factory_roots.is_empty() && tpm_roots.is_empty();
     let grace = wire.grace.map(|grace| duration("grace", Some(grace))).transpose()?;
     let on_fork = match v1::OnFork::try_from(wire.on_fork) {
@@ -192,6 +192,9 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         policy.grace_secs = grace.map_or(policy.grace_secs, |grace| grace.as_secs());
         policy.unknown.devices = unknown.unwrap_or(policy.unknown.devices);
         policy.unknown.accept_any_holder = accept_any_holder || (was_accepted && policy.unknown.accept_any_holder);
+        if most_pending > 0 {
+            policy.unknown.most_pending = most_pending;
+        }
         if let Some(template) = &id_template {
             policy.unknown.id_template.clone_from(template);
         }
@@ -229,6 +232,7 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
         reenroll: policy.reenroll.map_or("never", Tier::as_str).into(),
         unknown_devices: policy.unknown.devices.as_str().into(),
         accept_any_holder: policy.unknown.accept_any_holder,
+        most_pending: policy.unknown.most_pending,
         id_template: policy.unknown.id_template.map_or_else(|| "none".into(), |template| template.to_string()),
     };
     v1::Fleet {
@@ -317,6 +321,21 @@ pub fn token(row: TokenRow, now: Timestamp) -> v1::Token {
         created_at: Some(timestamp(row.created_at)),
         created_by: row.created_by,
         reenroll: row.reenroll,
+    }
+}
+
+pub fn newcomer(row: NewcomerRow) -> v1::Newcomer {
+    let Asking { hardware, fleet, id, method, tier, key } = row.asking;
+    v1::Newcomer {
+        id: id.to_string(),
+        fleet: fleet.to_string(),
+        method,
+        tier,
+        identity: format!("{}:{hardware}", hardware.kind()),
+        key_sha256: key.to_string(),
+        state: row.state.as_str().into(),
+        asked_at: Some(timestamp(row.asked_at)),
+        expires_at: Some(timestamp(row.expires_at)),
     }
 }
 

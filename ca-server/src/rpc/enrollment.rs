@@ -3,16 +3,19 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use fleetca_proto::v1::{
-    EnrollRequest, EnrollResponse, GetTimeRequest, GetTimeResponse, GetTrustBundleRequest, SignedTrustBundle,
-    enroll_request, enroll_response, enrollment_server::Enrollment,
+    EnrollRequest, EnrollResponse, GetTimeRequest, GetTimeResponse, GetTrustBundleRequest, PendingApproval,
+    SignedTrustBundle, enroll_request, enroll_response, enrollment_server::Enrollment,
 };
 use futures::Stream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::{issued, timestamp};
-use crate::authority::{Authority, EnrollmentRequest, Grant, Refusal, Refused};
+use super::{
+    convert::{issued, timestamp},
+    status::RETRY_AFTER_PEOPLE,
+};
+use crate::authority::{Authority, EnrollmentRequest, Outcome, Refusal, Refused};
 
 /// How long an enrollment may take, from the first message to the last.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -54,7 +57,7 @@ impl Enrollment for Service {
                 // The peer has gone away, or lost its place. It gets the same answer when it asks again.
                 () = sender.closed() => return,
             };
-            let step = outcome.map(|grant| response(enroll_response::Step::Issued(issued(grant, 0))));
+            let step = outcome.map(answer);
             let _ = sender.send(step.map_err(|refused| authority.status(refused))).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -66,7 +69,7 @@ async fn attempt(
     authority: &Authority,
     mut requests: Streaming<EnrollRequest>,
     responses: &Responses,
-) -> Result<Grant, Refused> {
+) -> Result<Outcome, Refused> {
     let enroll_request::Step::Start(start) = next(&mut requests).await? else {
         return Err(Refusal::Protocol("the first message must be Start").into());
     };
@@ -84,6 +87,17 @@ async fn next(requests: &mut Streaming<EnrollRequest>) -> Result<enroll_request:
     let message = requests.message().await.map_err(|_| Refusal::Protocol("a message can't be read"))?;
     let step = message.and_then(|message| message.step);
     Ok(step.ok_or(Refusal::Protocol("the stream ended before the enrollment did"))?)
+}
+
+fn answer(outcome: Outcome) -> EnrollResponse {
+    response(match outcome {
+        Outcome::Issued(grant) => enroll_response::Step::Issued(issued(grant, 0)),
+        Outcome::Waits(asking) => enroll_response::Step::PendingApproval(PendingApproval {
+            retry_after: RETRY_AFTER_PEOPLE.try_into().ok(),
+            id: asking.id.to_string(),
+            identity: format!("{}:{}", asking.hardware.kind(), asking.hardware),
+        }),
+    })
 }
 
 fn response(step: enroll_response::Step) -> EnrollResponse {

@@ -4,6 +4,7 @@ mod audit;
 mod crls;
 mod devices;
 mod fleets;
+mod newcomers;
 mod peers;
 mod registrations;
 mod tokens;
@@ -79,6 +80,9 @@ calls! {
     register_device(v1::RegisterDeviceRequest) -> v1::Device: Admin = registrations::register;
     register_key(v1::RegisterKeyRequest) -> v1::Device: Admin = registrations::register_key;
     retire_key(v1::RetireKeyRequest) -> v1::Device: Admin = registrations::retire_key;
+    list_newcomers(v1::ListNewcomersRequest) -> v1::ListNewcomersResponse: Viewer = newcomers::list;
+    approve_device(v1::ApproveDeviceRequest) -> v1::Newcomer: Admin = newcomers::approve;
+    reject_device(v1::RejectDeviceRequest) -> v1::Newcomer: Revoker = newcomers::reject;
     get_device(v1::GetDeviceRequest) -> v1::Device: Viewer = devices::get;
     list_devices(v1::ListDevicesRequest) -> v1::ListDevicesResponse: Viewer = devices::list;
     revoke_device(v1::RevokeDeviceRequest) -> v1::RevocationReceipt: Revoker = devices::revoke;

@@ -17,7 +17,7 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The same where an operator has to act first: on hold, or after a fork. The device comes back untouched once it is
 /// released.
-const RETRY_AFTER_PEOPLE: Duration = Duration::from_secs(60);
+pub const RETRY_AFTER_PEOPLE: Duration = Duration::from_secs(60);
 
 /// What a client does next; it follows this where it does not know the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,7 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::State(_) => Row(FailedPrecondition, "STATE_REFUSED", Stop, None),
         Refusal::Contended => Row(Unavailable, "CONTENDED", Retry, None),
         Refusal::Overloaded => Row(ResourceExhausted, "OVERLOADED", Retry, None),
+        Refusal::Crowded => Row(ResourceExhausted, "OVERLOADED", Retry, Some("approval.crowded")),
         Refusal::TimedOut => Row(DeadlineExceeded, "TIMED_OUT", Retry, None),
         Refusal::IssuerEnding => Row(Unavailable, "ISSUER_ENDING", Retry, None),
         Refusal::Unpublished => Row(Unavailable, "CRL_NOT_PUBLISHED", Retry, None),
@@ -133,8 +134,10 @@ pub fn status(refused: Refused, telemetry: &Telemetry, now: Timestamp) -> Status
     let metadata = HashMap::from([("action".to_owned(), word.to_owned())]);
     let mut details = ErrorDetails::with_error_info(reason, fleetca_proto::ERROR_DOMAIN, metadata);
     if action == Action::Retry {
-        let people =
-            matches!(why, Refusal::Held | Refusal::Fork { .. } | Refusal::CertificateForgotten | Refusal::Restored);
+        let people = matches!(
+            why,
+            Refusal::Held | Refusal::Fork { .. } | Refusal::CertificateForgotten | Refusal::Restored | Refusal::Crowded
+        );
         details.set_retry_info(Some(if people { RETRY_AFTER_PEOPLE } else { RETRY_AFTER }));
     }
     Status::with_error_details(code, why.to_string(), details)

@@ -6,6 +6,7 @@ pub(crate) mod cutoff;
 pub(crate) mod durability;
 pub(crate) mod enrollment;
 pub(crate) mod lists;
+pub(crate) mod newcomers;
 pub(crate) mod past;
 pub(crate) mod publication;
 pub(crate) mod release;
@@ -49,6 +50,13 @@ macro_rules! store_contract {
                 names_that_are_taken_in_whatever_case_are_refused,
                 a_policy_is_swapped_only_for_the_one_that_was_read,
                 an_unknown_fleet_or_issuer_is_named,
+            }
+            newcomers {
+                an_approval_lets_in_what_was_seen_and_once,
+                what_asks_for_something_else_has_to_be_seen_again,
+                what_waits_is_bounded_evicts_nobody_and_is_forgotten,
+                what_waits_keeps_no_name_and_no_hardware_from_an_operator,
+                two_who_ask_with_one_identity_at_once_are_one,
             }
             renewal {
                 a_renewal_waits_for_its_confirmation,

@@ -18,6 +18,7 @@ mod fleets;
 mod holders;
 mod issuance;
 mod issuers;
+mod newcomers;
 mod past;
 mod query;
 mod read;

@@ -6,7 +6,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use axum::Router;
 use ca_server::{
     authority::{
-        Authority, Challenge, EnrollmentRequest, Initialized, IssuerKeys, Issuers, NewToken, Plan, Publisher, TokenFor,
+        Authority, Challenge, EnrollmentRequest, Initialized, IssuerKeys, Issuers, NewToken, Outcome, Plan, Publisher, TokenFor,
         initialize,
     },
     clock::{Clock, SystemClock},
@@ -207,7 +207,8 @@ async fn enroll(authority: &Authority, target: TokenFor, kind: v1::Kind, id: &st
     let subject = key.sign(&enrollment("token", Role::Subject, &start, b"challenge")).expect("a signature");
     let request = EnrollmentRequest::read(start, &authority.domain().trust_domain).expect("it reads");
     let proof = v1::Proof { evidence_signature: evidence, subject_signature: subject, ..Default::default() };
-    let grant = authority.enroll(&request, &Challenge::plain(b"challenge"), &proof).await.expect("a certificate");
+    let outcome = authority.enroll(&request, &Challenge::plain(b"challenge"), &proof).await.expect("a certificate");
+    let Outcome::Issued(grant) = outcome else { panic!("a token needs no approval") };
     let bundle = grant.trust_bundle.signed.clone();
     let issued = v1::Issued { chain: grant.chain, trust_bundle: Some(bundle), ..Default::default() };
     (key, issued)

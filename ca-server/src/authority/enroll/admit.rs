@@ -12,7 +12,7 @@ use crate::{
     authority::{Authority, Refusal, refuse_barred, renew},
     identity::{FleetName, HardwareId, SerialNumber, Subject, Timestamp, TokenId},
     inventory::{device::Status, fleet::Tier},
-    store::{Attested, CertificateRow, Holder, KeyUse, NewHolder, RenewalFacts, Role, TokenRow},
+    store::{Asking, Attested, CertificateRow, Holder, KeyUse, NewHolder, RenewalFacts, Role, TokenRow},
 };
 
 /// Whom the certificate would be for, and by what. Read again at each attempt.
@@ -42,6 +42,12 @@ pub(super) enum Decision {
     Again { serial: SerialNumber, confirm_required: bool },
     /// A certificate for somebody new.
     Create(NewHolder),
+    /// A certificate for somebody new whom an operator has approved.
+    Approved(NewHolder),
+    /// An operator has not decided yet.
+    Wait(Box<Asking>),
+    /// An operator has to decide; how many may wait for that.
+    Ask(Box<Asking>, u32),
     /// A certificate for somebody known.
     Admit {
         holder: Box<Holder>,

@@ -4,16 +4,23 @@
 //! takes unknown devices, by this method, from a maker whose root it pins. Where there is none the answer is that of any
 //! device that is not registered; where there is more than one, too: nobody is to choose for an operator.
 
-use super::{EnrollmentRequest, admit::Decision, verify::Proven};
+use std::time::Duration;
+
+use super::{EnrollmentRequest, Outcome, admit::Decision, verify::Proven};
 use crate::{
     attestation::AttestationError,
+    audit::Draft,
     authority::{Authority, Refusal},
-    identity::{FleetName, HardwareId, Kind, Subject, Timestamp},
+    identity::{DeviceId, FleetName, HardwareId, KeyFingerprint, Kind, Subject, Timestamp},
     inventory::{
         fleet::{Method, Policy},
         unknown::UnknownDevices,
     },
+    store::{Ask, Asking, NewcomerQuery, NewcomerRow, NewcomerState, StoreError, Verdict},
 };
+
+/// How long a device waits for a decision, and a decision for the device.
+const WAITS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A device that nobody registered, and the one fleet that takes it.
 #[derive(Clone, Debug)]
@@ -48,7 +55,8 @@ fn takes(policy: &Policy, method: Method) -> bool {
     policy.unknown.devices != UnknownDevices::Refuse && policy.vouched().contains(&method)
 }
 
-/// Who it becomes: by what it has proven, whatever it asks for.
+/// Who it is to become: by what it has proven; or, where that is for an operator to decide and no template names it, by
+/// what it asks for.
 pub(super) async fn subject(
     authority: &Authority,
     request: &EnrollmentRequest,
@@ -57,9 +65,18 @@ pub(super) async fn subject(
     if request.kind() != Kind::Device {
         return Err(Refusal::IdRefused);
     }
-    let policy = authority.policy(&newcomer.fleet).await?;
-    let id = policy.unknown.id_template.and_then(|template| template.name(&newcomer.hardware));
-    let id = id.filter(|id| request.id().is_none_or(|asked| asked == id)).ok_or(Refusal::IdRefused)?;
+    let unknown = authority.policy(&newcomer.fleet).await?.unknown;
+    let id = match (unknown.id_template, unknown.devices) {
+        (Some(template), _) => {
+            let id = template.name(&newcomer.hardware).filter(|id| request.id().is_none_or(|asked| asked == id));
+            id.ok_or(Refusal::IdRefused)?
+        }
+        (None, UnknownDevices::Pending) => {
+            let missing = || Refusal::invalid("id", "is missing, and nothing else names this device");
+            request.id().cloned().ok_or_else(missing)?
+        }
+        (None, UnknownDevices::Refuse | UnknownDevices::Register) => return Err(UNREGISTERED),
+    };
     Ok(Subject::new(Kind::Device, id))
 }
 
@@ -83,6 +100,77 @@ pub(super) async fn decide(
     if !takes(&policy, proven.claims.method) {
         return Err(UNREGISTERED);
     }
+    let row = authority.store.newcomer(&newcomer.hardware).await?.filter(|row| row.expires_at >= now);
+    if row.as_ref().is_some_and(|row| row.state == NewcomerState::Rejected) {
+        return Err(UNREGISTERED);
+    }
+    if !policy.key_types.contains(&proven.key.kind()) {
+        return Err(Refusal::KeyTypeRefused);
+    }
     let new = authority.new_holder(subject, Some(newcomer.fleet.clone()), None, now).await?;
-    Ok(Decision::Create(new))
+    if policy.unknown.devices == UnknownDevices::Register {
+        return Ok(Decision::Create(new));
+    }
+    let asking = Box::new(Asking {
+        hardware: newcomer.hardware.clone(),
+        fleet: newcomer.fleet.clone(),
+        id: subject.id.clone(),
+        method: proven.claims.method.as_str().into(),
+        tier: proven.claims.tier.as_str().into(),
+        key: proven.key.fingerprint(),
+    });
+    match row.filter(|row| row.asking == *asking).map(|row| row.state) {
+        Some(NewcomerState::Approved) => Ok(Decision::Approved(new)),
+        Some(NewcomerState::Asked) => Ok(Decision::Wait(asking)),
+        // Another name or key than it came with before: nobody has seen that.
+        Some(NewcomerState::Rejected) | None => Ok(Decision::Ask(asking, policy.unknown.most_pending)),
+    }
+}
+
+impl Authority {
+    /// Keeps what a device asks for until an operator has looked, and tells it to wait.
+    pub(super) async fn ask(&self, asking: Asking, most: u32, now: Timestamp) -> Result<Outcome, Refusal> {
+        let hardware = &asking.hardware;
+        // Whoever asks has proven no name: it is the hardware that asks.
+        let actor = format!("{}:{hardware}", hardware.kind());
+        let audit = Draft::done(now, &actor, "device.asked", format!("device/{}", asking.id))
+            .fact("fleet", asking.fleet.as_str())
+            .fact("method", asking.method.as_str())
+            .fact("key", asking.key.to_string());
+        let ask = Ask { asking: asking.clone(), most, at: now, expires_at: now + WAITS, audit };
+        match self.store.record_ask(ask).await {
+            Ok(()) => Ok(Outcome::Waits(Box::new(asking))),
+            Err(StoreError::Exists(_)) => Err(Refusal::KeyReused),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Devices that wait for an operator.
+    pub async fn newcomers(&self, query: &NewcomerQuery) -> Result<Vec<NewcomerRow>, Refusal> {
+        Ok(self.store.newcomers(query).await?)
+    }
+
+    /// Lets one device in, once, by what the operator has seen of it; or keeps it out for as long as is remembered.
+    pub async fn decide_newcomer(&self, seen: Seen, approve: bool, actor: &str) -> Result<NewcomerRow, Refusal> {
+        let now = self.now();
+        let (state, action) = match approve {
+            true => (NewcomerState::Approved, "device.approved"),
+            false => (NewcomerState::Rejected, "device.rejected"),
+        };
+        let audit = Draft::done(now, actor, action, format!("device/{}", seen.id));
+        let Seen { id, key, hardware } = seen;
+        let verdict = Verdict { id, key, hardware, state, at: now, expires_at: now + WAITS, audit };
+        Ok(self.store.record_verdict(verdict).await?)
+    }
+}
+
+/// What an operator has seen of a device that waits.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The name that it asks for.
+    pub id: DeviceId,
+    /// The key that it wants certified.
+    pub key: KeyFingerprint,
+    /// What it has proven; `None`: whatever that key came with.
+    pub hardware: Option<HardwareId>,
 }

@@ -31,6 +31,7 @@ async fn raise(world: &World, id: &str) -> Device {
         superseded: None,
         attested: Attested { method: "tpm".into(), tier: "hardware".into(), identity: "ek".into() },
         hardware: None,
+        approved: false,
         token: None,
         assertion: None,
         came_by: None,

@@ -68,7 +68,7 @@ async fn attempt(
     };
     let request = EnrollmentRequest::read(start, &world.authority.domain().trust_domain)?;
     let challenge = Challenge::plain(b"challenge");
-    world.authority.enroll(&request, &challenge, &proof).await.map_err(|refused| refused.why)
+    world.authority.enroll(&request, &challenge, &proof).await.map(issued).map_err(|refused| refused.why)
 }
 
 async fn holder(world: &World, id: &str) -> Holder {

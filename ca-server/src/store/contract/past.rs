@@ -1,6 +1,6 @@
 //! Lost times: what ends with them, what is remembered to notice them, what is taken in out of them.
 
-use super::world::*;
+use super::{newcomers, world::*};
 use crate::{
     audit::Draft,
     identity::{Kind, RevocationReason, Subject, Timestamp},
@@ -31,7 +31,9 @@ pub(crate) async fn a_lost_time_ends_tokens_and_operators_once<P: Place>() {
     operator.certificate.issuer = issuer("control");
     let serial = operator.certificate.serial;
     world.store.record_enrollment(operator).await.unwrap();
+    let waits = newcomers::approved(&world).await;
     let restoration = world.store.record_notice(notice(100, 50)).await.unwrap();
+    assert_eq!(newcomers::state(&world, &waits).await, Some(NewcomerState::Asked));
     assert_eq!((restoration.lost_from, restoration.lost_until, restoration.resumption), (at(50), at(100), None));
     assert_eq!(world.revoked(serial).await, Some(RevocationReason::PrivilegeWithdrawn));
     assert_eq!(world.store.token(&token_id(1)).await.unwrap().unwrap().state, TokenState::Suspended);

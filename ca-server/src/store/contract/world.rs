@@ -141,6 +141,7 @@ impl<P: Place> World<P> {
             superseded: None,
             attested: Attested { method: "token".into(), tier: "token".into(), identity: "t".into() },
             hardware: None,
+            approved: false,
             token: None,
             assertion: None,
             came_by: None,

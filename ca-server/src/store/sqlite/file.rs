@@ -12,10 +12,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::Db
 use crate::store::StoreError;
 
 /// Step n brings a database from version n to n + 1. Steps are only ever added.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../../migrations/sqlite/0002_restored_past.sql"),
     include_str!("../../../migrations/sqlite/0003_attestation.sql"),
+    include_str!("../../../migrations/sqlite/0004_unknown_devices.sql"),
 ];
 
 /// `FLCA`: how a database of ours is told from others.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    audit, fleets,
+    audit, fleets, newcomers,
     query::{Columns, all, change_one, column, count, first, the},
 };
 use crate::{
@@ -100,7 +100,11 @@ pub(super) fn by_handle(db: &Connection, issuer: IssuerId, handle: &str) -> Resu
 /// How many there are.
 pub(super) fn counts(db: &Connection, now: Timestamp) -> Result<Counts, StoreError> {
     let by_status = "-- count_devices()\nSELECT status, count(*) FROM holders WHERE kind = 'device' GROUP BY status";
-    let devices = all(db, by_status, [], |row| Ok((row.take()?, row.count()?)))?;
+    let mut devices: Vec<(Status, u64)> = all(db, by_status, [], |row| Ok((row.take()?, row.count()?)))?;
+    let waiting = newcomers::waiting(db, now)?;
+    if waiting > 0 {
+        devices.push((Status::Pending, waiting));
+    }
     let lapsed = "-- count_lapsed()\nSELECT count(*) FROM holders \
                   WHERE kind = 'device' AND ifnull(expires_at, -1) < ?1 AND status = 'active'";
     Ok(Counts { devices, lapsed: the(db, lapsed, params![now], count)? })

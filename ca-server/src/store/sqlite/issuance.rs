@@ -2,10 +2,10 @@
 
 use rusqlite::Connection;
 
-use super::{audit, certificates, holders, issuers, registrations, tokens};
+use super::{audit, certificates, holders, issuers, newcomers, registrations, tokens};
 use crate::{
     inventory::device::Status,
-    store::{Confirmation, Enrollment, Initialization, Renewal, StoreError},
+    store::{Confirmation, Enrollment, EnrollmentHolder, Initialization, Renewal, StoreError},
 };
 
 /// A new CA.
@@ -25,6 +25,13 @@ pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<
         certificates::withdraw_all(db, holder, record.at)?;
     }
     if let Some(hardware) = &record.hardware {
+        if record.approved {
+            let id = match &record.holder {
+                EnrollmentHolder::New(new) => &new.subject.id,
+                EnrollmentHolder::Known(_) => return Err(StoreError::Conflict),
+            };
+            newcomers::use_approval(db, hardware, id, &record.certificate.key, record.at)?;
+        }
         registrations::claim_hardware(db, holder, hardware)?;
     }
     let token = record.token.as_ref().map(|id| tokens::spend(db, id, record.at)).transpose()?;

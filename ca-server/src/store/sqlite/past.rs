@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 use super::{
     audit, certificates, holders,
     issuers::{self, key},
+    newcomers,
     query::{Columns, all, change, change_one, column, first, int, the},
 };
 use crate::{
@@ -61,6 +62,7 @@ pub(super) fn record_notice(db: &Connection, notice: &Notice) -> Result<Restorat
     let tokens = end_tokens(db)?;
     // Who was allowed to come back may have done so in the lost time, and been revoked again.
     let reenrollments = holders::end_reenrollments(db)?;
+    newcomers::withdraw_approvals(db)?;
     let operators = withdraw_operators(db, notice.at)?;
     let named = |ids: &[String]| ids.iter().take(NAMED).cloned().collect::<Vec<_>>();
     let draft = notice.audit.clone().fact("tokens", named(&tokens)).fact("token_count", tokens.len());

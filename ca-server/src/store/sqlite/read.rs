@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, past, registrations, tokens,
-    writer::Urgency::Ordinary,
+    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, newcomers, past, registrations,
+    tokens, writer::Urgency::Ordinary,
 };
 use crate::{
     audit::{Kept, Seal},
@@ -14,8 +14,9 @@ use crate::{
     inventory::fleet::Policy,
     store::{
         Acknowledged, AuditQuery, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage,
-        DeviceQuery, Domain, EventQuery, FleetRow, Holder, IssuerRow, KeyUse, Peer, ReadStore, RegisteredKey,
-        RenewalFacts, Restoration, Revoked, SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
+        DeviceQuery, Domain, EventQuery, FleetRow, Holder, IssuerRow, KeyUse, NewcomerQuery, NewcomerRow, Peer,
+        ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked, SecurityEventRow, StoreError, TokenRow,
+        TrustBundleRow,
     },
 };
 
@@ -71,6 +72,15 @@ impl ReadStore for SqliteStore {
 
     async fn hardware_of(&self, holder: &Subject) -> Result<Vec<HardwareId>> {
         self.look(|db| registrations::hardware_of(db, holder))
+    }
+
+    async fn newcomer(&self, id: &HardwareId) -> Result<Option<NewcomerRow>> {
+        self.look(|db| newcomers::by_hardware(db, id))
+    }
+
+    async fn newcomers(&self, query: &NewcomerQuery) -> Result<Vec<NewcomerRow>> {
+        let query = query.clone();
+        self.scan(move |db| newcomers::list(db, &query)).await
     }
 
     async fn registered_key(&self, key: &Thumbprint) -> Result<Option<(RegisteredKey, Holder)>> {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    audit, holders,
+    audit, holders, newcomers,
     query::{Columns, all, change, change_one, column, first, the},
 };
 use crate::{
@@ -44,7 +44,8 @@ pub(super) fn claim_hardware(db: &Connection, holder: i64, id: &HardwareId) -> R
 
 fn insert_hardware(db: &Connection, holder: i64, id: &HardwareId) -> Result<(), StoreError> {
     let sql = "-- insert_identity()\nINSERT INTO identities (kind, identity, holder) VALUES (?1, ?2, ?3)";
-    change_one(db, sql, params![id.kind(), id.to_string(), holder]).map_err(taken("hardware identity"))
+    change_one(db, sql, params![id.kind(), id.to_string(), holder]).map_err(taken("hardware identity"))?;
+    newcomers::forget(db, id)
 }
 
 fn insert_key(db: &Connection, holder: i64, new: &NewRegisteredKey) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use crate::{
     },
     inventory::{device::Status, fleet::Policy},
     pki::CaRole,
-    store::{Role, StoreError, TokenState},
+    store::{NewcomerState, Role, StoreError, TokenState},
 };
 
 /// Kept as text, and read back by parsing it.
@@ -57,6 +57,7 @@ word! {
     Status: Status::ALL;
     Role: Role::ALL;
     CaRole: CaRole::ALL;
+    NewcomerState: NewcomerState::ALL;
     TokenState: [TokenState::Live, TokenState::Revoked, TokenState::Suspended];
 }
 

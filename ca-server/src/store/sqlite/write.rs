@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, cutoff, events, fleets, holders, issuance, issuers, past, registrations, taken, tokens,
+    SqliteStore, audit, cutoff, events, fleets, holders, issuance, issuers, newcomers, past, registrations, taken,
+    tokens,
     writer::Urgency::{Ordinary, Urgent},
 };
 use crate::{
@@ -11,9 +12,10 @@ use crate::{
     identity::{FleetName, Subject, Thumbprint, Timestamp, TokenId},
     inventory::fleet::Policy,
     store::{
-        Acknowledged, Adoption, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, HolderVersion,
-        Initialization, NewHolder, NewRegisteredKey, Notice, Recognition, Registration, Release, Renewal, Restoration,
-        Resumption, SecurityEventRow, Store, StoreError, Taken, TakenCrl, TokenRow, TrustBundleRow,
+        Acknowledged, Adoption, Ask, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, HolderVersion,
+        Initialization, NewHolder, NewRegisteredKey, NewcomerRow, Notice, Recognition, Registration, Release, Renewal,
+        Restoration, Resumption, SecurityEventRow, Store, StoreError, Taken, TakenCrl, TokenRow, TrustBundleRow,
+        Verdict,
     },
 };
 
@@ -71,6 +73,14 @@ impl Store for SqliteStore {
     async fn record_token_revocation(&self, id: &TokenId, audit: Draft) -> Result<TokenRow> {
         let id = id.clone();
         self.writer.write(Ordinary, move |db| tokens::record_revocation(db, &id, &audit)).await
+    }
+
+    async fn record_ask(&self, ask: Ask) -> Result<()> {
+        self.writer.write(Ordinary, move |db| newcomers::record_ask(db, &ask)).await
+    }
+
+    async fn record_verdict(&self, verdict: Verdict) -> Result<NewcomerRow> {
+        self.writer.write(Ordinary, move |db| newcomers::record_verdict(db, &verdict)).await
     }
 
     async fn record_enrollment(&self, record: Enrollment) -> Result<()> {

@@ -1,0 +1,195 @@
+//! Devices that nobody registered, and that an operator lets in one by one: by what he has seen of each.
+
+use fleetca_tests::{
+    device::Device,
+    maker::Made,
+    newcomers::{World, refused},
+    process::{Finished, run},
+    tpm::Tpm,
+};
+use serde_json::Value;
+
+const PENDING: [&str; 2] = ["--unknown-devices", "pending"];
+
+fn waits(finished: &Finished) {
+    assert_eq!(finished.code, 3, "{finished:?}");
+    assert!(finished.stderr.contains("an operator has to approve this enrollment first"), "{finished:?}");
+}
+
+fn waiting(world: &World) -> Vec<Value> {
+    world.server.admin().run(&["device", "list", "--status", "pending"]).as_array().expect("a list").clone()
+}
+
+/// The key with which the device in this folder waits, as the operator sees it.
+fn key(world: &World, finished: &Finished) -> String {
+    let rows = waiting(world);
+    let key = |row: &Value| row["key_sha256"].as_str().expect("a key").to_owned();
+    let keys: Vec<String> = rows.iter().map(key).filter(|key| finished.stderr.contains(key.as_str())).collect();
+    assert_eq!(keys.len(), 1, "the device says the key that the operator sees: {rows:?}, {finished:?}");
+    keys[0].clone()
+}
+
+fn approve(world: &World, id: &str, key: &str) -> Value {
+    world.server.admin().run(&["device", "approve", id, "--key", key])
+}
+
+/// A board that waits; and its key.
+fn asks(world: &World, folder: &str, board: &Made, id: &str) -> String {
+    let finished = world.enroll(folder, board, Some(id));
+    waits(&finished);
+    key(world, &finished)
+}
+
+#[test]
+fn an_unknown_device_waits_until_an_operator_approves_what_he_has_seen() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &PENDING);
+    let admin = world.server.admin();
+    let board = world.board("one", "SN-1", &world.root);
+    let seen = asks(&world, "one", &board, "pump-7");
+    // Asked again it waits, and nothing new is recorded.
+    assert_eq!(asks(&world, "one", &board, "pump-7"), seen);
+    let identity = format!("idevid:{}:SN-1", world.root.spki_sha256());
+    let shown = world.shown("pump-7");
+    assert_eq!(shown.as_array().expect("one that waits"), &waiting(&world));
+    assert_eq!(
+        (&shown[0]["identity"], &shown[0]["key_sha256"], &shown[0]["state"], &shown[0]["status"]),
+        (&identity.as_str().into(), &seen.as_str().into(), &"asked".into(), &"pending".into())
+    );
+    // What was not seen is not approved.
+    let unseen = admin.try_run(&["device", "approve", "pump-7"]);
+    assert!(unseen.code == 2 && unseen.stdout.contains(&seen) && unseen.stderr.contains("--key"), "{unseen:?}");
+    assert_eq!(admin.reason(&["device", "approve", "pump-7", "--key", &"0".repeat(64)]), "NOT_FOUND");
+    assert_eq!(admin.reason(&["device", "approve", "pump-8", "--key", &seen]), "NOT_FOUND");
+    let other = ["device", "approve", "pump-7", "--key", &seen, "--identity", &identity.replace("SN-1", "SN-2")];
+    assert_eq!(admin.reason(&other), "NOT_FOUND");
+    waits(&world.enroll("one", &board, Some("pump-7")));
+    assert_eq!(world.devices(), 0);
+
+    let approved = admin.run(&["device", "approve", "pump-7", "--key", &seen, "--identity", &identity]);
+    assert_eq!(approved["state"], "approved");
+    // The same device, with a key that nobody has seen.
+    waits(&world.enroll("thief", &board, Some("pump-7")));
+    waits(&world.enroll("one", &board, Some("pump-7")));
+    approve(&world, "pump-7", &seen);
+    world.enroll("one", &board, Some("pump-7")).succeeded();
+    let shown = world.shown("pump-7");
+    assert_eq!((&shown["status"], &shown["hardware"][0]), (&"active".into(), &identity.as_str().into()));
+    assert_eq!((world.devices(), waiting(&world).len()), (1, 0));
+    let records = admin.run(&["audit", "list", "--subject", "device/pump-7"]);
+    let actions: Vec<_> = records.as_array().expect("a list").iter().map(|row| row["action"].clone()).collect();
+    let asked = ["device.asked", "device.approved", "device.asked", "device.asked", "device.approved"];
+    assert_eq!(actions[..5], asked, "{actions:?}");
+    assert_eq!(actions[5], "certificate.issued");
+}
+
+#[test]
+fn an_approval_is_not_for_what_comes_later_under_that_name() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &PENDING);
+    let (one, two) = (world.board("one", "SN-1", &world.root), world.board("two", "SN-2", &world.root));
+    let first = asks(&world, "one", &one, "pump-7");
+    let second = asks(&world, "two", &two, "pump-7");
+    assert_ne!(first, second);
+    approve(&world, "pump-7", &first);
+    waits(&world.enroll("two", &two, Some("pump-7")));
+    let reason = world.server.admin().reason(&["device", "approve", "pump-7", "--key", &second]);
+    assert_eq!(reason, "ALREADY_EXISTS");
+    world.enroll("one", &one, Some("pump-7")).succeeded();
+    refused(&world.enroll("two", &two, Some("pump-7")), "ID_TAKEN");
+    // It has a name of its own, and was never approved under that.
+    asks(&world, "two", &two, "pump-8");
+    assert_eq!(world.devices(), 1);
+    // Known by now: its identity moves nowhere.
+    refused(&world.enroll("moved", &one, Some("pump-9")), "ID_REFUSED");
+}
+
+#[test]
+fn what_waits_keeps_no_name_from_an_operator_and_no_place_from_who_waited_before() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &[&PENDING[..], &["--most-pending", "1"]].concat());
+    let admin = world.server.admin();
+    let (one, two) = (world.board("one", "SN-1", &world.root), world.board("two", "SN-2", &world.root));
+    let first = asks(&world, "one", &one, "pump-7");
+    let crowded = world.enroll("two", &two, Some("pump-8"));
+    assert!(crowded.code == 3 && crowded.stderr.contains("OVERLOADED"), "{crowded:?}");
+    assert_eq!(waiting(&world).len(), 1);
+
+    // Turned down, it hears what any unknown device hears; and there is room.
+    let answer = world.enroll("stranger", &world.board("stranger", "SN-1", &world.other), Some("pump-7"));
+    admin.run(&["device", "reject", "pump-7", "--key", &first]);
+    let turned_down = world.enroll("one", &one, Some("pump-7"));
+    assert_eq!((turned_down.code, &turned_down.stderr), (answer.code, &answer.stderr));
+    refused(&answer, "ATTESTATION_FAILED");
+    let second = asks(&world, "two", &two, "pump-8");
+
+    // The operator registers who waits, or somebody else under that name.
+    approve(&world, "pump-8", &second);
+    admin.run(&["device", "register", "Pump-8", "--fleet", "boards"]);
+    refused(&world.enroll("two", &two, Some("pump-8")), "ID_TAKEN");
+    let idevid = format!("{}:SN-1", world.root.spki_sha256());
+    admin.run(&["device", "register", "pump-1", "--fleet", "boards", "--idevid", &idevid]);
+    world.enroll("other", &one, Some("pump-1")).succeeded();
+    assert!(waiting(&world).iter().all(|row| row["identity"] != format!("idevid:{idevid}").as_str()));
+}
+
+#[test]
+fn what_the_fleet_does_not_take_never_waits() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &PENDING);
+    let admin = world.server.admin();
+    let board = world.board("one", "SN-1", &world.root);
+    let set = |options: &[&str]| _ = admin.run(&[&["fleet", "set", "boards"], options].concat());
+    refused(
+        &world.enroll("others", &world.board("others", "SN-1", &world.other), Some("pump-7")),
+        "ATTESTATION_FAILED",
+    );
+    set(&["--banned-keys", &board.spki_sha256()]);
+    refused(&world.enroll("one", &board, Some("pump-7")), "ATTESTATION_FAILED");
+    set(&["--banned-keys", &"0".repeat(64)]);
+    let roots = fleetca_tests::maker::text(&world.root.certificate);
+    let too_low = ["--attest", "factory,tpm", "--tpm-roots", roots, "--least-tier", "hardware"];
+    set(&too_low);
+    refused(&world.enroll("one", &board, Some("pump-7")), "ATTESTATION_FAILED");
+    set(&["--least-tier", "token", "--key-types", "rsa"]);
+    refused(&world.enroll("one", &board, Some("pump-7")), "CSR_REFUSED");
+    set(&["--key-types", "p256"]);
+    refused(&world.enroll("one", &board, None), "INVALID_ARGUMENT");
+    admin.run(&["device", "register", "PUMP-7", "--fleet", "boards"]);
+    refused(&world.enroll("one", &board, Some("pump-7")), "ID_TAKEN");
+    assert_eq!(waiting(&world), Vec::<Value>::new());
+
+    // By a template it has the name that it proves, and no other. Refused again, an approval is worth nothing.
+    set(&["--attest", "factory", "--id-template", "board-{serial}"]);
+    refused(&world.enroll("one", &board, Some("pump-8")), "ID_REFUSED");
+    let finished = world.enroll("one", &board, None);
+    waits(&finished);
+    assert!(finished.stderr.contains("approve board-SN-1 --key"), "{finished:?}");
+    approve(&world, "board-SN-1", &key(&world, &finished));
+    set(&["--unknown-devices", "refuse"]);
+    refused(&world.enroll("one", &board, None), "ATTESTATION_FAILED");
+    set(&["--unknown-devices", "pending"]);
+    world.enroll("one", &board, None).succeeded();
+}
+
+#[test]
+fn a_tpm_that_waits_gets_a_certificate_for_the_key_that_was_approved() {
+    let Some(world) = World::new() else { return };
+    let Some(tpm) = Tpm::manufactured() else { return };
+    let admin = world.server.admin();
+    let maker = tpm.folder().join("maker/issuercert.pem").display().to_string();
+    admin.run(&[&["fleet", "create", "pumps", "--attest", "tpm", "--tpm-roots", &maker], &PENDING[..]].concat());
+    let enroll = |folder: &str| {
+        let mut command = Device::new(world.folder(folder)).command("enroll");
+        command.args(["--server", &world.server.url(), "--device-id", "pump-7", "--root"]);
+        let evidence = format!("tpm:{},p-384", tpm.socket());
+        run(command.arg(world.server.control_root()).args(["--attest", &evidence]))
+    };
+    let finished = enroll("own");
+    waits(&finished);
+    let seen = key(&world, &finished);
+    approve(&world, "pump-7", &seen);
+    enroll("own").succeeded();
+    let shown = world.shown("pump-7");
+    assert_eq!((&shown["tier"], &shown["certificates"][0]["spki_sha256"]), (&"hardware".into(), &seen.as_str().into()));
+}
