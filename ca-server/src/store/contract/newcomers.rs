@@ -72,7 +72,7 @@ pub(crate) async fn an_approval_lets_in_what_was_seen_and_once<P: Place>() {
     }
     store.record_enrollment(enrollment(&world, &pump, 8)).await.unwrap();
     assert_eq!(state(&world, &pump).await, None);
-    assert_eq!(store.hardware_of(&device("pump-7")).await.unwrap(), [pump.hardware.clone()]);
+    assert_eq!(store.hardware_of(&device("pump-7")).await.unwrap(), std::slice::from_ref(&pump.hardware));
     // It is known: it does not ask again.
     let again = store.record_ask(ask(asking(1, "pump-9", 9), 9)).await;
     assert!(matches!(again, Err(StoreError::Conflict)), "{again:?}");
