@@ -1,6 +1,6 @@
 //! An operator's credential folder made on the server's own machine, in the shape that all credentials have.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use enroll_client::{
     certificate::Certificate,
@@ -44,6 +44,15 @@ pub fn take(dir: &Path) -> Result<LockedFolder, CommandError> {
         return Err(CommandError::Exists(dir.to_owned()));
     }
     Ok(LockedFolder::open(dir)?)
+}
+
+/// Leaves nothing of what [`take`] has made.
+pub fn give_back(folder: LockedFolder) {
+    let dir = folder.dir().to_owned();
+    // What can't be removed does no harm: the next one takes it.
+    let _ = fs::remove_dir(dir.join("generations"));
+    let _ = fs::remove_file(dir.join("lock"));
+    let _ = fs::remove_dir(dir);
 }
 
 /// Writes a generation and makes it the current one.

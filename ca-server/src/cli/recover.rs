@@ -54,7 +54,13 @@ pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
     let out = operator_folder::take(&args.out)?;
     let leaf =
         recover_operator(opened.store.as_ref(), &opened.issuers, &args.name, &public, config.backdate, now).await;
-    let leaf = leaf.map_err(local)?;
+    let leaf = match leaf {
+        Ok(leaf) => leaf,
+        Err(error) => {
+            operator_folder::give_back(out);
+            return Err(local(error));
+        }
+    };
     let root = |wanted| {
         let found = opened.issuers.certificates().find(|(_, role, _)| *role == wanted);
         found.map(|(_, _, certificate)| certificate.der()).ok_or_else(|| local("a root is missing in the store"))
