@@ -136,7 +136,8 @@ impl Factory {
         Some((Device { id, method, attester, tpm }, row))
     }
 
-    fn idevid(&self, serial: &str) -> FactoryIdentity {
+    /// An IDevID with this serial number.
+    pub fn idevid(&self, serial: &str) -> FactoryIdentity {
         let mut params = CertificateParams::default();
         let serial = DnValue::PrintableString(serial.try_into().expect("an ID is printable"));
         params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 5]), serial);
