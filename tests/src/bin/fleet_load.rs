@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release -p fleetca-tests --bin fleet_load -- [--enrollments N] [--output json]`
 
+#[path = "fleet_load/enrollments.rs"]
 mod enrollments;
 
 use std::{
