@@ -1,10 +1,9 @@
 //! A connection whose reader must keep pace: who takes nothing, or next to nothing, is let go, and with him the bytes
 //! that wait for him.
 //!
-//! It also keeps small pieces together. h2 copies the small frames of an answer into one piece, up to 1 KiB each where
-//! a connection does not take several pieces at once, and a quarter of that where it does; whatever it copies is one record
-//! of TLS, one segment and one waking of the peer. So this one takes no pieces; and the head of a large frame, which h2
-//! writes alone then, waits here for what it is the head of.
+//! For h2 it also keeps small frames together: those of less than 1 KiB are copied into one piece where a connection does
+//! not take several at once, and of less than a quarter of that where it does. What is copied is one record of TLS, one
+//! segment and one waking of the peer. Of a larger frame the first KiB goes alone then. HTTP/1 would copy whole answers.
 
 use std::{
     io,
@@ -23,15 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Octets a second below which a reader uses its patience up.
 const SLOWEST: u64 = 16 * 1024;
 
-/// What is shorter waits for what comes after it, or for the flush. The head of a frame is: it has 9 octets.
-const ALONE: usize = 64;
-
 /// Wraps a connection. Writing fails with `TimedOut` when the reader is too slow; reading is as it was.
 pub struct Paced<S> {
     inner: S,
+    /// Whether it takes several pieces at once, if the connection does.
+    pieces: bool,
     pace: Pace,
-    /// What waits for what comes after it.
-    held: Vec<u8>,
     /// Since when the reader blocks, and when that is too long.
     blocked: Option<(Instant, Pin<Box<Sleep>>)>,
 }
@@ -39,7 +35,12 @@ pub struct Paced<S> {
 impl<S> Paced<S> {
     /// Around this connection.
     pub fn new(inner: S) -> Self {
-        Self { inner, pace: Pace { patience: PATIENCE }, held: Vec::new(), blocked: None }
+        Self { inner, pieces: true, pace: Pace { patience: PATIENCE }, blocked: None }
+    }
+
+    /// Around a connection that h2 writes to: one piece at a time.
+    pub fn in_one_piece(inner: S) -> Self {
+        Self { pieces: false, ..Self::new(inner) }
     }
 
     /// Accounts for what came of a write.
@@ -58,31 +59,6 @@ impl<S> Paced<S> {
             }
             failed => failed,
         }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Paced<S> {
-    /// Writes what is held and this behind it, in one; says how much of this.
-    fn write_with_held(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let pieces = [io::IoSlice::new(&self.held), io::IoSlice::new(buf)];
-        let outcome = match self.held.is_empty() {
-            true => Pin::new(&mut self.inner).poll_write(cx, buf),
-            false => Pin::new(&mut self.inner).poll_write_vectored(cx, &pieces),
-        };
-        let written = ready!(self.account(cx, outcome))?;
-        if written == 0 && !(self.held.is_empty() && buf.is_empty()) {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        let of_held = written.min(self.held.len());
-        self.held.drain(..of_held);
-        Poll::Ready(Ok(written - of_held))
-    }
-
-    fn write_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.held.is_empty() {
-            ready!(self.write_with_held(cx, &[]))?;
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -107,32 +83,35 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.held.is_empty() && buf.len() < ALONE {
-            self.held.extend_from_slice(buf);
-            return Poll::Ready(Ok(buf.len()));
-        }
-        loop {
-            let written = ready!(self.write_with_held(cx, buf))?;
-            if written > 0 || buf.is_empty() {
-                return Poll::Ready(Ok(written));
-            }
-        }
+        let outcome = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.account(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.account(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.pieces && self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.write_held(cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.write_held(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
 
@@ -150,35 +129,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_small_goes_with_what_follows_and_nothing_is_lost() {
-        // Room for three octets at a time: every write is a partial one.
-        let (near, mut far) = tokio::io::duplex(3);
-        let mut near = Paced::new(near);
-        let sent: Vec<u8> = (0..=255).collect();
-        let expected = sent.clone();
-        let reading = tokio::spawn(async move {
-            let mut taken = Vec::new();
-            far.read_to_end(&mut taken).await.unwrap();
-            taken
-        });
-        for piece in [&sent[..9], &sent[9..100], &sent[100..101], &sent[101..102], &sent[102..]] {
-            near.write_all(piece).await.unwrap();
-        }
-        near.shutdown().await.unwrap();
-        drop(near);
-        assert_eq!(reading.await.unwrap(), expected);
-    }
-
-    #[tokio::test]
-    async fn what_is_held_goes_out_with_a_flush() {
-        let (near, mut far) = tokio::io::duplex(1024);
-        let mut near = Paced::new(near);
-        near.write_all(b"head").await.unwrap();
-        assert!(futures::poll!(Box::pin(far.read_u8())).is_pending());
-        near.flush().await.unwrap();
-        let mut taken = [0; 4];
-        far.read_exact(&mut taken).await.unwrap();
-        assert_eq!(&taken, b"head");
+    async fn only_what_h2_writes_to_takes_one_piece_at_a_time() {
+        assert!(!Paced::in_one_piece(tokio::net::UnixStream::pair().unwrap().0).is_write_vectored());
+        // An answer of HTTP/1 that is held by many readers is copied for none of them.
+        assert!(Paced::new(tokio::net::UnixStream::pair().unwrap().0).is_write_vectored());
     }
 
     #[test]

@@ -193,6 +193,19 @@ mod tests {
             Pin::new(&mut self.0).poll_write(cx, buf)
         }
 
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bufs: &[io::IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
         fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
             Pin::new(&mut self.0).poll_flush(cx)
         }
@@ -206,7 +219,7 @@ mod tests {
     async fn a_small_answer_is_written_in_one_with_its_trailers() {
         let (near, far) = tokio::io::duplex(1 << 20);
         let writes = Arc::new(AtomicUsize::new(0));
-        let stream = TokioIo::new(Paced::new(Counted(near, writes.clone())));
+        let stream = TokioIo::new(Paced::in_one_piece(Counted(near, writes.clone())));
         let answer = service_fn(|_| async {
             let frames = vec![Ok(Frame::data(Bytes::from(vec![7; 1400]))), Ok(Frame::trailers(HeaderMap::new()))];
             Ok::<_, Infallible>(Response::new(StreamBody::new(stream::iter(small_frames(frames)))))

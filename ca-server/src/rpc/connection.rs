@@ -123,7 +123,7 @@ impl Gate {
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .max_send_buf_size(SEND_BUFFER)
-            .serve_connection(TokioIo::new(Paced::new(stream)), service);
+            .serve_connection(TokioIo::new(Paced::in_one_piece(stream)), service);
         let term = match (crowded, known) {
             (true, _) => CROWDED,
             (false, true) => self.holding,
