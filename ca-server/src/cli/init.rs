@@ -216,7 +216,7 @@ async fn write(
     let chain: [&[u8]; 3] = [&made.server, control, control_root];
     save_credential(&folder.server(), &server_key, passphrases.keys.as_ref(), &chain).map_err(local)?;
     operator_folder::install(&operator_folder::Material {
-        folder: &operator_folder::take(&folder.operator())?,
+        taken: &operator_folder::take(&folder.operator())?,
         key: &operator_key,
         chain: &[&made.operator, control],
         control_root,

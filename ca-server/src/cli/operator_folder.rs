@@ -19,7 +19,7 @@ use crate::folder;
 /// What goes into the folder. Certificates are DER.
 pub struct Material<'a> {
     /// Where.
-    pub folder: &'a LockedFolder,
+    pub taken: &'a Taken,
     /// The operator's key.
     pub key: &'a Key,
     /// The leaf, then the control CA.
@@ -36,23 +36,33 @@ pub struct Material<'a> {
     pub id: &'a str,
 }
 
-/// Takes the folder for a credential to be: there is nothing at this path, or what a command left that was cut short
-/// before it made one.
-pub fn take(dir: &Path) -> Result<LockedFolder, CommandError> {
-    let begun = dir.join("lock").exists() && dir.join("generations").is_dir() && !dir.join("current").exists();
+/// A folder for a credential to be.
+pub struct Taken {
+    folder: LockedFolder,
+    /// There was nothing at its path.
+    made: bool,
+}
+
+/// Takes the folder for a credential to be: there is nothing at this path, or an empty folder, or what a command left that
+/// was cut short before it made one. An enrollment that waits for its answer keeps a key there: that is somebody else's.
+pub fn take(dir: &Path) -> Result<Taken, CommandError> {
+    let is_absent = |name: &str| fs::symlink_metadata(dir.join(name)).is_err();
+    let begun = dir.join("generations").is_dir() && is_absent("current") && is_absent("next");
     if !begun && !folder::is_vacant(dir).map_err(CommandError::file(dir))? {
         return Err(CommandError::Exists(dir.to_owned()));
     }
-    Ok(LockedFolder::open(dir)?)
+    let made = fs::symlink_metadata(dir).is_err();
+    Ok(Taken { folder: LockedFolder::open(dir)?, made })
 }
 
 /// Leaves nothing of what [`take`] has made.
-pub fn give_back(folder: LockedFolder) {
-    let dir = folder.dir().to_owned();
-    // What can't be removed does no harm: the next one takes it.
-    let _ = fs::remove_dir(dir.join("generations"));
-    let _ = fs::remove_file(dir.join("lock"));
-    let _ = fs::remove_dir(dir);
+pub fn give_back(taken: Taken) {
+    let dir = taken.folder.dir().to_owned();
+    // One after the other, so that what can't be removed is taken again by the next one.
+    let emptied = fs::remove_dir(dir.join("generations")).and_then(|()| fs::remove_file(dir.join("lock")));
+    if emptied.is_ok() && taken.made {
+        let _ = fs::remove_dir(dir);
+    }
 }
 
 /// Writes a generation and makes it the current one.
@@ -76,5 +86,5 @@ pub fn install(material: &Material<'_>) -> Result<(), CommandError> {
         device_roots: &Roots::from_ders(&[material.device_root]).map_err(local)?,
         state: &state,
     };
-    Ok(material.folder.install(&contents, Observer::none())?)
+    Ok(material.taken.folder.install(&contents, Observer::none())?)
 }

@@ -66,7 +66,7 @@ pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
         found.map(|(_, _, certificate)| certificate.der()).ok_or_else(|| local("a root is missing in the store"))
     };
     operator_folder::install(&operator_folder::Material {
-        folder: &out,
+        taken: &out,
         key: &key,
         chain: &[&leaf, opened.issuers.control().issuer.certificate().der()],
         control_root: root(CaRole::ControlRoot)?,
