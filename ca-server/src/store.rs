@@ -169,7 +169,8 @@ pub trait ReadStore: Send + Sync {
 pub trait Store: ReadStore {
     /// A new CA: domain, issuers, trust bundle, the roots' CRLs, and the first holders. Refused if there is one.
     async fn record_initialization(&self, record: Initialization) -> Result<(), StoreError>;
-    /// A new trust bundle; its sequence number must be above that of the one in force.
+    /// A new trust bundle; its sequence number must be above that of the one in force. And above every one of a past that
+    /// was lost, so that it has to follow the clock: who says that he holds a number is not sent that bundle again.
     async fn record_trust_bundle(&self, bundle: TrustBundleRow, audit: Draft) -> Result<(), StoreError>;
 
     /// A new fleet. `Exists`, in whatever case its name is written.

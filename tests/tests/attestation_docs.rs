@@ -15,9 +15,17 @@ use fleetca_tests::{
 const LIMIT_SECONDS: &str = "120";
 
 /// Commands in indented blocks, which other tests run.
-const OUTSIDE: [(&str, &str); 5] = [
+const OUTSIDE: [(&str, &str); 10] = [
     ("ca-server fleet create boards --attest factory --factory-roots maker.pem \\", "unknown_devices.rs"),
+    ("ca-server fleet create plant  --attest factory --factory-roots own.pem \\", "unknown_devices.rs"),
     ("--unknown-devices register --accept-any-holder --id-template 'board-{serial}'", "unknown_devices.rs"),
+    (
+        "ca-server fleet create boards --attest factory --factory-roots maker.pem --unknown-devices pending",
+        "approval.rs",
+    ),
+    ("ca-server device list --status pending", "approval.rs"),
+    ("ca-server device approve board-7 --key SHA256", "approval.rs"),
+    ("ca-server device reject board-7 --key SHA256", "approval.rs"),
     ("cargo build --release -p enroll-client --features pkcs11", "pkcs11.rs"),
     (
         "enroll-client enroll --server URL --root control-root.pem --dir DIR --device-id board-1 --attest \\",
