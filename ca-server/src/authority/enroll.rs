@@ -57,7 +57,10 @@ impl Authority {
             // A device that nobody registered has proven no name: what becomes of it is about nobody.
             let subject = case.newcomer().is_none().then(|| case.subject.clone());
             let about = |why| Refused { why, subject: subject.clone() };
-            let decision = self.decide_enrollment(&case, &proven, now).await.map_err(&about)?;
+            let decision = match self.decide_enrollment(&case, &proven, now).await {
+                Err(Refusal::Contended) => continue,
+                decision => decision.map_err(&about)?,
+            };
             match self.carry_out(decision, &case, &proven, now).await {
                 Err(Refusal::Contended) => continue,
                 outcome => return outcome.map_err(&about),

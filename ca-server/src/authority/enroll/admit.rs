@@ -117,11 +117,14 @@ impl Authority {
             By::Unknown(newcomer) => return unknown::decide(self, newcomer, &case.subject, proven, now).await,
             By::Previous(facts) => return previous::decide(facts, proven, now),
         };
-        // In this order. Who has come by this token is seen to have spent it, since it is read after its holder; and who
-        // spent it with this very key is seen to be the caller, since keys are read last.
         let holder = self.store.holder(&case.subject).await?;
-        let token = &self.store.token(&token.id).await?.ok_or(Refusal::NotFound("token"))?;
         let key_use = self.store.key_use(&proven.key.fingerprint()).await?;
+        // Whoever spends the token or cuts its device off meanwhile changes both: what was read of two moments is read again.
+        let standing = |token: &TokenRow| (token.state, token.uses_left > 0);
+        let token_now = self.store.token(&token.id).await?.ok_or(Refusal::NotFound("token"))?;
+        if standing(&token_now) != standing(token) {
+            return Err(Refusal::Contended);
+        }
         if let Some(holder) = &holder {
             refuse_barred(holder)?;
         }
