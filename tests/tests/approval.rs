@@ -96,7 +96,7 @@ fn an_approval_is_not_for_what_comes_later_under_that_name() {
     let reason = world.server.admin().reason(&["device", "approve", "pump-7", "--key", &second]);
     assert_eq!(reason, "ALREADY_EXISTS");
     world.enroll("one", &one, Some("pump-7")).succeeded();
-    refused(&world.enroll("two", &two, Some("pump-7")), "ID_TAKEN");
+    waits(&world.enroll("two", &two, Some("pump-7")));
     // It has a name of its own, and was never approved under that.
     asks(&world, "two", &two, "pump-8");
     assert_eq!(world.devices(), 1);
@@ -133,6 +133,43 @@ fn what_waits_keeps_no_name_from_an_operator_and_no_place_from_who_waited_before
     assert!(waiting(&world).iter().all(|row| row["identity"] != format!("idevid:{idevid}").as_str()));
 }
 
+/// Nobody has proven a wish: whoever asks under it is not to learn from the answer which names there are.
+#[test]
+fn whether_a_name_is_taken_is_for_the_operator_to_hear_and_not_for_who_asks_for_it() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &PENDING);
+    let admin = world.server.admin();
+    admin.run(&["device", "register", "PUMP-7", "--fleet", "boards"]);
+    let board = world.board("one", "SN-1", &world.root);
+    let [free, taken] = [("free", "pump-8"), ("one", "pump-7")].map(|(folder, id)| {
+        let finished = world.enroll(folder, &board, Some(id));
+        waits(&finished);
+        let key = key(&world, &finished);
+        (finished.stderr.replace(&key, "KEY").replace(id, "ID"), key)
+    });
+    assert_eq!(taken.0, free.0, "the one is answered as the other");
+    let taken = taken.1;
+    assert_eq!(admin.reason(&["device", "approve", "pump-7", "--key", &taken]), "ALREADY_EXISTS");
+    assert_eq!(world.devices(), 1);
+}
+
+/// Whatever he sends: a wish or none, a key that would do or not.
+#[test]
+fn who_was_rejected_hears_nothing_that_no_other_unknown_device_would() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &PENDING);
+    let (board, stranger) = (world.board("one", "SN-1", &world.root), world.board("two", "SN-1", &world.other));
+    let seen = asks(&world, "one", &board, "pump-7");
+    refused(&world.enroll("none", &board, None), "INVALID_ARGUMENT");
+    world.server.admin().run(&["device", "reject", "pump-7", "--key", &seen]);
+    for (folder, id) in [("none", None), ("one", Some("pump-7")), ("other", Some("pump-8"))] {
+        let answer = world.enroll(&format!("stranger-{folder}"), &stranger, id);
+        refused(&answer, "ATTESTATION_FAILED");
+        let rejected = world.enroll(folder, &board, id);
+        assert_eq!((rejected.code, &rejected.stderr), (answer.code, &answer.stderr), "{folder}");
+    }
+}
+
 #[test]
 fn what_the_fleet_does_not_take_never_waits() {
     let Some(world) = World::new() else { return };
@@ -155,8 +192,6 @@ fn what_the_fleet_does_not_take_never_waits() {
     refused(&world.enroll("one", &board, Some("pump-7")), "CSR_REFUSED");
     set(&["--key-types", "p256"]);
     refused(&world.enroll("one", &board, None), "INVALID_ARGUMENT");
-    admin.run(&["device", "register", "PUMP-7", "--fleet", "boards"]);
-    refused(&world.enroll("one", &board, Some("pump-7")), "ID_TAKEN");
     assert_eq!(waiting(&world), Vec::<Value>::new());
 
     // By a template it has the name that it proves, and no other. Refused again, an approval is worth nothing.

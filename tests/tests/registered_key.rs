@@ -216,6 +216,39 @@ async fn a_jti_works_once_and_a_lost_answer_is_given_again() {
     assert!(second.confirm_required, "as after a renewal");
 }
 
+/// Who was revoked and may enroll once more gets nothing of before, though he asks with a key of before.
+#[tokio::test]
+async fn a_device_that_is_allowed_back_is_not_given_a_certificate_of_before_again() {
+    let Some(server) = server() else { return };
+    let admin = server.admin();
+    admin.run(&["fleet", "set", "pumps", "--reenroll", "registered"]);
+    let own = key(&server, "own", P256);
+    register(&server, "pump-1", &own);
+    let own = read(&own);
+    let assertions = std::cell::Cell::new(0);
+    let assert = |bound: &str| {
+        assertions.set(assertions.get() + 1);
+        let mut body = body("pump-1", bound);
+        body["jti"] = assertions.get().to_string().into();
+        sign(&own, &body)
+    };
+    let attempts = [Attempt::new(&server).await, Attempt::new(&server).await, Attempt::new(&server).await];
+    for attempt in &attempts {
+        attempt.enroll("pump-1", &own.thumbprint(), assert).await.expect("a certificate");
+    }
+    admin.run(&["device", "revoke", "pump-1", "--reason", "cessationOfOperation"]);
+    admin.run(&["device", "allow-reenroll", "pump-1"]);
+    // The head, one that was superseded, one that was pending: all of before.
+    for attempt in &attempts {
+        let refused = attempt.enroll("pump-1", &own.thumbprint(), assert).await.expect_err("refused");
+        assert_eq!(Refusal::of(&refused).reason, "KEY_REUSED");
+    }
+    let fresh = Attempt::new(&server).await;
+    let back = fresh.enroll("pump-1", &own.thumbprint(), assert).await.expect("once more");
+    let again = fresh.enroll("pump-1", &own.thumbprint(), assert).await.expect("a lost answer is given again");
+    assert_eq!(back.chain, again.chain);
+}
+
 /// Refuse 28: a retired key; and one whose time has not come.
 #[tokio::test]
 async fn keys_rotate_on_a_schedule_and_a_retired_one_is_an_event() {

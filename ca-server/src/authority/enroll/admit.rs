@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     attestation::Claims,
-    authority::{Authority, Refusal, refuse_barred, renew},
+    authority::{Authority, Refusal, refuse_barred},
     identity::{FleetName, HardwareId, SerialNumber, Subject, Timestamp, TokenId},
     inventory::{device::Status, fleet::Tier},
     store::{Asking, Attested, CertificateRow, Holder, KeyUse, NewHolder, RenewalFacts, Role, TokenRow},
@@ -128,7 +128,7 @@ impl Authority {
         if let Some(holder) = &holder {
             refuse_barred(holder)?;
         }
-        if let Some(decision) = answered_before(token, &case.subject, &key_use, now)? {
+        if let Some(decision) = answered_before(token, &case.subject, holder.as_ref(), &key_use, now)? {
             return Ok(decision);
         }
         token::check(token, now)?;
@@ -223,6 +223,7 @@ impl Case {
 fn answered_before(
     token: &TokenRow,
     subject: &Subject,
+    holder: Option<&Holder>,
     key_use: &KeyUse,
     now: Timestamp,
 ) -> Result<Option<Decision>, Refusal> {
@@ -230,9 +231,10 @@ fn answered_before(
         return Err(Refusal::KeyCompromised);
     }
     let same = |row: &&CertificateRow| row.token.as_ref() == Some(&token.id) && row.holder == *subject;
+    let was_revoked = holder.is_some_and(|holder| holder.status == Status::Revoked);
     match key_use.certificates.iter().find(same) {
         // Too late: what was answered is worth nothing any more, and a token that has uses left is for new IDs only.
-        Some(row) if row.not_after < now || renew::is_withdrawn(row) => {
+        Some(row) if was_revoked || row.not_after < now || row.revoked.is_some() => {
             token::check(token, now)?;
             Err(Refusal::IdTaken)
         }

@@ -3,7 +3,7 @@
 use super::{EnrollmentRequest, admit::Decision, verify::Proven};
 use crate::{
     attestation::Claims,
-    authority::{Authority, Refusal, refuse_barred, renew},
+    authority::{Authority, Refusal, refuse_barred},
     identity::{Kind, Timestamp},
     inventory::{
         device::Status,
@@ -44,13 +44,18 @@ pub(super) async fn decide(
     Ok(Decision::Admit { holder: Box::new(holder.clone()), promote: false })
 }
 
-/// Whether this certificate was the answer to the same proof for the same key: its reply was lost.
+/// Whether this certificate was the answer to the same proof for the same key: its reply was lost. What was revoked, or is
+/// of before its holder was, answers nothing.
 fn is_answer(row: &CertificateRow, holder: &Holder, proven: &Proven, now: Timestamp) -> bool {
     let same = row.attested.as_ref().is_some_and(|attested| {
         attested.method == proven.claims.method.as_str() && attested.identity == proven.claims.identity
     });
     let first = row.presented.is_none() && row.token.is_none();
-    same && first && row.holder == holder.subject && row.not_after >= now && !renew::is_withdrawn(row)
+    same && first
+        && row.holder == holder.subject
+        && row.not_after >= now
+        && row.revoked.is_none()
+        && holder.status != Status::Revoked
 }
 
 /// A key comes back with its own holder's hardware, and with nothing else.

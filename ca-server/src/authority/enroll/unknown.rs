@@ -38,9 +38,12 @@ pub(super) async fn welcome(
     hardware: &HardwareId,
     fits: impl Fn(&Policy) -> bool,
 ) -> Result<Newcomer, Refusal> {
+    // Asked for everybody, and answered alike: who was rejected is not to tell it from no fleet taking him.
+    let rejected = is_rejected(authority, hardware).await?;
     let open = authority.store.open_fleets().await?;
     let mut takers = open.into_iter().filter(|(_, policy)| takes(policy, method) && fits(policy)).map(|(name, _)| name);
     match (takers.next(), takers.next()) {
+        (Some(_), _) if rejected => Err(UNREGISTERED),
         (Some(fleet), None) => Ok(Newcomer { hardware: hardware.clone(), fleet }),
         (Some(one), Some(other)) => {
             tracing::warn!(%one, %other, "more than one fleet takes unknown devices of this maker; all are refused");
@@ -48,6 +51,12 @@ pub(super) async fn welcome(
         }
         (None, _) => Err(UNREGISTERED),
     }
+}
+
+/// Whether an operator has said lately that he does not want this one.
+async fn is_rejected(authority: &Authority, hardware: &HardwareId) -> Result<bool, Refusal> {
+    let row = authority.store.newcomer(hardware).await?;
+    Ok(row.is_some_and(|row| row.state == NewcomerState::Rejected && row.expires_at >= authority.now()))
 }
 
 /// Whether a fleet takes unknown devices by this method, if a maker vouches for them.
@@ -100,6 +109,7 @@ pub(super) async fn decide(
     if !takes(&policy, proven.claims.method) {
         return Err(UNREGISTERED);
     }
+    // Rejected meanwhile: who was so before got no further than `welcome`.
     let row = authority.store.newcomer(&newcomer.hardware).await?.filter(|row| row.expires_at >= now);
     if row.as_ref().is_some_and(|row| row.state == NewcomerState::Rejected) {
         return Err(UNREGISTERED);
@@ -107,9 +117,9 @@ pub(super) async fn decide(
     if !policy.key_types.contains(&proven.key.kind()) {
         return Err(Refusal::KeyTypeRefused);
     }
-    let new = authority.new_holder(subject, Some(newcomer.fleet.clone()), None, now).await?;
+    let new = authority.new_holder(subject, Some(newcomer.fleet.clone()), None, now);
     if policy.unknown.devices == UnknownDevices::Register {
-        return Ok(Decision::Create(new));
+        return Ok(Decision::Create(new.await?));
     }
     let asking = Box::new(Asking {
         hardware: newcomer.hardware.clone(),
@@ -120,7 +130,8 @@ pub(super) async fn decide(
         key: proven.key.fingerprint(),
     });
     match row.filter(|row| row.asking == *asking).map(|row| row.state) {
-        Some(NewcomerState::Approved) => Ok(Decision::Approved(new)),
+        // Not before: whoever asks for a name is not to learn whether somebody has it.
+        Some(NewcomerState::Approved) => Ok(Decision::Approved(new.await?)),
         Some(NewcomerState::Asked) => Ok(Decision::Wait(asking)),
         // Another name or key than it came with before: nobody has seen that.
         Some(NewcomerState::Rejected) | None => Ok(Decision::Ask(asking, policy.unknown.most_pending)),

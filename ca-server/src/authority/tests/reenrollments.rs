@@ -181,6 +181,25 @@ async fn a_key_that_was_banned_and_a_certificate_that_was_revoked_do_not_come_ba
     }
 }
 
+#[tokio::test]
+async fn a_certificate_that_was_superseded_before_the_revocation_is_not_given_again_to_who_is_allowed_back() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    let reenroll =
+        || TokenFor::Device { fleet: "pumps".parse().unwrap(), id: "pump-1".parse().unwrap(), reenroll: true };
+    let (old, key) = (world.token(reenroll(), DAY).await.unwrap(), request());
+    let superseded = world.enroll_with(&old, "pump-1", &key).await.unwrap();
+    let newer = world.token(reenroll(), DAY).await.unwrap();
+    world.enroll_with(&newer, "pump-1", &request()).await.unwrap();
+    let (row, _) = world.authority.store.certificate(superseded.0.serial).await.unwrap().unwrap();
+    assert_eq!(row.revoked.map(|revoked| revoked.reason), Some(RevocationReason::Superseded));
+    revoke(&world, "pump-1", RevocationReason::Unspecified).await;
+    allow(&world, "pump-1").await.unwrap();
+    let refused = world.enroll_with(&old, "pump-1", &key).await.err().expect("refused");
+    assert!(matches!(refused, Refusal::TokenRevoked | Refusal::TokenSpent), "{refused:?}");
+    come_back(&world, "pump-1").await;
+}
+
 fn clone(key: &rcgen::KeyPair) -> rcgen::KeyPair {
     rcgen::KeyPair::from_pem(&key.serialize_pem()).unwrap()
 }

@@ -149,6 +149,10 @@ pub(crate) async fn what_waits_keeps_no_name_and_no_hardware_from_an_operator<P:
     register("pump-8", vec![]).await.unwrap();
     assert!(matches!(store.record_verdict(verdict(&one, Approved, 4)).await, Err(StoreError::Exists(_))));
     assert!(matches!(store.record_enrollment(enrollment(&world, &two, 4)).await, Err(StoreError::Conflict)));
+    // Whoever asks under one does not learn that it is taken.
+    let five = asking(5, "Pump-7", 5);
+    store.record_ask(Ask { most: 3, ..ask(five.clone(), 4) }).await.unwrap();
+    store.record_verdict(verdict(&five, Rejected, 4)).await.unwrap();
     // Hardware: what is registered waits no more.
     register("pump-9", vec![one.hardware.clone()]).await.unwrap();
     assert_eq!(state(&world, &one).await, None);

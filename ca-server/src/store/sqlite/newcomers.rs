@@ -57,14 +57,14 @@ pub(super) fn list(db: &Connection, query: &NewcomerQuery) -> Result<Vec<Newcome
     all(db, sql, params![query.now, query.fleet, query.id, id, kind, identity, query.limit], read)
 }
 
-/// A device asks. `Conflict` where it is known by now, or was rejected, or its name is taken; `Exists` where another asks
-/// with its key; `Crowded` where too many wait, or it has come with too many keys. Nobody else's row is touched.
+/// A device asks. `Conflict` where it is known by now, or was rejected; `Exists` where another asks with its key; `Crowded`
+/// where too many wait, or it has come with too many keys. Nobody else's row is touched, and its name is not looked up.
 pub(super) fn record_ask(db: &Connection, ask: &Ask) -> Result<(), StoreError> {
     forget_expired(db, ask.at)?;
     let Asking { hardware, fleet, id, method, tier, key } = &ask.asking;
     let (kind, identity) = (hardware.kind(), hardware.to_string());
     let known = "-- identity_exists()\nSELECT EXISTS (SELECT 1 FROM identities WHERE kind = ?1 AND identity = ?2)";
-    if the(db, known, params![kind, identity], column)? || holders::exists(db, Kind::Device, id)? {
+    if the(db, known, params![kind, identity], column)? {
         return Err(StoreError::Conflict);
     }
     let others = "-- newcomer_with_key()\nSELECT EXISTS (SELECT 1 FROM newcomers \
