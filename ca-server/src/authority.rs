@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     identity::{FleetName, Kind, SerialNumber, Subject, Timestamp, hex},
     inventory::fleet::{CrlScope, Policy, Tier, renewal_window},
-    pki::{self, Holder as LeafHolder, LeafRequest, PolicyArc, PublicKey},
+    pki::{self, Holder as LeafHolder, KeyKind, LeafRequest, PolicyArc, PublicKey},
     store::{Domain, Holder, NewCertificate, Store},
     telemetry::Telemetry,
 };
@@ -39,7 +39,7 @@ use crate::{
 pub use bundle::TrustBundle;
 pub use clock_check::{ClockError, check_clock};
 pub use devices::NewDevice;
-pub use enroll::{Challenge, EnrollmentRequest, Outcome, Seen};
+pub use enroll::{Answer, Challenge, EnrollmentRequest, Explained, Outcome, Seen, Way};
 pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};
 pub use local::{issue_server_certificate, recover_operator};
@@ -163,8 +163,8 @@ impl Authority {
         tier: Option<Tier>,
         now: Timestamp,
     ) -> Result<NewCertificate, Refusal> {
-        if subject.kind == Kind::Device && !terms.policy.key_types.contains(&key.kind()) {
-            return Err(Refusal::KeyTypeRefused);
+        if subject.kind == Kind::Device {
+            refuse_key_kind(&terms.policy, key.kind())?;
         }
         let issuer = self.issuers.for_subject(subject);
         let holder = match (subject.kind, &terms.fleet) {
@@ -254,6 +254,11 @@ impl Terms {
         };
         Ok(Terms { policy, validity, fleet: fleet.cloned() })
     }
+}
+
+/// Whether a fleet's devices may have such keys.
+fn refuse_key_kind(policy: &Policy, kind: KeyKind) -> Result<(), Refusal> {
+    if policy.key_types.contains(&kind) { Ok(()) } else { Err(Refusal::KeyTypeRefused) }
 }
 
 /// Does what is recorded to its end, though the caller be gone: who hangs up must not keep it from being told.

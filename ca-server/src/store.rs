@@ -18,7 +18,12 @@ use crate::{
     identity::{
         FleetName, HardwareId, IssuerId, KeyFingerprint, Kind, SerialNumber, Subject, Thumbprint, Timestamp, TokenId,
     },
-    inventory::{device::Status, fleet::Policy, lineage::Lineage},
+    inventory::{
+        device::Status,
+        fleet::Policy,
+        lineage::Lineage,
+        quota::{Exceeded, Usage},
+    },
 };
 
 pub use devices::*;
@@ -43,6 +48,9 @@ pub enum StoreError {
     /// There is such a thing already.
     #[error("{0} exists already")]
     Exists(&'static str),
+    /// A fleet's quota is used up.
+    #[error("{0}")]
+    Quota(Exceeded),
     /// The disk is full: revocations still find the space that is kept for them.
     #[error("the disk is full, or takes nothing more: only revocations are recorded")]
     Full,
@@ -72,6 +80,8 @@ pub trait ReadStore: Send + Sync {
 
     /// A fleet's policy: cheap, unlike a fleet with its devices counted.
     async fn policy(&self, name: &FleetName) -> Result<Option<Policy>, StoreError>;
+    /// What a fleet has used of its quotas.
+    async fn usage(&self, fleet: &FleetName, now: Timestamp) -> Result<Usage, StoreError>;
     /// The makers' roots of every fleet together (DER).
     async fn factory_roots(&self) -> Result<Vec<Vec<u8>>, StoreError>;
     /// The fleets that do not refuse devices that nobody registered.

@@ -26,7 +26,7 @@ use crate::{
 const MAX_DISTINCT: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 28] = [
+pub const EVENTS: [&str; 30] = [
     "approval.crowded",
     "attestation.ambiguous",
     "attestation.failed",
@@ -52,6 +52,8 @@ pub const EVENTS: [&str; 28] = [
     "lineage.second_key",
     "permission.denied",
     "protocol.error",
+    "quota.devices",
+    "quota.enrollments",
     "token.expired",
     "token.revoked",
     "token.spent",

@@ -59,6 +59,7 @@ async fn json_has_stable_field_names_everywhere() {
     say("fleet list", &[]);
     say("fleet show", &["sensors"]);
     say("device register", &["new-1", "--fleet", "sensors"]);
+    let explained = say("fleet explain", &["sensors", "new-1"]);
     let device = Device::enroll(&server, "sensors", "pump-7");
     say("certificate show", &[&device.serial()]);
     say("device revoke", &["pump-7"]);
@@ -85,15 +86,17 @@ async fn json_has_stable_field_names_everywhere() {
         (events != Value::Array(Vec::new())).then_some(events)
     });
     told += &fields("audit list --security", &events);
+    told += &fields("fleet explain, ways", &explained["ways"]);
     told += &fields("device show, certificates", &shown["certificates"]);
     told += &fields("device show, crls", &shown["crls"]);
     told += &fields("enroll-client status", &device.status());
     assert_snapshot!(told, @r"
-    fleet create (one): accept_any_holder attest banned_keys created_at crl_scope device_count factory_roots factory_validity grace_seconds id_template issuers key_types least_tier most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
-    fleet set (one): accept_any_holder attest banned_keys created_at crl_scope device_count factory_roots factory_validity grace_seconds id_template issuers key_types least_tier most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
-    fleet list (list): accept_any_holder attest banned_keys created_at crl_scope device_count factory_roots factory_validity grace_seconds id_template issuers key_types least_tier most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
-    fleet show (one): accept_any_holder attest banned_keys created_at crl_scope device_count factory_roots factory_validity grace_seconds id_template issuers key_types least_tier most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
+    fleet create (one): accept_any_holder attest banned_keys created_at crl_scope device_count factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
+    fleet set (one): accept_any_holder attest banned_keys created_at crl_scope device_count factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
+    fleet list (list): accept_any_holder attest banned_keys created_at crl_scope device_count factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
+    fleet show (one): accept_any_holder attest banned_keys created_at crl_scope device_count factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
     device register (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method pending_serial reenroll_allowed status status_reason tier
+    fleet explain (one): device fleet status tier ways
     certificate show (one): issuer not_after not_before pem position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
     device revoke (one): certificates crls status subject tokens
     device list (list): created_at expires_at fleet generation head_serial id lapsed last_seen_at method pending_serial reenroll_allowed status status_reason tier
@@ -111,6 +114,7 @@ async fn json_has_stable_field_names_everywhere() {
     audit list (list): action actor at at_millis detail hash outcome sequence serial subject
     audit verify (one): grown_since head records sealed sealed_at
     audit list --security (list): count detail first_at kind last_at subject
+    fleet explain, ways (list): admitted because confirm_required identity reason waits way
     device show, certificates (list): issuer not_after not_before position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
     device show, crls (list): issuer number
     enroll-client status (one): confirm_required expired generation id kind last_error not_after not_before on_renew_error renew_at renewal_window serial server trust_domain

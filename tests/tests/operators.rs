@@ -30,9 +30,10 @@ use x509_cert::ext::pkix::CrlReason;
 const ROLES: [&str; 3] = ["viewer", "revoker", "admin"];
 
 /// Every call, the least role that it needs, and what comes of an empty request from one who may.
-const CALLS: [(&str, &str, &str); 35] = [
+const CALLS: [(&str, &str, &str); 36] = [
     ("CreateFleet", "admin", "INVALID_ARGUMENT"),
     ("UpdateFleet", "admin", "INVALID_ARGUMENT"),
+    ("ExplainDevice", "viewer", "INVALID_ARGUMENT"),
     ("GetFleet", "viewer", "INVALID_ARGUMENT"),
     ("ListFleets", "viewer", "OK"),
     ("RegisterDevice", "admin", "INVALID_ARGUMENT"),

@@ -4,6 +4,7 @@
 //! [`admit`] (who that is, and what the facts allow). What follows is the same for all.
 
 mod admit;
+mod explain;
 mod factory;
 mod known;
 mod previous;
@@ -24,8 +25,13 @@ use crate::{
     audit::Draft,
     identity::Timestamp,
     inventory::{device::Status, lineage::Lineage},
-    store::{Asking, Enrollment, EnrollmentHolder, StoreError},
+    store::{Asking, Enrollment, EnrollmentHolder, Holder, StoreError},
 };
+
+pub use explain::{Answer, Explained, Way};
+pub use request::EnrollmentRequest;
+pub use unknown::Seen;
+pub use verify::Challenge;
 
 /// What comes of an enrollment that was not refused.
 #[derive(Clone, Debug)]
@@ -35,10 +41,6 @@ pub enum Outcome {
     /// It waits for an operator's approval: of this.
     Waits(Box<Asking>),
 }
-
-pub use request::EnrollmentRequest;
-pub use unknown::Seen;
-pub use verify::Challenge;
 
 impl Authority {
     /// Steps 3 to 8: verifies the proofs over `Start` and `Challenge`, decides, signs, records, answers.
@@ -89,11 +91,7 @@ impl Authority {
                 (EnrollmentHolder::New(new.clone()), new.handle, new.fleet, Lineage::default())
             }
             Decision::Admit { holder, promote } => {
-                let known = match holder.status {
-                    Status::Revoked => holder.lineage.restarted(),
-                    _ if promote => holder.lineage.promoted(),
-                    _ => holder.lineage,
-                };
+                let known = continued(&holder, promote);
                 (EnrollmentHolder::Known(holder.version), holder.handle, holder.fleet, known)
             }
         };
@@ -153,6 +151,15 @@ impl Authority {
         .await?;
         // Step 8: the answer.
         self.grant(certificate, self.trust_bundle().await?, again).map(Outcome::Issued)
+    }
+}
+
+/// The lineage that a known holder goes on with.
+fn continued(holder: &Holder, promote: bool) -> Lineage {
+    match holder.status {
+        Status::Revoked => holder.lineage.restarted(),
+        _ if promote => holder.lineage.promoted(),
+        _ => holder.lineage.clone(),
     }
 }
 

@@ -3,7 +3,8 @@
 use super::PublishError;
 use crate::{
     attestation::AttestationError,
-    identity::{NameError, Subject},
+    identity::{NameError, Subject, Timestamp},
+    inventory::quota::Exceeded,
     pki::{CsrError, IssuanceError},
     signer::SignerError,
     store::{Role, StoreError},
@@ -148,6 +149,15 @@ pub enum Refusal {
     /// As many devices wait for approval as may, or this one has asked with too many keys.
     #[error("too many devices wait for approval; an operator has to decide about some first")]
     Crowded,
+    /// The fleet has as many devices as it may have.
+    #[error("the fleet has as many devices as it may have; decommission some, or raise --max-devices")]
+    FleetFull,
+    /// As many devices of the fleet have enrolled as may in an hour.
+    #[error("as many devices of the fleet have enrolled as may in an hour; the next one may at {again_at}")]
+    EnrollmentQuota {
+        /// When the next one may.
+        again_at: Timestamp,
+    },
     /// The peer took too long.
     #[error("took too long")]
     TimedOut,
@@ -193,6 +203,8 @@ impl From<StoreError> for Refusal {
             StoreError::Conflict => Refusal::Contended,
             StoreError::Crowded => Refusal::Crowded,
             StoreError::Line(line, error) => Refusal::from(*error).at_line(line),
+            StoreError::Quota(Exceeded::Devices) => Refusal::FleetFull,
+            StoreError::Quota(Exceeded::Enrollments { again_at }) => Refusal::EnrollmentQuota { again_at },
             StoreError::Full | StoreError::Unusable(_) | StoreError::Database(_) => Refusal::Store(error),
         }
     }

@@ -86,17 +86,10 @@ impl Authority {
         // What a release has taken away is not given again: the caller is to make a new key.
         let answers = |row: &&CertificateRow| row.presented == Some(presented.serial) && !is_withdrawn(row);
         let answer = facts.key_use.certificates.iter().find(answers);
-        let request = Request::Renew { answered: answer.is_some() };
         let holder = &facts.peer.holder;
         let terms = Terms::new(holder.subject.kind, holder.fleet.as_ref(), facts.policy.take())?;
-        match decide_lineage(&facts.peer, &terms.policy, request, now) {
-            Decision::Issue { promote, .. } => {
-                refuse_key(&facts, presented, key)?;
-                if facts.oldest_that_counts.is_some_and(|not_after| not_after >= now) {
-                    return Err(Refusal::Overloaded);
-                }
-                self.issue_next(facts, &terms, key, promote, now).await
-            }
+        match judge(&facts, &terms.policy, presented, key, answer.is_some(), now)? {
+            Decision::Issue { promote, .. } => self.issue_next(facts, &terms, key, promote, now).await,
             Decision::Again => {
                 let row = answer.ok_or(Refusal::Internal("nothing was answered"))?;
                 self.grant_again(row.serial, row.position.is_unconfirmed()).await
@@ -253,6 +246,34 @@ impl Authority {
             .await?;
         }
         Ok(Refusal::Fork { detail })
+    }
+}
+
+/// What the facts allow whoever presents a certificate and asks for one with this key.
+pub(super) fn judge(
+    facts: &RenewalFacts,
+    policy: &Policy,
+    presented: &PeerCertificate,
+    key: &PublicKey,
+    answered: bool,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
+    let decision = decide_lineage(&facts.peer, policy, Request::Renew { answered }, now);
+    if let Decision::Issue { .. } = decision {
+        refuse_key(facts, presented, key)?;
+        if facts.oldest_that_counts.is_some_and(|not_after| not_after >= now) {
+            return Err(Refusal::Overloaded);
+        }
+    }
+    Ok(decision)
+}
+
+/// Whether a decision gives a certificate, which is to be confirmed then; or why not. Nobody is put on hold.
+pub(super) fn gives(decision: Decision) -> Result<bool, Refusal> {
+    match decision {
+        Decision::Issue { .. } | Decision::Again => Ok(true),
+        Decision::Fork { .. } | Decision::Exhausted { .. } => Err(Refusal::Fork { detail: String::new() }),
+        other => Err(plain_refusal(other)?),
     }
 }
 

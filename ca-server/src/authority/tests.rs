@@ -6,6 +6,7 @@ mod past;
 mod policies;
 mod previous;
 mod publication;
+mod quotas;
 mod reenrollments;
 mod second_holders;
 mod tokens;

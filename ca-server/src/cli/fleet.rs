@@ -1,12 +1,17 @@
 //! `ca-server fleet`: fleets and their policies.
 
+mod explain;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::{Args, Subcommand};
-use fleetca_proto::v1::{self, CreateFleetRequest, GetFleetRequest, ListFleetsRequest, UpdateFleetRequest};
+use explain::Explanation;
+use fleetca_proto::v1::{
+    self, CreateFleetRequest, ExplainDeviceRequest, GetFleetRequest, ListFleetsRequest, UpdateFleetRequest,
+};
 use serde::Serialize;
 
 use super::{
@@ -50,9 +55,19 @@ enum Command {
         /// Its name
         name: String,
     },
+    /// Say what would happen if a device came now, by each way that there is, and why
+    Explain {
+        /// Its fleet
+        name: String,
+        /// Its ID
+        device_id: String,
+        /// What it would prove, if nothing is registered for it: ek:... or idevid:...
+        #[arg(long, value_name = "IDENTITY")]
+        identity: Option<String>,
+    },
     /// Change a fleet's policy: what is not named stays as it is
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys", "unknown_devices", "accept_any_holder", "id_template", "most_pending"]))]
+        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys", "unknown_devices", "accept_any_holder", "id_template", "most_pending", "max_devices", "max_enrollments_per_hour"]))]
     Set {
         /// Its name
         name: String,
@@ -111,6 +126,12 @@ struct Policy {
     /// How many unknown devices may wait for approval
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     most_pending: Option<u32>,
+    /// How many devices it may have, those that are decommissioned aside; or none for no limit
+    #[arg(long, value_name = "N", value_parser = count_or_none)]
+    max_devices: Option<u32>,
+    /// How many devices may enroll in an hour (renewals are not counted); or none for no limit
+    #[arg(long, value_name = "N", value_parser = count_or_none)]
+    max_enrollments_per_hour: Option<u32>,
 }
 
 impl Policy {
@@ -132,7 +153,18 @@ impl Policy {
             accept_any_holder: self.accept_any_holder,
             id_template: self.id_template.unwrap_or_default(),
             most_pending: self.most_pending.unwrap_or_default(),
+            max_devices: self.max_devices,
+            max_enrollments_per_hour: self.max_enrollments_per_hour,
         })
+    }
+}
+
+/// A number of at least one; `none` is no limit, and 0 on the wire.
+fn count_or_none(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        _ if text == "none" => Ok(0),
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("must be a number above 0, or none".into()),
     }
 }
 
@@ -153,6 +185,11 @@ pub async fn run(args: Fleet, session: &Session) -> Result<(), CommandError> {
             operator.update_fleet(UpdateFleetRequest { name, policy: Some(policy.wire(attest)?) }).await?
         }
         Command::Show { name } => operator.get_fleet(GetFleetRequest { name }).await?,
+        Command::Explain { name, device_id, identity } => {
+            let request = ExplainDeviceRequest { fleet: name, device_id, identity: identity.unwrap_or_default() };
+            let explained = Explanation::from(operator.explain_device(request).await?.into_inner());
+            return session.output().told(&explained, |now| explained.words(now));
+        }
         Command::List { limit } => {
             let fleets = paging::all(limit, async |page_size, page_token| {
                 let page = operator.list_fleets(ListFleetsRequest { page_size, page_token }).await?.into_inner();
@@ -186,6 +223,8 @@ struct View {
     accept_any_holder: bool,
     id_template: Option<String>,
     most_pending: u32,
+    max_devices: Option<u32>,
+    max_enrollments_per_hour: Option<u32>,
     created_at: Option<Instant>,
     device_count: u64,
     issuers: Vec<String>,
@@ -212,6 +251,8 @@ impl From<v1::Fleet> for View {
             accept_any_holder: policy.accept_any_holder,
             id_template: present(policy.id_template).filter(|template| template != "none"),
             most_pending: policy.most_pending,
+            max_devices: policy.max_devices.filter(|most| *most > 0),
+            max_enrollments_per_hour: policy.max_enrollments_per_hour.filter(|most| *most > 0),
             created_at: Instant::from_wire(wire.created_at),
             device_count: wire.device_count,
             issuers: wire.issuers,
@@ -266,6 +307,8 @@ impl Details for View {
             ("enroll again", self.reenroll.clone()),
             ("unknown", self.unknown_devices.clone()),
             ("ID template", or_dash(self.id_template.clone())),
+            ("max devices", or_dash(self.max_devices.map(|most| most.to_string()))),
+            ("max per hour", or_dash(self.max_enrollments_per_hour.map(|most| most.to_string()))),
             ("issuers", self.issuers.join(", ")),
             ("created", when(self.created_at, now)),
         ];

@@ -5,7 +5,10 @@ use std::time::Duration;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
-use super::unknown::{Unknown, UnknownError};
+use super::{
+    quota::Quotas,
+    unknown::{Unknown, UnknownError},
+};
 use crate::{
     attestation::chain::{Roots, Validity},
     identity::{KeyFingerprint, Timestamp},
@@ -267,6 +270,9 @@ pub struct Policy {
     /// What becomes of devices that nobody registered.
     #[serde(default)]
     pub unknown: Unknown,
+    /// How many devices it may have, and how many may enroll in an hour.
+    #[serde(default)]
+    pub quotas: Quotas,
 }
 
 const fn default_least_tier() -> Tier {
@@ -298,6 +304,7 @@ impl Default for Policy {
             reenroll: default_reenroll(),
             grace_secs: default_grace(),
             unknown: Unknown::default(),
+            quotas: Quotas::default(),
         }
     }
 }

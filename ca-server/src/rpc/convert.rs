@@ -169,7 +169,14 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         Ok(v1::CrlScope::Unspecified) => None,
         Err(_) => return Err(Refusal::invalid("crl_scope", "must be full or device")),
     };
+    let (max_devices, max_enrollments) = (wire.max_devices, wire.max_enrollments_per_hour);
     Ok(move |policy: &mut Policy| {
+        if let Some(most) = max_devices {
+            policy.quotas.max_devices = (most > 0).then_some(most);
+        }
+        if let Some(most) = max_enrollments {
+            policy.quotas.max_enrollments_per_hour = (most > 0).then_some(most);
+        }
         if !attest.is_empty() {
             policy.attest.clone_from(&attest);
         }
@@ -233,6 +240,8 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
         unknown_devices: policy.unknown.devices.as_str().into(),
         accept_any_holder: policy.unknown.accept_any_holder,
         most_pending: policy.unknown.most_pending,
+        max_devices: Some(policy.quotas.max_devices.unwrap_or(0)),
+        max_enrollments_per_hour: Some(policy.quotas.max_enrollments_per_hour.unwrap_or(0)),
         id_template: policy.unknown.id_template.map_or_else(|| "none".into(), |template| template.to_string()),
     };
     v1::Fleet {

@@ -77,6 +77,8 @@ calls! {
     get_fleet(v1::GetFleetRequest) -> v1::Fleet: Viewer = fleets::get;
     list_fleets(v1::ListFleetsRequest) -> v1::ListFleetsResponse: Viewer = fleets::list;
 
+    explain_device(v1::ExplainDeviceRequest) -> v1::Explanation: Viewer = fleets::explain;
+
     register_device(v1::RegisterDeviceRequest) -> v1::Device: Admin = registrations::register;
     register_key(v1::RegisterKeyRequest) -> v1::Device: Admin = registrations::register_key;
     retire_key(v1::RetireKeyRequest) -> v1::Device: Admin = registrations::retire_key;

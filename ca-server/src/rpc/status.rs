@@ -103,6 +103,8 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::Contended => Row(Unavailable, "CONTENDED", Retry, None),
         Refusal::Overloaded => Row(ResourceExhausted, "OVERLOADED", Retry, None),
         Refusal::Crowded => Row(ResourceExhausted, "OVERLOADED", Retry, Some("approval.crowded")),
+        Refusal::FleetFull => Row(ResourceExhausted, "FLEET_FULL", Stop, Some("quota.devices")),
+        Refusal::EnrollmentQuota { .. } => Row(ResourceExhausted, "ENROLLMENT_QUOTA", Retry, Some("quota.enrollments")),
         Refusal::TimedOut => Row(DeadlineExceeded, "TIMED_OUT", Retry, None),
         Refusal::IssuerEnding => Row(Unavailable, "ISSUER_ENDING", Retry, None),
         Refusal::Unpublished => Row(Unavailable, "CRL_NOT_PUBLISHED", Retry, None),
@@ -110,6 +112,11 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::Store(_) => Row(Unavailable, "STORE_UNAVAILABLE", Retry, None),
         Refusal::Internal(_) => Row(Internal, "INTERNAL", Retry, None),
     }
+}
+
+/// The reason that a peer would get.
+pub fn reason(refusal: &Refusal) -> &'static str {
+    row(refusal).1
 }
 
 /// Turns a refusal into what the peer gets, and counts it.
@@ -138,7 +145,12 @@ pub fn status(refused: Refused, telemetry: &Telemetry, now: Timestamp) -> Status
             why,
             Refusal::Held | Refusal::Fork { .. } | Refusal::CertificateForgotten | Refusal::Restored | Refusal::Crowded
         );
-        details.set_retry_info(Some(if people { RETRY_AFTER_PEOPLE } else { RETRY_AFTER }));
+        let wait = match why {
+            Refusal::EnrollmentQuota { again_at } => again_at.since(now).max(RETRY_AFTER),
+            _ if people => RETRY_AFTER_PEOPLE,
+            _ => RETRY_AFTER,
+        };
+        details.set_retry_info(Some(wait));
     }
     Status::with_error_details(code, why.to_string(), details)
 }

@@ -9,11 +9,12 @@ pub(crate) mod lists;
 pub(crate) mod newcomers;
 pub(crate) mod past;
 pub(crate) mod publication;
+pub(crate) mod quotas;
 pub(crate) mod release;
 pub(crate) mod renewal;
 mod world;
 
-pub(crate) use world::{Place, World, cutoff, device, draft};
+pub(crate) use world::{Place, World, at, cutoff, device, draft};
 
 /// Makes tests of functions that take the place's type.
 macro_rules! tests {
@@ -86,6 +87,12 @@ macro_rules! store_contract {
                 after_a_fork_one_certificate_stays,
                 a_certificate_that_is_not_the_holders_cannot_be_kept,
                 only_what_is_held_and_unchanged_is_released,
+            }
+            quotas {
+                a_fleet_never_has_more_devices_than_it_may,
+                a_fleet_that_is_full_uses_up_no_approval_and_no_token,
+                rows_that_are_too_many_are_told_by_the_line_of_the_first,
+                no_more_enroll_in_an_hour_than_may,
             }
             publication {
                 crl_numbers_only_grow,

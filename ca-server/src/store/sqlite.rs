@@ -21,6 +21,7 @@ mod issuers;
 mod newcomers;
 mod past;
 mod query;
+mod quotas;
 mod read;
 mod readers;
 mod registrations;

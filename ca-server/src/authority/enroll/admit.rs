@@ -2,7 +2,7 @@
 
 use super::{
     EnrollmentRequest, known, previous,
-    request::Evidence,
+    request::{Asks, Evidence},
     token, tpm,
     unknown::{self, Newcomer},
     verify::Proven,
@@ -66,38 +66,39 @@ impl Authority {
             }
             Evidence::Factory(_) => {
                 let id = HardwareId::idevid(&proven.claims.identity).map_err(|_| Refusal::Internal("no identity"))?;
-                self.case_of_hardware(request, &id, proven).await
+                self.case_of_hardware(request.asks(), &id, proven.newcomer.as_ref()).await
             }
             Evidence::RegisteredKey(id) => {
                 let (_, holder) = self.store.registered_key(id).await?.ok_or(Refusal::NotFound("registered key"))?;
-                known::check_name(request, &holder)?;
+                known::check_name(request.asks(), &holder)?;
                 Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
             }
-            Evidence::Tpm(evidence) => self.case_of_hardware(request, &tpm::identity(evidence), proven).await,
+            Evidence::Tpm(evidence) => {
+                self.case_of_hardware(request.asks(), &tpm::identity(evidence), proven.newcomer.as_ref()).await
+            }
             Evidence::Previous(certificate) => {
-                let facts = previous::facts(self, request, certificate, proven).await?;
+                let facts = previous::facts(self, request.id(), certificate, proven).await?;
                 Ok(Case { subject: facts.peer.holder.subject.clone(), by: By::Previous(Box::new(facts)) })
             }
         }
     }
 
     /// Whose hardware it is: a device's, or one's that nobody registered.
-    async fn case_of_hardware(
+    pub(super) async fn case_of_hardware(
         &self,
-        request: &EnrollmentRequest,
+        asks: Asks<'_>,
         id: &HardwareId,
-        proven: &Proven,
+        newcomer: Option<&Newcomer>,
     ) -> Result<Case, Refusal> {
-        let newcomer = proven.newcomer.as_ref();
         match (self.store.holder_of_hardware(id).await?, newcomer) {
             // Registered meanwhile, where the evidence was not held against the fleet's rules.
             (Some(holder), Some(newcomer)) if holder.fleet.as_ref() != Some(&newcomer.fleet) => Err(Refusal::Contended),
             (Some(holder), _) => {
-                known::check_name(request, &holder)?;
+                known::check_name(asks, &holder)?;
                 Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
             }
             (None, Some(newcomer)) => {
-                let subject = unknown::subject(self, request, newcomer).await?;
+                let subject = unknown::subject(self, asks, newcomer).await?;
                 Ok(Case { subject, by: By::Unknown(Box::new(newcomer.clone())) })
             }
             (None, None) => Err(Refusal::NotFound("device")),
@@ -114,7 +115,9 @@ impl Authority {
         let token = match &case.by {
             By::Token(token) => token,
             By::Known(holder) => return known::decide(self, holder, proven, now).await,
-            By::Unknown(newcomer) => return unknown::decide(self, newcomer, &case.subject, proven, now).await,
+            By::Unknown(newcomer) => {
+                return unknown::decide(self, newcomer, &case.subject, &proven.claims, (&proven.key).into(), now).await;
+            }
             By::Previous(facts) => return previous::decide(facts, proven, now),
         };
         let holder = self.store.holder(&case.subject).await?;
@@ -125,18 +128,28 @@ impl Authority {
         if standing(&token_now) != standing(token) {
             return Err(Refusal::Contended);
         }
+        self.decide_by_token(&case.subject, holder, token, &key_use, &proven.claims, now).await
+    }
+
+    /// What a token allows.
+    pub(super) async fn decide_by_token(
+        &self,
+        subject: &Subject,
+        holder: Option<Holder>,
+        token: &TokenRow,
+        key_use: &KeyUse,
+        claims: &Claims,
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
         if let Some(holder) = &holder {
             refuse_barred(holder)?;
         }
-        if let Some(decision) = answered_before(token, &case.subject, holder.as_ref(), &key_use, now)? {
+        if let Some(decision) = answered_before(token, subject, holder.as_ref(), key_use, now)? {
             return Ok(decision);
         }
         token::check(token, now)?;
-        self.terms(case.subject.kind, token.fleet.as_ref())
-            .await?
-            .policy
-            .admit(proven.claims.method, proven.claims.tier)?;
-        if holder.as_ref().is_some_and(|holder| known::recorded_tier(holder) > proven.claims.tier) {
+        self.terms(subject.kind, token.fleet.as_ref()).await?.policy.admit(claims.method, claims.tier)?;
+        if holder.as_ref().is_some_and(|holder| known::recorded_tier(holder) > claims.tier) {
             return Err(Refusal::TierRefused);
         }
         match holder {
@@ -144,7 +157,7 @@ impl Authority {
             Some(holder) if holder.status == Status::Active && !token.reenroll => Err(Refusal::AlreadyEnrolled),
             Some(holder) => Ok(Decision::Admit { holder: Box::new(holder), promote: false }),
             None => {
-                let new = self.new_holder(&case.subject, token.fleet.clone(), token.role, now).await?;
+                let new = self.new_holder(subject, token.fleet.clone(), token.role, now).await?;
                 Ok(Decision::Create(new))
             }
         }

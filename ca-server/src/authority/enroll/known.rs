@@ -1,6 +1,6 @@
 //! Enrollment by an identity that was registered for a device: the same for every method that proves one.
 
-use super::{EnrollmentRequest, admit::Decision, verify::Proven};
+use super::{admit::Decision, request::Asks, verify::Proven};
 use crate::{
     attestation::Claims,
     authority::{Authority, Refusal, refuse_barred},
@@ -9,13 +9,13 @@ use crate::{
         device::Status,
         fleet::{Policy, Tier},
     },
-    store::{Attested, CertificateRow, Holder, KeyUse},
+    store::{Attested, CertificateRow, Holder, KeyUse, MAX_LIVE},
 };
 
 /// What is proven is a device's, and the caller does not ask for another name.
-pub(super) fn check_name(request: &EnrollmentRequest, holder: &Holder) -> Result<(), Refusal> {
-    let other = request.id().is_some_and(|id| *id != holder.subject.id);
-    if request.kind() != Kind::Device || other { Err(Refusal::IdRefused) } else { Ok(()) }
+pub(super) fn check_name(asks: Asks<'_>, holder: &Holder) -> Result<(), Refusal> {
+    let other = asks.id.is_some_and(|id| *id != holder.subject.id);
+    if asks.kind != Kind::Device || other { Err(Refusal::IdRefused) } else { Ok(()) }
 }
 
 /// Step 5, for a device that the evidence has named.
@@ -40,6 +40,10 @@ pub(super) async fn decide(
         && authority.store.is_assertion_used(&used.hash).await?
     {
         return Err(Refusal::Attestation(crate::attestation::AttestationError::Replayed));
+    }
+    // Whoever enrolls in a loop would fill the disk, and the CRL once it is revoked.
+    if authority.store.live_certificates(&holder.subject, now).await?.len() >= MAX_LIVE as usize {
+        return Err(Refusal::Overloaded);
     }
     Ok(Decision::Admit { holder: Box::new(holder.clone()), promote: false })
 }

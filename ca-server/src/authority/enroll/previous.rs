@@ -11,7 +11,7 @@ use super::{
 use crate::{
     attestation,
     authority::{Authority, Refusal, Terms, refuse_cut_off, renew},
-    identity::{Kind, Timestamp},
+    identity::{DeviceId, Kind, Timestamp},
     inventory::{
         fleet::Tier,
         lineage::{Facts, Recovery, Request, recover},
@@ -46,14 +46,14 @@ pub(super) async fn verify(
 /// What the store knows of the certificate, its holder and the CSR's key, in one look.
 pub(super) async fn facts(
     authority: &Authority,
-    request: &EnrollmentRequest,
+    asked: Option<&DeviceId>,
     certificate: &PeerCertificate,
     proven: &Proven,
 ) -> Result<RenewalFacts, Refusal> {
     let facts = authority.store.renewal(certificate.serial, &proven.key.fingerprint()).await?;
     let facts = facts.ok_or(Refusal::CertificateUnknown)?;
     renew::refuse_other(&facts.peer, certificate)?;
-    if request.id().is_some_and(|id| *id != facts.peer.holder.subject.id) {
+    if asked.is_some_and(|id| *id != facts.peer.holder.subject.id) {
         return Err(Refusal::IdRefused);
     }
     // What followed a certificate may be forgotten, and that it was revoked: what has expired is on no CRL.

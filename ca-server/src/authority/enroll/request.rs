@@ -23,6 +23,13 @@ pub struct EnrollmentRequest {
     evidence: Evidence,
 }
 
+/// Whom a request asks a certificate for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asks<'a> {
+    pub kind: Kind,
+    pub id: Option<&'a DeviceId>,
+}
+
 /// What one attestation method puts into `Start`.
 #[derive(Debug)]
 pub(super) enum Evidence {
@@ -102,6 +109,11 @@ impl EnrollmentRequest {
     /// The ID that the caller asks for, if it asks for one.
     pub(super) fn id(&self) -> Option<&DeviceId> {
         self.id.as_ref()
+    }
+
+    /// Both.
+    pub(super) fn asks(&self) -> Asks<'_> {
+        Asks { kind: self.kind, id: self.id.as_ref() }
     }
 
     /// The CSR, unread.

@@ -6,16 +6,17 @@
 
 use std::time::Duration;
 
-use super::{EnrollmentRequest, Outcome, admit::Decision, verify::Proven};
+use super::{Outcome, admit::Decision, request::Asks};
 use crate::{
-    attestation::AttestationError,
+    attestation::{AttestationError, Claims},
     audit::Draft,
-    authority::{Authority, Refusal},
+    authority::{Authority, Refusal, refuse_key_kind},
     identity::{DeviceId, FleetName, HardwareId, KeyFingerprint, Kind, Subject, Timestamp},
     inventory::{
         fleet::{Method, Policy},
         unknown::UnknownDevices,
     },
+    pki::{KeyKind, PublicKey},
     store::{Ask, Asking, NewcomerQuery, NewcomerRow, NewcomerState, StoreError, Verdict},
 };
 
@@ -27,6 +28,20 @@ const WAITS: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(super) struct Newcomer {
     pub hardware: HardwareId,
     pub fleet: FleetName,
+}
+
+/// The key that it wants certified.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub key: KeyFingerprint,
+    /// `None`: nobody knows any more, or one that its fleet takes.
+    pub kind: Option<KeyKind>,
+}
+
+impl From<&PublicKey> for Wanted {
+    fn from(key: &PublicKey) -> Self {
+        Self { key: key.fingerprint(), kind: Some(key.kind()) }
+    }
 }
 
 const UNREGISTERED: Refusal = Refusal::Attestation(AttestationError::Unregistered);
@@ -66,23 +81,19 @@ fn takes(policy: &Policy, method: Method) -> bool {
 
 /// Who it is to become: by what it has proven; or, where that is for an operator to decide and no template names it, by
 /// what it asks for.
-pub(super) async fn subject(
-    authority: &Authority,
-    request: &EnrollmentRequest,
-    newcomer: &Newcomer,
-) -> Result<Subject, Refusal> {
-    if request.kind() != Kind::Device {
+pub(super) async fn subject(authority: &Authority, asks: Asks<'_>, newcomer: &Newcomer) -> Result<Subject, Refusal> {
+    if asks.kind != Kind::Device {
         return Err(Refusal::IdRefused);
     }
     let unknown = authority.policy(&newcomer.fleet).await?.unknown;
     let id = match (unknown.id_template, unknown.devices) {
         (Some(template), _) => {
-            let id = template.name(&newcomer.hardware).filter(|id| request.id().is_none_or(|asked| asked == id));
+            let id = template.name(&newcomer.hardware).filter(|id| asks.id.is_none_or(|asked| asked == id));
             id.ok_or(Refusal::IdRefused)?
         }
         (None, UnknownDevices::Pending) => {
             let missing = || Refusal::invalid("id", "is missing, and nothing else names this device");
-            request.id().cloned().ok_or_else(missing)?
+            asks.id.cloned().ok_or_else(missing)?
         }
         (None, UnknownDevices::Refuse | UnknownDevices::Register) => return Err(UNREGISTERED),
     };
@@ -94,10 +105,11 @@ pub(super) async fn decide(
     authority: &Authority,
     newcomer: &Newcomer,
     subject: &Subject,
-    proven: &Proven,
+    claims: &Claims,
+    wanted: Wanted,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
-    let key_use = authority.store.key_use(&proven.key.fingerprint()).await?;
+    let key_use = authority.store.key_use(&wanted.key).await?;
     if key_use.banned {
         return Err(Refusal::KeyCompromised);
     }
@@ -106,7 +118,7 @@ pub(super) async fn decide(
     }
     // The policy as it is now: it may have changed since the evidence was looked at.
     let policy = authority.policy(&newcomer.fleet).await?;
-    if !takes(&policy, proven.claims.method) {
+    if !takes(&policy, claims.method) {
         return Err(UNREGISTERED);
     }
     // Rejected meanwhile: who was so before got no further than `welcome`.
@@ -114,9 +126,7 @@ pub(super) async fn decide(
     if row.as_ref().is_some_and(|row| row.state == NewcomerState::Rejected) {
         return Err(UNREGISTERED);
     }
-    if !policy.key_types.contains(&proven.key.kind()) {
-        return Err(Refusal::KeyTypeRefused);
-    }
+    wanted.kind.map_or(Ok(()), |kind| refuse_key_kind(&policy, kind))?;
     let new = authority.new_holder(subject, Some(newcomer.fleet.clone()), None, now);
     if policy.unknown.devices == UnknownDevices::Register {
         return Ok(Decision::Create(new.await?));
@@ -125,9 +135,9 @@ pub(super) async fn decide(
         hardware: newcomer.hardware.clone(),
         fleet: newcomer.fleet.clone(),
         id: subject.id.clone(),
-        method: proven.claims.method.as_str().into(),
-        tier: proven.claims.tier.as_str().into(),
-        key: proven.key.fingerprint(),
+        method: claims.method.as_str().into(),
+        tier: claims.tier.as_str().into(),
+        key: wanted.key,
     });
     match row.filter(|row| row.asking == *asking).map(|row| row.state) {
         // Not before: whoever asks for a name is not to learn whether somebody has it.

@@ -2,13 +2,13 @@
 
 use fleetca_proto::v1;
 
-use super::{next_page, page_size};
+use super::{newcomers::identity, next_page, page_size};
 use crate::{
-    authority::{Authority, Refusal},
-    identity::FleetName,
+    authority::{Answer, Authority, Explained, Refusal, Way},
+    identity::{FleetName, Kind, Subject},
     inventory::fleet::Policy,
     pki::CaRole,
-    rpc::convert,
+    rpc::{convert, status},
     store::FleetRow,
 };
 
@@ -46,6 +46,43 @@ pub async fn list(
         fleet(authority, row)
     };
     Ok(v1::ListFleetsResponse { fleets: rows.into_iter().map(short).collect(), next_page_token })
+}
+
+pub async fn explain(
+    authority: &Authority,
+    request: v1::ExplainDeviceRequest,
+    _: &str,
+) -> Result<v1::Explanation, Refusal> {
+    let name: FleetName = request.fleet.parse().map_err(Refusal::name("fleet"))?;
+    let device = Subject::new(Kind::Device, request.device_id.parse().map_err(Refusal::name("device_id"))?);
+    let hardware = if request.identity.is_empty() { None } else { Some(identity(&request.identity)?) };
+    let Explained { holder, waits, ways } = authority.explain(&name, &device, hardware).await?;
+    let unknown = || v1::Device {
+        id: request.device_id.clone(),
+        fleet: request.fleet.clone(),
+        status: if waits { v1::DeviceStatus::Pending } else { v1::DeviceStatus::Unspecified }.into(),
+        ..Default::default()
+    };
+    let device = holder.map_or_else(unknown, |holder| convert::device(holder, authority.now()));
+    Ok(v1::Explanation { device: Some(device), ways: ways.into_iter().map(way).collect() })
+}
+
+fn way(Way { way, identity, outcome }: Way) -> v1::ExplainedWay {
+    let told = v1::ExplainedWay { way: way.into(), identity: identity.unwrap_or_default(), ..Default::default() };
+    match outcome {
+        Ok(Answer::Certificate { confirm }) => v1::ExplainedWay { admitted: true, confirm_required: confirm, ..told },
+        Ok(Answer::Waits) => v1::ExplainedWay { waits: true, ..told },
+        Err(why) => v1::ExplainedWay { reason: status::reason(&why).into(), because: because(why), ..told },
+    }
+}
+
+/// For operators, who may know what the device is not told.
+fn because(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::Attestation(why) => why.to_string(),
+        Refusal::KeyNotInForce(_) => "none of its registered keys is in force".into(),
+        other => other.to_string(),
+    }
 }
 
 fn fleet(authority: &Authority, row: FleetRow) -> v1::Fleet {

@@ -67,7 +67,7 @@ fn identity_text(hardware: &HardwareId) -> String {
     format!("{}:{hardware}", hardware.kind())
 }
 
-fn identity(text: &str) -> Result<HardwareId, Refusal> {
+pub(super) fn identity(text: &str) -> Result<HardwareId, Refusal> {
     let refused = || Refusal::invalid("identity", "must be ek:… or idevid:…");
     let (kind, identity) =
         text.split_once(':').filter(|(kind, _)| ["ek", "idevid"].contains(kind)).ok_or_else(refused)?;

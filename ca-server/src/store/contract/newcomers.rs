@@ -25,7 +25,7 @@ fn verdict(asking: &Asking, state: NewcomerState, secs: u64) -> Verdict {
 }
 
 /// The enrollment of a device that was approved.
-fn enrollment<P: Place>(world: &World<P>, asking: &Asking, secs: u64) -> Enrollment {
+pub(super) fn enrollment<P: Place>(world: &World<P>, asking: &Asking, secs: u64) -> Enrollment {
     let mut enrollment = world.enrollment(asking.id.as_str(), secs);
     enrollment.certificate.key = asking.key;
     Enrollment { hardware: Some(asking.hardware.clone()), approved: true, ..enrollment }

@@ -12,11 +12,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::Db
 use crate::store::StoreError;
 
 /// Step n brings a database from version n to n + 1. Steps are only ever added.
-const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 5] = [
     include_str!("../../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../../migrations/sqlite/0002_restored_past.sql"),
     include_str!("../../../migrations/sqlite/0003_attestation.sql"),
     include_str!("../../../migrations/sqlite/0004_unknown_devices.sql"),
+    include_str!("../../../migrations/sqlite/0005_quotas.sql"),
 ];
 
 /// `FLCA`: how a database of ours is told from others.

@@ -2,10 +2,10 @@
 
 use rusqlite::Connection;
 
-use super::{audit, certificates, holders, issuers, newcomers, registrations, tokens};
+use super::{audit, certificates, holders, issuers, newcomers, quotas, registrations, tokens};
 use crate::{
     inventory::device::Status,
-    store::{Confirmation, Enrollment, EnrollmentHolder, Initialization, Renewal, StoreError},
+    store::{Confirmation, Enrollment, EnrollmentHolder, Initialization, NewHolder, Renewal, StoreError},
 };
 
 /// A new CA.
@@ -33,6 +33,13 @@ pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<
             newcomers::use_approval(db, hardware, id, &record.certificate.key, record.at)?;
         }
         registrations::claim_hardware(db, holder, hardware)?;
+    }
+    if let EnrollmentHolder::New(NewHolder { fleet: Some(fleet), .. }) = &record.holder {
+        quotas::check_devices(db, fleet)?;
+    }
+    // What comes back by a certificate is there already, and goes on like what renews.
+    if record.certificate.presented.is_none() {
+        quotas::take_enrollment(db, holder, record.at)?;
     }
     let token = record.token.as_ref().map(|id| tokens::spend(db, id, record.at)).transpose()?;
     let token = match token {

@@ -3,15 +3,15 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, newcomers, past, registrations,
-    tokens, writer::Urgency::Ordinary,
+    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, newcomers, past, quotas,
+    registrations, tokens, writer::Urgency::Ordinary,
 };
 use crate::{
     audit::{Kept, Seal},
     identity::{
         FleetName, HardwareId, IssuerId, KeyFingerprint, Kind, SerialNumber, Subject, Thumbprint, Timestamp, TokenId,
     },
-    inventory::fleet::Policy,
+    inventory::{fleet::Policy, quota::Usage},
     store::{
         Acknowledged, AuditQuery, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage,
         DeviceQuery, Domain, EventQuery, FleetRow, Holder, IssuerRow, KeyUse, NewcomerQuery, NewcomerRow, Peer,
@@ -43,6 +43,10 @@ impl ReadStore for SqliteStore {
 
     async fn policy(&self, name: &FleetName) -> Result<Option<Policy>> {
         self.look(|db| fleets::policy(db, name))
+    }
+
+    async fn usage(&self, fleet: &FleetName, now: Timestamp) -> Result<Usage> {
+        self.look(|db| quotas::usage(db, fleet, now))
     }
 
     async fn factory_roots(&self) -> Result<Vec<Vec<u8>>> {

@@ -1,27 +1,41 @@
 //! Devices before they enroll: hardware identities and registered keys.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, params};
 
 use super::{
     audit, holders, newcomers,
     query::{Columns, all, change, change_one, column, first, the},
+    quotas,
 };
 use crate::{
     audit::Draft,
-    identity::{HardwareId, Subject, Thumbprint, Timestamp},
-    inventory::device::Status,
+    identity::{FleetName, HardwareId, Subject, Thumbprint, Timestamp},
+    inventory::{device::Status, quota::Exceeded},
     store::{Holder, NewRegisteredKey, RegisteredKey, Registration, StoreError},
 };
 
 /// Registers them all, or says which could not be.
 pub(super) fn record(db: &Connection, rows: &[Registration], drafts: &[Draft]) -> Result<(), StoreError> {
     for row in rows {
-        record_one(db, row).map_err(|error| match row.line {
-            0 => error,
-            line => StoreError::Line(line, Box::new(error)),
-        })?;
+        record_one(db, row).map_err(at_line(row.line))?;
+    }
+    let fleets: BTreeSet<&FleetName> = rows.iter().filter_map(|row| row.holder.fleet.as_ref()).collect();
+    for fleet in fleets {
+        let too_many = quotas::devices_too_many(db, fleet)?;
+        // The first one that the fleet has no room for.
+        let too_late = rows.iter().rev().filter(|row| row.holder.fleet.as_ref() == Some(fleet));
+        if let Some(row) = too_late.take(usize::try_from(too_many).unwrap_or(usize::MAX)).last() {
+            return Err(at_line(row.line)(StoreError::Quota(Exceeded::Devices)));
+        }
     }
     drafts.iter().try_for_each(|draft| audit::append(db, draft))
+}
+
+/// A fault of the row at this line; 0 is none.
+fn at_line(line: u32) -> impl Fn(StoreError) -> StoreError {
+    move |error| if line == 0 { error } else { StoreError::Line(line, Box::new(error)) }
 }
 
 fn record_one(db: &Connection, row: &Registration) -> Result<(), StoreError> {

@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use super::{SqliteStore, writer::Urgency};
 use crate::{
     identity::RevocationReason::KeyCompromise,
-    inventory::device::Status,
+    inventory::{device::Status, fleet::Policy},
     store::{
-        ReadStore, Store, StoreError,
-        contract::{Place, World, cutoff, device, draft},
+        NewHolder, ReadStore, Store, StoreError,
+        contract::{Place, World, at, cutoff, device, draft},
     },
 };
 
@@ -210,4 +210,48 @@ async fn lists_under_way_keep_nothing_from_being_published() {
     };
     // Long enough to be no figure: what waits for a list waits for ever here.
     tokio::time::timeout(std::time::Duration::from_secs(60), needed).await.expect("waits for the lists");
+}
+
+/// A database of the version before quotas, with devices in every state.
+#[tokio::test]
+async fn devices_that_were_there_before_quotas_are_counted() {
+    let folder = Folder::new();
+    let db = Connection::open(folder.database()).unwrap();
+    for step in &super::file::MIGRATIONS[..4] {
+        db.execute_batch(step).unwrap();
+    }
+    db.pragma_update(None, "application_id", 0x464c_4341).unwrap();
+    db.pragma_update(None, "user_version", 4).unwrap();
+    let policy = serde_json::to_string(&Policy::default()).unwrap();
+    for (key, name) in [(1, "sensors"), (2, "empty"), (3, "gone")] {
+        let sql = "INSERT INTO fleets (key, name, folded, policy, created_at) VALUES (?1, ?2, ?2, ?3, 0)";
+        db.execute(sql, rusqlite::params![key, name, policy]).unwrap();
+    }
+    let add = |n: u32, fleet: Option<u32>, status: &str| {
+        let (kind, id) = (if fleet.is_some() { "device" } else { "gateway" }, format!("d{n}"));
+        let sql = "INSERT INTO holders (kind, id, folded, fleet, status, handle, created_at) VALUES (?1, ?2, ?2, ?3, ?4, ?5, 0)";
+        db.execute(sql, rusqlite::params![kind, id, fleet, status, format!("{n:032x}")]).unwrap();
+    };
+    let states = ["registered", "pending", "active", "held", "revoked", "decommissioned", "active"];
+    for (n, status) in states.into_iter().enumerate() {
+        add(n as u32, Some(1), status);
+    }
+    add(100, Some(3), "decommissioned");
+    add(101, None, "active");
+    drop(db);
+    let store = SqliteStore::open_existing(&folder.database()).unwrap();
+    let count = async |fleet: &str| store.usage(&fleet.parse().unwrap(), at(0)).await.unwrap().devices;
+    assert_eq!((count("sensors").await, count("empty").await, count("gone").await), (6, 0, 0));
+    let receipt = store.record_cutoff(cutoff("d2", Status::Decommissioned, KeyCompromise, 1)).await;
+    assert_eq!((receipt.unwrap().status, count("sensors").await), (Status::Decommissioned, 5));
+    let new = |fleet: &str, id: &str| NewHolder {
+        subject: device(id),
+        fleet: Some(fleet.parse().unwrap()),
+        role: None,
+        handle: format!("{:032x}", id.len() + 1000),
+        created_at: at(1),
+    };
+    let rows = vec![new("gone", "new").into(), new("empty", "newer").into()];
+    store.record_registrations(rows, vec![draft(1, "device.registered")]).await.unwrap();
+    assert_eq!((count("empty").await, count("gone").await), (1, 1));
 }

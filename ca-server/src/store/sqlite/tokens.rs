@@ -5,6 +5,7 @@ use rusqlite::{Connection, params, params_from_iter, types::Value};
 use super::{
     audit, fleets, holders,
     query::{Columns, all, change, change_one, column, first},
+    quotas,
 };
 use crate::{
     audit::Draft,
@@ -98,6 +99,7 @@ pub(super) fn record(
         && !registered(db, &holder.subject)?
     {
         holders::insert(db, holder, Status::Registered)?;
+        holder.fleet.as_ref().map_or(Ok(()), |fleet| quotas::check_devices(db, fleet))?;
         draft = draft.fact("registered", holder.subject.to_string());
     }
     let fleet = token.fleet.as_ref().map(|name| fleets::key(db, name)).transpose()?;

@@ -1,0 +1,314 @@
+//! What would happen if a device came now, by each way that there is: the answers of the code that decides, for evidence
+//! that holds and a key that nobody has seen before. It reads, and changes nothing.
+
+use ring::signature::{Ed25519KeyPair, KeyPair};
+
+use super::{
+    admit::{By, Case, Decision},
+    continued, known, previous,
+    request::Asks,
+    unknown::{self, Wanted},
+    verify::Proven,
+};
+use crate::{
+    attestation::{AttestationError, Claims},
+    authority::{Authority, Refusal, refuse_key_kind, renew},
+    identity::{FleetName, HardwareId, KeyFingerprint, Kind, Subject, Timestamp},
+    inventory::fleet::{Method, Policy, Tier},
+    pki::{PeerCertificate, PublicKey},
+    store::{Holder, KeyUse, NewcomerQuery, NewcomerRow, StoreError, TokenRow, TokenState},
+};
+
+/// How many of those that wait under one name are explained.
+const MOST_WAITING: u32 = 20;
+
+/// A device, and what would come of each way.
+#[derive(Debug)]
+pub struct Explained {
+    /// The device, if it is known.
+    pub holder: Option<Holder>,
+    /// Whether a device that nobody registered waits under this name.
+    pub waits: bool,
+    /// What would come of each way.
+    pub ways: Vec<Way>,
+}
+
+/// A way to a certificate, and what would come of it.
+#[derive(Debug)]
+pub struct Way {
+    /// The method, or `renew`.
+    pub way: &'static str,
+    /// The hardware or the key that this is about; `None`: any that nobody knows.
+    pub identity: Option<String>,
+    /// What it would get, or why it gets nothing.
+    pub outcome: Result<Answer, Refusal>,
+}
+
+/// What a device would get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A certificate, to be confirmed or not.
+    Certificate {
+        /// Whether the next thing is `Confirm`.
+        confirm: bool,
+    },
+    /// Nothing, until an operator approves it.
+    Waits,
+}
+
+impl Authority {
+    /// What would come of each way that this device could take into this fleet now: with this hardware, where it is said;
+    /// else with what is known of it.
+    pub async fn explain(
+        &self,
+        fleet: &FleetName,
+        device: &Subject,
+        hardware: Option<HardwareId>,
+    ) -> Result<Explained, Refusal> {
+        self.refuse_restored()?;
+        let policy = self.policy(fleet).await?;
+        let holder = self.store.holder(device).await?;
+        if holder.as_ref().is_some_and(|holder| holder.fleet.as_ref() != Some(fleet)) {
+            return Err(Refusal::State("the device belongs to another fleet".into()));
+        }
+        let look = Look { authority: self, fleet, device, policy, holder, now: self.now() };
+        let waiting = look.waiting().await?;
+        let mut ways = Vec::new();
+        let mut add = |way, identity, outcome| match outcome {
+            // That is no answer.
+            Err(why @ (Refusal::Store(_) | Refusal::Internal(_) | Refusal::Contended)) => Err(why),
+            outcome => {
+                ways.push(Way { way, identity, outcome });
+                Ok(())
+            }
+        };
+        add("token", None, look.by_token(false).await)?;
+        add("token --reenroll", None, look.by_token(true).await)?;
+        let (key, outcome) = look.by_registered_key().await;
+        add("registered-key", key, outcome)?;
+        for method in [Method::Factory, Method::Tpm] {
+            for (id, wanted) in look.hardware(method, hardware.as_ref(), &waiting).await? {
+                let identity = id.as_ref().map(|id| format!("{}:{id}", id.kind()));
+                add(method.as_str(), identity, look.by_hardware(method, id, wanted).await)?;
+            }
+        }
+        add("renew", None, look.by_renewal().await)?;
+        add("previous", None, look.by_previous().await)?;
+        Ok(Explained { holder: look.holder, waits: !waiting.is_empty(), ways })
+    }
+
+    /// A key that nobody has seen.
+    fn unseen_key(&self) -> Result<PublicKey, Refusal> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&self.random::<32>()?);
+        let pair = pair.map_err(|_| Refusal::Internal("no key"))?;
+        let raw = pair.public_key().as_ref().try_into().map_err(|_| Refusal::Internal("no key"))?;
+        PublicKey::from_ed25519(&raw).map_err(|_| Refusal::Internal("no key"))
+    }
+
+    /// Hardware that nobody has seen.
+    fn unseen_hardware(&self, method: Method) -> Result<HardwareId, Refusal> {
+        let octets = self.random::<32>()?;
+        match method {
+            Method::Tpm => Ok(HardwareId::Ek(octets)),
+            _ => HardwareId::of_idevid(octets, "unseen").map_err(|_| Refusal::Internal("no hardware")),
+        }
+    }
+}
+
+/// The device that is looked at.
+struct Look<'a> {
+    authority: &'a Authority,
+    fleet: &'a FleetName,
+    device: &'a Subject,
+    policy: Policy,
+    holder: Option<Holder>,
+    now: Timestamp,
+}
+
+impl Look<'_> {
+    /// What waits under its name for an operator.
+    async fn waiting(&self) -> Result<Vec<NewcomerRow>, Refusal> {
+        let query = NewcomerQuery {
+            fleet: Some(self.fleet.clone()),
+            id: Some(self.device.id.clone()),
+            after: None,
+            now: self.now,
+            limit: MOST_WAITING,
+        };
+        Ok(self.authority.store.newcomers(&query).await?)
+    }
+
+    /// By a token that an operator makes for it.
+    async fn by_token(&self, reenroll: bool) -> Result<Answer, Refusal> {
+        let token = TokenRow {
+            id: "0000000000000000".parse().map_err(Refusal::name("token"))?,
+            public_key: [0; 32],
+            kind: Kind::Device,
+            fleet: Some(self.fleet.clone()),
+            role: None,
+            subject_id: Some(self.device.id.clone()),
+            id_pattern: None,
+            uses: 1,
+            uses_left: 1,
+            reenroll,
+            expires_at: self.now,
+            state: TokenState::Live,
+            created_at: self.now,
+            created_by: String::new(),
+        };
+        let claims = Claims { method: Method::Token, tier: Tier::Token, identity: String::new() };
+        let (known, unseen) = (self.holder.clone(), KeyUse::default());
+        let decision = self.authority.decide_by_token(self.device, known, &token, &unseen, &claims, self.now).await?;
+        self.answer(&decision).await
+    }
+
+    /// By a key that was registered for it: one in force, if there is one.
+    async fn by_registered_key(&self) -> (Option<String>, Result<Answer, Refusal>) {
+        let unregistered = Refusal::Attestation(AttestationError::Unregistered);
+        let Some(holder) = &self.holder else { return (None, Err(unregistered)) };
+        let keys = match self.authority.store.registered_keys(self.device).await {
+            Ok(keys) if keys.is_empty() => return (None, Err(unregistered)),
+            Ok(keys) => keys,
+            Err(error) => return (None, Err(error.into())),
+        };
+        let Some(key) = keys.iter().find(|key| key.is_in_force(self.now)) else {
+            return (None, Err(Refusal::KeyNotInForce(self.device.clone())));
+        };
+        let by = By::Known(Box::new(holder.clone()));
+        let key = key.thumbprint.to_string();
+        (Some(key.clone()), self.known(by, Method::RegisteredKey, key).await)
+    }
+
+    /// The hardware by which it could come: what the operator says, or else what was registered for it, or what waits
+    /// under its name with a key; or any.
+    async fn hardware(
+        &self,
+        method: Method,
+        said: Option<&HardwareId>,
+        waiting: &[NewcomerRow],
+    ) -> Result<Vec<(Option<HardwareId>, Option<KeyFingerprint>)>, Refusal> {
+        let registered = self.authority.store.hardware_of(self.device).await?.into_iter().map(|id| (id, None));
+        let waits = waiting.iter().map(|row| (row.asking.hardware.clone(), Some(row.asking.key)));
+        let mut found: Vec<_> = registered.chain(waits).collect();
+        if let Some(said) = said {
+            found.retain(|(id, _)| id == said);
+            if found.is_empty() {
+                found.push((said.clone(), None));
+            }
+        }
+        found.retain(|(id, _)| match id {
+            HardwareId::Ek(_) => method == Method::Tpm,
+            HardwareId::IdevId { .. } => method == Method::Factory,
+        });
+        let any = if found.is_empty() { Some((None, None)) } else { None };
+        Ok(found.into_iter().map(|(id, key)| (Some(id), key)).chain(any).collect())
+    }
+
+    /// By hardware: its own, or what a maker vouches for.
+    async fn by_hardware(
+        &self,
+        method: Method,
+        hardware: Option<HardwareId>,
+        key: Option<KeyFingerprint>,
+    ) -> Result<Answer, Refusal> {
+        let authority = self.authority;
+        let said = hardware.is_some();
+        let id = hardware.map_or_else(|| authority.unseen_hardware(method), Ok)?;
+        let newcomer = match authority.store.holder_of_hardware(&id).await? {
+            Some(_) => None,
+            None => Some(unknown::welcome(authority, method, &id, |policy| *policy == self.policy).await?),
+        };
+        if !said && self.policy.unknown.id_template.is_some() {
+            let why = "what it proves gives it its ID in this fleet: say it with --identity ek:... or idevid:...";
+            return Err(Refusal::invalid("identity", why));
+        }
+        let asks = Asks { kind: Kind::Device, id: Some(&self.device.id) };
+        let case = authority.case_of_hardware(asks, &id, newcomer.as_ref()).await?;
+        match case.by {
+            By::Unknown(newcomer) => {
+                let tier = method.tier().ok_or(Refusal::Internal("a method without tier"))?;
+                let claims = Claims { method, tier, identity: id.to_string() };
+                let key = key.map_or_else(|| authority.unseen_key().map(|key| key.fingerprint()), Ok)?;
+                let wanted = Wanted { key, kind: None };
+                let decision = unknown::decide(authority, &newcomer, &case.subject, &claims, wanted, self.now).await?;
+                self.answer(&decision).await
+            }
+            by => self.known(by, method, id.to_string()).await,
+        }
+    }
+
+    /// By what is known of it.
+    async fn known(&self, by: By, method: Method, identity: String) -> Result<Answer, Refusal> {
+        let tier = method.tier().ok_or(Refusal::Internal("a method without tier"))?;
+        let claims = Claims { method, tier, identity };
+        let proven = Proven { claims, key: self.authority.unseen_key()?, assertion: None, newcomer: None };
+        let case = Case { subject: self.device.clone(), by };
+        let decision = self.authority.decide_enrollment(&case, &proven, self.now).await?;
+        self.answer(&decision).await
+    }
+
+    /// What comes of a decision, if the fleet's quotas have room.
+    async fn answer(&self, decision: &Decision) -> Result<Answer, Refusal> {
+        if let Answer::Certificate { .. } = answer(decision) {
+            let new = matches!(decision, Decision::Create(_) | Decision::Approved(_));
+            let usage = self.authority.store.usage(self.fleet, self.now).await?;
+            self.policy.quotas.admit(&usage, new).map_err(StoreError::Quota)?;
+        }
+        Ok(answer(decision))
+    }
+
+    /// By the certificate in force, or the one that waits for Confirm; with a new key of the same kind.
+    async fn by_renewal(&self) -> Result<Answer, Refusal> {
+        let (holder, presented) = self.newest().await?;
+        let key = self.next_key(holder, &presented)?;
+        let facts = self.authority.store.renewal(presented.serial, &key.fingerprint()).await?;
+        let facts = facts.ok_or(Refusal::CertificateUnknown)?;
+        let decision = renew::judge(&facts, &self.policy, &presented, &key, false, self.now)?;
+        let confirm = renew::gives(decision)?;
+        refuse_key_kind(&self.policy, presented.key.kind())?;
+        Ok(Answer::Certificate { confirm })
+    }
+
+    /// By the same certificate once it has expired.
+    async fn by_previous(&self) -> Result<Answer, Refusal> {
+        let (holder, presented) = self.newest().await?;
+        let claims = Claims {
+            method: Method::Previous,
+            tier: known::recorded_tier(holder),
+            identity: presented.serial.to_string(),
+        };
+        let key = self.next_key(holder, &presented)?;
+        let proven = Proven { claims, key, assertion: None, newcomer: None };
+        let facts = previous::facts(self.authority, None, &presented, &proven).await?;
+        let decision = previous::decide(&facts, &proven, self.now)?;
+        refuse_key_kind(&self.policy, presented.key.kind())?;
+        Ok(answer(&decision))
+    }
+
+    /// The newest certificate that counts, and whose it is.
+    async fn newest(&self) -> Result<(&Holder, PeerCertificate), Refusal> {
+        let holder = self.holder.as_ref().ok_or(Refusal::NotEnrolled)?;
+        let serial = holder.lineage.head.or(holder.lineage.pending).ok_or(Refusal::NotEnrolled)?;
+        let (_, der) = self.authority.store.certificate(serial).await?.ok_or(Refusal::NotFound("certificate"))?;
+        let certificate = PeerCertificate::parse(&der, &self.authority.domain().trust_domain);
+        Ok((holder, certificate.map_err(|_| Refusal::Internal("a certificate of ours is unreadable"))?))
+    }
+
+    /// The key that it would ask a certificate for: one in hardware stays.
+    fn next_key(&self, holder: &Holder, presented: &PeerCertificate) -> Result<PublicKey, Refusal> {
+        match known::recorded_tier(holder) {
+            Tier::Hardware => Ok(presented.key.clone()),
+            Tier::Token | Tier::Registered | Tier::Factory => self.authority.unseen_key(),
+        }
+    }
+}
+
+/// What the device gets by a decision.
+fn answer(decision: &Decision) -> Answer {
+    match decision {
+        Decision::Again { confirm_required, .. } => Answer::Certificate { confirm: *confirm_required },
+        Decision::Create(_) | Decision::Approved(_) => Answer::Certificate { confirm: false },
+        Decision::Wait(_) | Decision::Ask(..) => Answer::Waits,
+        Decision::Admit { holder, promote } => Answer::Certificate { confirm: continued(holder, *promote).has_begun() },
+    }
+}

@@ -1,0 +1,177 @@
+//! `fleet explain`, held against what happens.
+
+use fleetca_tests::{
+    device::Device,
+    maker::text,
+    newcomers::{World, refused},
+    operator::Operator,
+    process::Finished,
+    server::Server,
+};
+use serde_json::Value;
+
+/// What is said of one way: the reason, or what it would get.
+fn way(explained: &Value, name: &str) -> String {
+    let ways = explained["ways"].as_array().expect("ways");
+    let ways: Vec<&Value> = ways.iter().filter(|way| way["way"] == name).collect();
+    let [way] = ways[..] else { panic!("not one {name}: {explained}") };
+    match ["admitted", "waits", "confirm_required"].map(|field| way[field].as_bool().expect("a flag")) {
+        [true, false, true] => "to be confirmed".into(),
+        [true, false, false] => "in force".into(),
+        [false, true, false] => "waits".into(),
+        [false, false, false] => {
+            assert!(way["because"].as_str().is_some_and(|why| !why.is_empty()), "{way}");
+            way["reason"].as_str().expect("a reason").to_owned()
+        }
+        _ => panic!("{way}"),
+    }
+}
+
+#[test]
+fn what_is_explained_is_what_happens_and_nothing_comes_of_explaining() {
+    let server = Server::start();
+    let admin = server.admin();
+    admin.create_fleet("sensors");
+    admin.create_fleet("others");
+    let explain = |id: &str| admin.run(&["fleet", "explain", "sensors", id]);
+    let all = |explained: &Value| {
+        ["token", "token --reenroll", "registered-key", "factory", "tpm", "renew", "previous"]
+            .map(|name| way(explained, name))
+    };
+    let none = "ATTESTATION_FAILED";
+    let new = ["in force", "in force", none, none, none, "NOT_ENROLLED", "NOT_ENROLLED"];
+    let nobody = explain("sensor-1");
+    assert_eq!((all(&nobody), &nobody["status"]), (new.map(str::to_owned), &Value::Null));
+    admin.run(&["device", "register", "sensor-1", "--fleet", "sensors"]);
+    let registered = explain("sensor-1");
+    assert_eq!((all(&registered), &registered["status"]), (new.map(str::to_owned), &"registered".into()));
+    let device = Device::enroll(&server, "sensors", "sensor-1");
+    let told = |options: &[&str]| admin.run(&[&["audit", "list"], options].concat()).as_array().expect("a list").len();
+    let (serial, before) = (device.serial(), (told(&[]), told(&["--security"])));
+    let active = explain("sensor-1");
+    assert_eq!(way(&active, "token"), "ALREADY_ENROLLED");
+    assert_eq!(way(&active, "token --reenroll"), "to be confirmed");
+    assert_eq!((way(&active, "renew"), way(&active, "previous")), ("to be confirmed".into(), "STATE_REFUSED".into()));
+    assert_eq!((told(&[]), told(&["--security"])), before, "it was only said");
+    assert_eq!(device.serial(), serial);
+    device.renew();
+    // Its kind of key is not taken any more: what renews is stopped, too.
+    admin.run(&["fleet", "set", "sensors", "--key-types", "ed25519"]);
+    assert_eq!(way(&explain("sensor-1"), "renew"), "CSR_REFUSED");
+    admin.run(&["fleet", "set", "sensors", "--key-types", "p256"]);
+
+    admin.run(&["device", "hold", "sensor-1"]);
+    let held = explain("sensor-1");
+    for name in ["token", "token --reenroll", "renew", "previous"] {
+        assert_eq!(way(&held, name), "DEVICE_HELD", "{name}");
+    }
+    admin.run(&["device", "revoke", "sensor-1"]);
+    for name in ["token", "token --reenroll", "renew", "previous"] {
+        assert_eq!(way(&explain("sensor-1"), name), "DEVICE_REVOKED", "{name}");
+    }
+    admin.run(&["device", "allow-reenroll", "sensor-1"]);
+    let allowed = explain("sensor-1");
+    assert_eq!(way(&allowed, "token"), "to be confirmed");
+    assert_eq!((way(&allowed, "renew"), way(&allowed, "previous")), ("DEVICE_REVOKED".into(), "DEVICE_REVOKED".into()));
+    assert_eq!(admin.reason(&["fleet", "explain", "others", "sensor-1"]), "STATE_REFUSED");
+    assert_eq!(admin.reason(&["fleet", "explain", "nothing", "sensor-1"]), "NOT_FOUND");
+    assert_eq!(way(&explain("SENSOR-1"), "token"), "ID_TAKEN");
+}
+
+#[test]
+fn who_proves_too_little_is_told_so() {
+    let Some(world) = World::new() else { return };
+    let admin = world.server.admin();
+    let root = text(&world.root.certificate);
+    let create = ["fleet", "create", "boards", "--attest", "factory,token", "--factory-roots", root];
+    admin.run(&[&create[..], &["--least-tier", "factory"]].concat());
+    let idevid = format!("{}:SN-1", world.root.spki_sha256());
+    admin.run(&["device", "register", "board-1", "--fleet", "boards", "--idevid", &idevid]);
+    let explain = || admin.run(&["fleet", "explain", "boards", "board-1"]);
+    assert_eq!((way(&explain(), "token"), way(&explain(), "factory")), ("TIER_REFUSED".into(), "in force".into()));
+    let token = admin.device_token("boards", "board-1", world.server.scratch());
+    refused(&Device::new(world.folder("by-token")).try_enroll(&world.server, "board-1", &token), "TIER_REFUSED");
+    world.enroll("one", &world.board("one", "SN-1", &world.root), None).succeeded();
+    // What the device has proven before is what counts, though the fleet takes less now.
+    admin.run(&["fleet", "set", "boards", "--least-tier", "token"]);
+    assert_eq!(
+        (way(&explain(), "token"), way(&explain(), "factory")),
+        ("TIER_REFUSED".into(), "to be confirmed".into())
+    );
+    admin.run(&["fleet", "set", "boards", "--attest", "token"]);
+    assert_eq!(way(&explain(), "factory"), "METHOD_REFUSED");
+}
+
+fn waits(finished: &Finished) {
+    assert_eq!(finished.code, 3, "{finished:?}");
+    assert!(finished.stderr.contains("an operator has to approve"), "{finished:?}");
+}
+
+/// The key with which one waits under this name.
+fn key(admin: &Operator, id: &str) -> String {
+    let rows = admin.run(&["device", "show", id]);
+    rows[0]["key_sha256"].as_str().unwrap_or_else(|| panic!("nothing waits: {rows}")).to_owned()
+}
+
+#[test]
+fn an_unknown_device_is_told_what_its_fleet_does_with_such() {
+    let Some(world) = World::new() else { return };
+    let admin = world.server.admin();
+    let board = world.board("one", "SN-1", &world.root);
+    let identity = format!("idevid:{}:SN-1", world.root.spki_sha256());
+    let explain = |id: &str| way(&admin.run(&["fleet", "explain", "boards", id]), "factory");
+    let explain_it =
+        |id: &str| way(&admin.run(&["fleet", "explain", "boards", id, "--identity", &identity]), "factory");
+    world.fleet("boards", &world.root, &[]);
+    assert_eq!((explain("board-1"), explain_it("board-1")), ("ATTESTATION_FAILED".into(), "ATTESTATION_FAILED".into()));
+    refused(&world.enroll("one", &board, Some("board-1")), "ATTESTATION_FAILED");
+
+    admin.run(&["fleet", "set", "boards", "--unknown-devices", "pending"]);
+    assert_eq!((explain("board-1"), explain_it("board-1")), ("waits".into(), "waits".into()));
+    waits(&world.enroll("one", &board, Some("board-1")));
+    let waiting = admin.run(&["fleet", "explain", "boards", "board-1"]);
+    let found = waiting["ways"].as_array().expect("ways").iter().find(|way| way["way"] == "factory").expect("factory");
+    assert_eq!((&waiting["status"], &found["identity"]), (&"pending".into(), &identity.as_str().into()));
+    assert_eq!(explain("board-1"), "waits");
+    admin.run(&["device", "approve", "board-1", "--key", &key(&admin, "board-1")]);
+    for _ in 0..2 {
+        assert_eq!(explain("board-1"), "in force", "to say it uses nothing up");
+    }
+    // Other hardware under that name was not approved.
+    let other = identity.replace("SN-1", "SN-2");
+    let other = admin.run(&["fleet", "explain", "boards", "board-1", "--identity", &other]);
+    assert_eq!(way(&other, "factory"), "waits");
+
+    // A fleet that is full takes nobody, and uses up no approval.
+    admin.run(&["device", "register", "board-0", "--fleet", "boards"]);
+    admin.run(&["fleet", "set", "boards", "--max-devices", "1"]);
+    assert_eq!(explain("board-1"), "FLEET_FULL");
+    refused(&world.enroll("one", &board, Some("board-1")), "FLEET_FULL");
+    admin.run(&["fleet", "set", "boards", "--max-devices", "2"]);
+    assert_eq!(explain("board-1"), "in force");
+    world.enroll("one", &board, Some("board-1")).succeeded();
+    assert_eq!(explain("board-1"), "to be confirmed", "it is known now, and may come again");
+    assert_eq!(explain_it("board-2"), "ID_REFUSED", "it is another device's");
+
+    // Turned down.
+    admin.run(&["fleet", "set", "boards", "--max-devices", "none"]);
+    let two = world.board("two", "SN-2", &world.root);
+    waits(&world.enroll("two", &two, Some("board-2")));
+    admin.run(&["device", "reject", "board-2", "--key", &key(&admin, "board-2")]);
+    assert_eq!(explain("board-2"), "ATTESTATION_FAILED");
+    refused(&world.enroll("two", &two, Some("board-2")), "ATTESTATION_FAILED");
+
+    let register = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board-{serial}"];
+    admin.run(&[&["fleet", "set", "boards"], &register[..]].concat());
+    assert_eq!(explain("board-SN-3"), "INVALID_ARGUMENT", "its hardware names it");
+    let identity = identity.replace("SN-1", "SN-3");
+    let explain_it =
+        |id: &str| way(&admin.run(&["fleet", "explain", "boards", id, "--identity", &identity]), "factory");
+    assert_eq!((explain_it("board-SN-3"), explain_it("board-3")), ("in force".into(), "ID_REFUSED".into()));
+    let three = world.board("three", "SN-3", &world.root);
+    refused(&world.enroll("three", &three, Some("board-3")), "ID_REFUSED");
+    world.enroll("three", &three, None).succeeded();
+    // What asks for a TPM's is none.
+    let malformed = ["fleet", "explain", "boards", "board-4", "--identity", "SN-4"];
+    assert_eq!(admin.reason(&malformed), "INVALID_ARGUMENT");
+}
