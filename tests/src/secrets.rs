@@ -42,6 +42,11 @@ impl Secrets {
         self.0.entry(name.to_owned()).or_default().push(text.into());
     }
 
+    /// Takes in octets that are in no file.
+    pub fn add_octets(&mut self, name: &str, octets: &[u8]) {
+        self.add(name, octets);
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.len()

@@ -8,11 +8,13 @@ use std::{
     process::Command,
 };
 
+use enroll_client::keys::tpm::Chip;
 use fleetca_tests::{
     binaries, http,
     process::{Running, run},
     secrets::{Secrets, files},
     server::{PUBLIC_URL, TRUST_DOMAIN},
+    tpm::Tpm,
 };
 use tempfile::TempDir;
 
@@ -27,6 +29,7 @@ fn is_for_a_secret(path: &Path) -> bool {
     name.ends_with(".token")
         || name.ends_with(".passphrase")
         || name.starts_with("key")
+        || name == "tpm-key.pem"
         || name == "server.pem"
         || in_folder("keys")
         || in_folder("roots")
@@ -161,6 +164,29 @@ fn no_secret_of_a_run_is_in_its_logs_errors_records_or_answers() {
     run.client(REFUSED, &format!("{enroll} --dir mistake --device-id pump-8 --attest {token}"));
     run.client(REFUSED, &format!("{enroll} --dir mistake --attest token:pump-7/current/key.pem"));
     run.client(REFUSED, &format!("{enroll} --dir mistake --root pump-7/current/key.pem --attest token:pump-8.token"));
+
+    // A TPM's endorsement key is no secret from the CA, and tells its device for ever: nobody writes it down.
+    let tpm = Tpm::start();
+    if let Some(tpm) = &tpm {
+        let mut chip = Chip::open(&tpm.socket().parse().expect("a location")).expect("a TPM");
+        let endorsement = chip.endorsement(None).expect("a key");
+        let hash: String =
+            endorsement.fingerprint().expect("a key").iter().map(|octet| format!("{octet:02x}")).collect();
+        // A P-256 point: x and y, each behind its size.
+        let (rest, y) = endorsement.key.public().split_at(endorsement.key.public().len() - 32);
+        run.secrets.add_octets("the endorsement key: x", &rest[rest.len() - 34..rest.len() - 2]);
+        run.secrets.add_octets("the endorsement key: y", y);
+        chip.close().expect("it is let go");
+        let socket = tpm.socket();
+        run.client(GRANTED, &format!("show-tpm {socket}"));
+        run.ca_server(GRANTED, &format!("fleet create valves --attest tpm {admin}"));
+        run.client(REFUSED, &format!("{enroll} --dir valve-7 --attest tpm:{socket}"));
+        run.ca_server(GRANTED, &format!("device register valve-7 --fleet valves --ek-hash {hash} {admin}"));
+        run.client(GRANTED, &format!("{enroll} --dir valve-7 --attest tpm:{socket}"));
+        run.client(GRANTED, "renew --dir valve-7 --force");
+        run.client(GRANTED, "status --dir valve-7 --output json");
+        run.ca_server(GRANTED, &format!("device show valve-7 {admin}"));
+    }
 
     // Renewals, and what becomes of a key file that is damaged.
     run.client(GRANTED, "renew --dir pump-7 --force");

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use enroll_client::attester::token::JoinToken;
+use enroll_client::{attester::token::JoinToken, keys::tpm::Chip};
 use fleetca_proto::v1::enroll_request::Step;
 use fleetca_tests::{
     admin::read_token,
@@ -18,22 +18,29 @@ use fleetca_tests::{
     device::Device,
     holder::Holder,
     http,
-    process::{Finished, run},
+    process::{Finished, Running, run},
     server::Server,
     stranger::{self, Exchange, SubjectKey, reason},
+    tpm::Tpm,
+    wait::{SOON, until_true},
 };
 use prost::Message;
 use rustls::{ServerConfig, ServerConnection, crypto::ring};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::server;
 
-/// A TLS server with somebody's certificate: whatever is said to it comes back.
+/// A TLS server with somebody's certificate: what was said to it.
 fn impostor(holder: &Holder) -> (u16, Arc<Mutex<Vec<u8>>>) {
+    listen(holder.chain().to_vec(), holder.key())
+}
+
+fn listen(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> (u16, Arc<Mutex<Vec<u8>>>) {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
-        .with_single_cert(holder.chain().to_vec(), holder.key())
+        .with_single_cert(chain, key)
         .expect("the key fits");
     config.alpn_protocols = vec![b"h2".to_vec()];
     let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").expect("a port"));
@@ -56,10 +63,14 @@ fn impostor(holder: &Holder) -> (u16, Arc<Mutex<Vec<u8>>>) {
 }
 
 fn enroll(server: &Server, port: u16, id: &str, token: &Path) -> Finished {
-    let device = Device::new(server.scratch().join(id));
-    let mut command = device.command("enroll");
-    command.args(["--server", &format!("https://localhost:{port}"), "--device-id", id, "--root"]);
-    run(command.arg(server.control_root()).arg("--attest").arg(format!("token:{}", token.display())))
+    run(&mut command(server, port, id, &format!("token:{}", token.display())))
+}
+
+fn command(server: &Server, port: u16, id: &str, attest: &str) -> Command {
+    let mut command = Device::new(server.scratch().join(id)).command("enroll");
+    command.args(["--server", &format!("https://localhost:{port}"), "--device-id", id, "--attest", attest, "--root"]);
+    command.arg(server.control_root());
+    command
 }
 
 #[test]
@@ -84,6 +95,40 @@ fn no_certificate_but_the_servers_own_passes_for_the_server() {
     // Another CA's real server, which would even take the request.
     assert_ne!(enroll(&server, elsewhere.addresses().devices.port(), "pump-9", &token).code, 0);
     enroll(&server, server.addresses().devices.port(), "pump-9", &token).succeeded();
+}
+
+/// It tells its device for as long as that lives.
+#[test]
+fn a_tpm_shows_its_endorsement_key_to_nobody_but_the_server() {
+    let Some(tpm) = Tpm::start() else { return };
+    let mut chip = Chip::open(&tpm.socket().parse().expect("a location")).expect("a TPM");
+    let public = chip.endorsement(None).expect("a key").key.public().to_vec();
+    chip.close().expect("it is let go");
+    let attest = format!("tpm:{}", tpm.socket());
+    let (server, elsewhere) = (server(), Server::start());
+    elsewhere.admin().create_fleet("sensors");
+    let another = fs::read(elsewhere.dir().join("server.pem")).expect("the other server's key and chain");
+    let own = fs::read(server.dir().join("server.pem")).expect("the server's key and chain");
+    let read = |pem: &[u8]| {
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().expect("a chain");
+        listen(chain, PrivateKeyDer::from_pem_slice(pem).expect("a key"))
+    };
+    let impostors = [
+        ("another CA's server", read(&another)),
+        ("a device", impostor(&Holder::copy(&Device::enroll(&server, "sensors", "pump-7")))),
+        ("another CA's device", impostor(&Holder::copy(&Device::enroll(&elsewhere, "sensors", "pump-7")))),
+    ];
+    for (who, (port, heard)) in impostors {
+        assert_ne!(run(&mut command(&server, port, "pump-9", &attest)).code, 0, "{who}");
+        assert_eq!(heard.lock().expect("alone").len(), 0, "{who} heard something");
+    }
+    // The server's own key is what it takes to hear it.
+    let (port, heard) = read(&own);
+    let mut device = Running::start("enroll-client", command(&server, port, "pump-9", &attest), server.scratch());
+    until_true(SOON, "the server is shown the key", || {
+        heard.lock().expect("alone").windows(public.len()).any(|window| window == public)
+    });
+    device.kill();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
