@@ -1,5 +1,6 @@
 //! Load: enrolled devices renew against a real server process, in phases, so that what the server spends is known for each.
-//! With `--enrollments` devices of all methods enroll instead.
+//! With `--enrollments` devices of all methods enroll instead, but for `previous`: certificates live for five minutes at
+//! least, and the server that is measured has the machine's clock.
 //!
 //! `cargo run --release -p fleetca-tests --bin fleet_load -- [--enrollments N] [--output json]`
 
