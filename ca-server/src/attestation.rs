@@ -28,6 +28,9 @@ pub enum AttestationError {
     /// More than one fleet would take a device that nobody registered.
     #[error("more than one fleet takes unknown devices of this maker")]
     Ambiguous,
+    /// An endorsement key of a TPM that nobody registered, of another kind than its fleet takes such TPMs by.
+    #[error("an unknown TPM's endorsement key is of another kind than its fleet takes")]
+    OtherKind,
     /// No such token, or its signature over the transcript does not hold.
     #[error("the evidence key's signature over the transcript does not hold")]
     Signature,

@@ -264,6 +264,11 @@ fn an_endorsement_key_beside_the_certificate_of_another_is_refused() {
     let [rsa, ecc] = [EndorsementKind::Rsa2048, EndorsementKind::P384].map(|kind| prepared(&tpm, Some(kind)));
     let refused = verify_endorsement(&evidence(&rsa), ecc.chain(), &between, &BTreeSet::new());
     assert_eq!(refused, Err(TpmError::EndorsementKey));
+    // That is found first: no signature of it is looked at.
+    let mut broken = ecc.chain().to_vec();
+    *broken[0].last_mut().unwrap() ^= 1;
+    let refused = verify_endorsement(&evidence(&rsa), &broken, &between, &BTreeSet::new());
+    assert_eq!(refused, Err(TpmError::EndorsementKey));
 }
 
 #[test]

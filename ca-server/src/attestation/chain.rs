@@ -5,6 +5,8 @@
 //! is rustls-webpki's: signatures, names, constraints, and no unknown critical extensions. What webpki does not look at
 //! in a leaf is checked here.
 
+mod reach;
+
 use std::collections::BTreeSet;
 
 use const_oid::ObjectIdentifier;
@@ -16,6 +18,8 @@ use webpki::ring as algorithms;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
+
+pub use reach::{Anchor, Pinned, Reached};
 
 use crate::identity::{KeyFingerprint, Timestamp};
 
@@ -152,16 +156,7 @@ impl Verified {
 
 /// Verifies a chain: the leaf first, then what leads to a root, in any order, the root left out.
 pub fn verify(chain: &[Vec<u8>], rules: &Rules<'_>, now: Timestamp) -> Result<Verified, ChainError> {
-    // Bounds, before anything is computed.
-    if !(1..=MOST_CERTIFICATES).contains(&chain.len()) || chain.iter().any(|der| der.len() > LONGEST_CERTIFICATE) {
-        return Err(ChainError::Size);
-    }
-    let mut read = Vec::with_capacity(chain.len());
-    for der in chain {
-        let certificate = Certificate::from_der(der).map_err(|_| ChainError::Malformed)?;
-        check_key(&certificate)?;
-        read.push(certificate);
-    }
+    let mut read = bounded(chain)?;
     let time = time_of(&read, rules.validity, now)?;
     check_leaf(&read[0], rules.leaf)?;
 
@@ -181,6 +176,25 @@ pub fn verify(chain: &[Vec<u8>], rules: &Rules<'_>, now: Timestamp) -> Result<Ve
     }
     let leaf = read.swap_remove(0);
     Ok(Verified { leaf, leaf_key, issuer_key: keys[0] })
+}
+
+/// SHA-256 of the SubjectPublicKeyInfo of a chain's leaf, whoever signed it.
+pub fn leaf_key(chain: &[Vec<u8>]) -> Result<KeyFingerprint, ChainError> {
+    let key = bounded(chain)?.swap_remove(0).tbs_certificate().subject_public_key_info().to_der();
+    Ok(KeyFingerprint::of(&key.map_err(|_| ChainError::Malformed)?))
+}
+
+/// Reads a chain, of which nothing has been computed yet: so many certificates, of such a size, with such keys.
+fn bounded(chain: &[Vec<u8>]) -> Result<Vec<Certificate>, ChainError> {
+    if !(1..=MOST_CERTIFICATES).contains(&chain.len()) || chain.iter().any(|der| der.len() > LONGEST_CERTIFICATE) {
+        return Err(ChainError::Size);
+    }
+    let read = |der: &Vec<u8>| {
+        let certificate = Certificate::from_der(der).map_err(|_| ChainError::Malformed)?;
+        check_key(&certificate)?;
+        Ok(certificate)
+    };
+    chain.iter().map(read).collect()
 }
 
 /// Bounds what verifying with a key costs. Curves are bounded by what is taken at all.

@@ -7,11 +7,12 @@
 use std::collections::BTreeSet;
 
 use const_oid::ObjectIdentifier;
+use const_oid::db::rfc5280::{ANY_EXTENDED_KEY_USAGE, ID_KP, ID_KP_CLIENT_AUTH};
 use der::asn1::{OctetStringRef, PrintableStringRef, Utf8StringRef};
 use der::{Decode, Encode, Reader, SliceReader};
 use fleetca_proto::transcript::{Role, enrollment};
 use x509_cert::Certificate;
-use x509_cert::ext::pkix::{SubjectAltName, name::GeneralName};
+use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName, name::GeneralName};
 
 use super::chain::{self, Leaf, Roots, Rules, Validity};
 use super::{AttestationError, Claims};
@@ -42,6 +43,8 @@ pub struct Identified {
     pub id: HardwareId,
     /// The IDevID's key.
     pub key: PublicKey,
+    /// Its certificate says that it is for something else than to speak for a device: it is a web server's, it signs code.
+    pub is_for_something_else: bool,
 }
 
 /// Verifies a chain (DER: the IDevID, then what leads to a root), and says whose it is. Bounded before any signature is
@@ -54,7 +57,18 @@ pub fn identify(chain: &[Vec<u8>], expected: Expected<'_>, now: Timestamp) -> Re
     let serial = serial_of(verified.leaf()).ok_or(malformed)?;
     let id = HardwareId::of_idevid(*verified.issuer_key().as_bytes(), &serial).map_err(|_| malformed)?;
     let spki = verified.leaf().tbs_certificate().subject_public_key_info().to_der().map_err(|_| malformed)?;
-    Ok(Identified { id, key: PublicKey::from_spki_der(&spki).map_err(|_| malformed)? })
+    let key = PublicKey::from_spki_der(&spki).map_err(|_| malformed)?;
+    Ok(Identified { id, key, is_for_something_else: is_for_something_else(verified.leaf()).ok_or(malformed)? })
+}
+
+/// Whether a leaf's purposes are others, of those that everybody knows. An IDevID has none, or its maker's own.
+fn is_for_something_else(leaf: &Certificate) -> Option<bool> {
+    let Some((_, purposes)) = leaf.tbs_certificate().get_extension::<ExtendedKeyUsage>().ok()? else {
+        return Some(false);
+    };
+    let fits = |purpose: &ObjectIdentifier| [ID_KP_CLIENT_AUTH, ANY_EXTENDED_KEY_USAGE].contains(purpose);
+    let known = |purpose: &ObjectIdentifier| purpose.parent() == Some(ID_KP);
+    Some(purposes.0.iter().any(known) && !purposes.0.iter().any(fits))
 }
 
 /// Verifies the evidence signature: by the IDevID's key over the enrollment transcript with role `evidence`. `start` and

@@ -14,6 +14,7 @@
 mod attest;
 mod credential;
 mod hash;
+mod kind;
 mod oaep;
 mod public;
 mod reader;
@@ -22,8 +23,9 @@ mod signature;
 use attest::Certification;
 pub use credential::{Credential, Secret};
 use fleetca_proto::transcript::binding;
+pub use kind::EndorsementKind;
 pub use public::KeyRole;
-use public::Public;
+use public::{Point, Public};
 use ring::rand::SecureRandom;
 
 use super::chain::{self, ChainError, Rules};
@@ -127,10 +129,26 @@ impl Evidence {
         self.ek.key().fingerprint()
     }
 
+    /// Of which kind that key is, by what its secret is wrapped with and not by what it is said to be.
+    pub fn endorsement_kind(&self) -> Option<EndorsementKind> {
+        match self.ek.point() {
+            Point::Rsa { modulus, .. } => (modulus.len() == 2048 / 8).then_some(EndorsementKind::Rsa2048),
+            Point::P256(_) => Some(EndorsementKind::P256),
+            Point::P384(_) => Some(EndorsementKind::P384),
+        }
+    }
+
     /// Whether the endorsement key's certificate leads to a root of these rules. `chain` is DER, that certificate first.
+    /// One for another key has no signature looked at.
     pub fn verify_endorsement(&self, chain: &[Vec<u8>], rules: &Rules<'_>, now: Timestamp) -> Result<(), TpmError> {
-        let verified = chain::verify(chain, rules, now)?;
-        if verified.leaf_key() == self.endorsement_key() { Ok(()) } else { Err(TpmError::EndorsementKey) }
+        self.check_certified(chain)?;
+        chain::verify(chain, rules, now)?;
+        Ok(())
+    }
+
+    /// Whether the chain begins with a certificate of the endorsement key. What it is worth is not looked at.
+    pub fn check_certified(&self, chain: &[Vec<u8>]) -> Result<(), TpmError> {
+        if chain::leaf_key(chain)? == self.endorsement_key() { Ok(()) } else { Err(TpmError::EndorsementKey) }
     }
 
     /// A fresh secret, wrapped for the TPM that holds both endorsement and attestation key.

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use ca_server::{
-    attestation::chain::{Leaf, Roots, Rules, Validity, verify},
+    attestation::chain::{Leaf, Pinned, Roots, Rules, Validity, verify},
     clock::{Clock, SystemClock},
     identity::KeyFingerprint,
     pki::CaRole,
@@ -14,14 +14,15 @@ use ca_server::{
 use fleetca_fuzz::{signed_variant, split, world::World};
 use libfuzzer_sys::fuzz_target;
 
-static REAL: LazyLock<(World, Roots)> = LazyLock::new(|| {
+static REAL: LazyLock<(World, Roots, Pinned)> = LazyLock::new(|| {
     let world = World::new();
     let roots = Roots::read([world.certificate(CaRole::DeviceRoot)]).expect("a root");
-    (world, roots)
+    let pinned = Pinned::read([world.certificate(CaRole::DeviceRoot)]).expect("a root");
+    (world, roots, pinned)
 });
 
 fuzz_target!(|input: &[u8]| {
-    let (world, roots) = &*REAL;
+    let (world, roots, pinned) = &*REAL;
     let (leaf, issuing) = split(input);
     let signed_anew = [leaf, issuing].iter().any(|part| part.first().is_some_and(|kind| kind & 2 != 0));
     let real = &world.issued.chain;
@@ -30,6 +31,7 @@ fuzz_target!(|input: &[u8]| {
         signed_variant(&real[1], issuing, world.signers[&CaRole::DeviceRoot].as_ref()),
     ];
     let banned = BTreeSet::new();
+    let reached = pinned.reached(&chain);
     for validity in [Validity::Now, Validity::AtBirth] {
         let now = SystemClock.now();
         let rules = Rules { roots, leaf: Leaf::FactoryIdentity, validity, banned: &banned };
@@ -38,6 +40,7 @@ fuzz_target!(|input: &[u8]| {
             assert!(chain != real[..2], "the real chain was refused");
             continue;
         };
+        assert!(reached.as_ref().is_ok_and(|reached| reached.anchors.len() == 1), "a way that was not found");
         assert!(signed_anew || chain[0] == real[0], "a leaf that nobody signed");
         let ban = BTreeSet::from([verified.leaf_key()]);
         assert!(verify(&chain, &Rules { banned: &ban, ..rules }, now).is_err(), "its key was banned");

@@ -1,5 +1,7 @@
 //! Chains as makers, and those who would like to be one, would make them.
 
+mod reach;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_RSA_SHA256, PublicKeyData, SigningKey,
@@ -105,7 +107,11 @@ impl Maker {
     ) -> Result<Verified, ChainError> {
         let roots = Roots::read([self.root.der.as_slice()]).unwrap();
         let chain: Vec<_> = chain.iter().map(|der| der.to_vec()).collect();
-        verify(&chain, &Rules { roots: &roots, leaf, validity, banned }, NOW)
+        let verified = verify(&chain, &Rules { roots: &roots, leaf, validity, banned }, NOW);
+        // Where a verifier finds a way, whoever looks for every way finds one.
+        let pinned = Pinned::read([self.root.der.as_slice()]).unwrap();
+        assert!(verified.is_err() || pinned.reached(&chain).unwrap().anchors.len() == 1);
+        verified
     }
 
     fn check_leaf(&self, plan: Plan, leaf: Leaf) -> Result<Verified, ChainError> {
