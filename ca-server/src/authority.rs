@@ -78,6 +78,7 @@ pub struct Authority {
     domain: Domain,
     issuers: Arc<Issuers>,
     bundle: bundle::KeptBundle,
+    kept: enroll::Kept,
     backdate: std::time::Duration,
     policy_arc: Option<PolicyArc>,
     random: SystemRandom,
@@ -109,9 +110,9 @@ impl Authority {
         telemetry: Arc<Telemetry>,
         backdate: std::time::Duration,
     ) -> Self {
-        let (bundle, random) = (bundle::KeptBundle::default(), SystemRandom::new());
-        let policy_arc = None;
-        Self { store, publisher, telemetry, clock, domain, issuers, bundle, backdate, policy_arc, random }
+        let (bundle, kept) = (bundle::KeptBundle::default(), enroll::Kept::default());
+        let (policy_arc, random) = (None, SystemRandom::new());
+        Self { store, publisher, telemetry, clock, domain, issuers, bundle, kept, backdate, policy_arc, random }
     }
 
     /// The same, with what devices have proven in their certificates, under this arc.

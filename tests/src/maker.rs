@@ -82,10 +82,16 @@ impl Maker {
 
     /// Makes a certificate and its key; without an issuer it signs itself.
     pub fn make(&self, name: &str, wish: &Wish<'_>, issuer: Option<&Made>) -> Made {
-        let path = |extension: &str| self.folder.join(format!("{name}.{extension}"));
-        let (key, request, certificate) = (path("key"), path("csr"), path("pem"));
-        fs::write(path("ext"), wish.extensions).expect("extensions");
+        let key = self.folder.join(format!("{name}.key"));
         self.openssl(|command| command.arg("genpkey").args(wish.key).arg("-out").arg(&key));
+        self.certify(name, wish, &key, issuer)
+    }
+
+    /// Makes a certificate for a key that is there.
+    pub fn certify(&self, name: &str, wish: &Wish<'_>, key: &Path, issuer: Option<&Made>) -> Made {
+        let path = |extension: &str| self.folder.join(format!("{name}.{extension}"));
+        let (key, request, certificate) = (key.to_owned(), path("csr"), path("pem"));
+        fs::write(path("ext"), wish.extensions).expect("extensions");
         self.openssl(|command| {
             command.args(["req", "-new", "-config", "maker.cnf", "-subj", wish.subject, "-key"]).arg(&key);
             command.arg("-out").arg(&request)

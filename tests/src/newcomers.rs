@@ -9,6 +9,9 @@ use crate::{
     server::Server,
 };
 
+/// Names a board by its issuer and its serial number.
+pub const TEMPLATE: &str = "board-{issuer}-{serial}";
+
 /// Two makers, of whom nobody has registered any device.
 #[derive(Debug)]
 pub struct World {
@@ -52,14 +55,24 @@ impl World {
 
     /// The command that does it.
     pub fn enrollment(&self, folder: &str, board: &Made, id: Option<&str>) -> std::process::Command {
+        self.enrollment_by(folder, &[board], id)
+    }
+
+    /// The same, with a chain of more than its own certificate.
+    pub fn enrollment_by(&self, folder: &str, chain: &[&Made], id: Option<&str>) -> std::process::Command {
         let mut command = Device::new(self.folder(folder)).command("enroll");
         command.args(["--server", &self.server.url(), "--root"]).arg(self.server.control_root());
-        let chain = self.maker.chain(folder, &[board]);
+        let (board, chain) = (chain[0], self.maker.chain(folder, chain));
         command.arg("--attest").arg(format!("factory:{},{}", chain.display(), board.key.display()));
         if let Some(id) = id {
             command.args(["--device-id", id]);
         }
         command
+    }
+
+    /// What a board of the first maker's is named, by [`TEMPLATE`].
+    pub fn name(&self, serial: &str) -> String {
+        format!("board-{}-{serial}", &self.root.spki_sha256()[..16])
     }
 
     /// A folder beside the server's.

@@ -186,7 +186,8 @@ fn what_the_fleet_does_not_take_never_waits() {
     set(&["--banned-keys", &"0".repeat(64)]);
     let roots = fleetca_tests::maker::text(&world.root.certificate);
     let too_low = ["--attest", "factory,tpm", "--tpm-roots", roots, "--least-tier", "hardware"];
-    set(&too_low);
+    assert!(admin.refused(&[&["fleet", "set", "boards"], &too_low[..]].concat()).contains("--ek-kind"));
+    set(&[&too_low[..], &["--ek-kind", "p-256"]].concat());
     refused(&world.enroll("one", &board, Some("pump-7")), "ATTESTATION_FAILED");
     set(&["--least-tier", "token", "--key-types", "rsa"]);
     refused(&world.enroll("one", &board, Some("pump-7")), "CSR_REFUSED");
@@ -213,7 +214,14 @@ fn a_tpm_that_waits_gets_a_certificate_for_the_key_that_was_approved() {
     let Some(tpm) = Tpm::manufactured() else { return };
     let admin = world.server.admin();
     let maker = tpm.folder().join("maker/issuercert.pem").display().to_string();
-    admin.run(&[&["fleet", "create", "pumps", "--attest", "tpm", "--tpm-roots", &maker], &PENDING[..]].concat());
+    admin.run(
+        &[
+            &["fleet", "create", "pumps", "--attest", "tpm", "--tpm-roots", &maker],
+            &PENDING[..],
+            &["--ek-kind", "p-384"],
+        ]
+        .concat(),
+    );
     let enroll = |folder: &str| {
         let mut command = Device::new(world.folder(folder)).command("enroll");
         command.args(["--server", &world.server.url(), "--device-id", "pump-7", "--root"]);
@@ -222,6 +230,11 @@ fn a_tpm_that_waits_gets_a_certificate_for_the_key_that_was_approved() {
     };
     let finished = enroll("own");
     waits(&finished);
+    // With another of its keys it waits for nothing: an operator would see another device.
+    let mut other = Device::new(world.folder("other")).command("enroll");
+    other.args(["--server", &world.server.url(), "--device-id", "pump-8", "--root"]).arg(world.server.control_root());
+    refused(&run(other.args(["--attest", &format!("tpm:{},rsa-2048", tpm.socket())])), "ATTESTATION_FAILED");
+    assert_eq!(waiting(&world).len(), 1);
     let seen = key(&world, &finished);
     approve(&world, "pump-7", &seen);
     enroll("own").succeeded();

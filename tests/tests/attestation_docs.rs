@@ -15,10 +15,14 @@ use fleetca_tests::{
 const LIMIT_SECONDS: &str = "120";
 
 /// Commands in indented blocks, which other tests run.
-const OUTSIDE: [(&str, &str); 10] = [
+const OUTSIDE: [(&str, &str); 11] = [
     ("ca-server fleet create boards --attest factory --factory-roots maker.pem \\", "unknown_devices.rs"),
     ("ca-server fleet create plant  --attest factory --factory-roots own.pem \\", "unknown_devices.rs"),
-    ("--unknown-devices register --accept-any-holder --id-template 'board-{serial}'", "unknown_devices.rs"),
+    ("--unknown-devices register --accept-any-holder --id-template 'board-{issuer}-{serial}'", "unknown_devices.rs"),
+    (
+        "ca-server fleet create hosts  --attest tpm --tpm-roots chips.pem --unknown-devices pending --ek-kind rsa-2048",
+        "approval.rs",
+    ),
     (
         "ca-server fleet create boards --attest factory --factory-roots maker.pem --unknown-devices pending",
         "approval.rs",

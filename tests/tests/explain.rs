@@ -3,7 +3,7 @@
 use fleetca_tests::{
     device::Device,
     maker::text,
-    newcomers::{World, refused},
+    newcomers::{TEMPLATE, World, refused},
     operator::Operator,
     process::Finished,
     server::Server,
@@ -161,13 +161,14 @@ fn an_unknown_device_is_told_what_its_fleet_does_with_such() {
     assert_eq!(explain("board-2"), "ATTESTATION_FAILED");
     refused(&world.enroll("two", &two, Some("board-2")), "ATTESTATION_FAILED");
 
-    let register = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board-{serial}"];
+    let register = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", TEMPLATE];
     admin.run(&[&["fleet", "set", "boards"], &register[..]].concat());
-    assert_eq!(explain("board-SN-3"), "INVALID_ARGUMENT", "its hardware names it");
+    let named = world.name("SN-3");
+    assert_eq!(explain(&named), "INVALID_ARGUMENT", "its hardware names it");
     let identity = identity.replace("SN-1", "SN-3");
     let explain_it =
         |id: &str| way(&admin.run(&["fleet", "explain", "boards", id, "--identity", &identity]), "factory");
-    assert_eq!((explain_it("board-SN-3"), explain_it("board-3")), ("in force".into(), "ID_REFUSED".into()));
+    assert_eq!((explain_it(&named), explain_it("board-3")), ("in force".into(), "ID_REFUSED".into()));
     let three = world.board("three", "SN-3", &world.root);
     refused(&world.enroll("three", &three, Some("board-3")), "ID_REFUSED");
     world.enroll("three", &three, None).succeeded();

@@ -2,15 +2,15 @@
 
 use fleetca_tests::{
     device::Device,
-    maker::{CA, IDEVID, Wish, text},
-    newcomers::{World, refused},
+    maker::{CA, IDEVID, Made, Wish, text},
+    newcomers::{TEMPLATE, World, refused},
     process::{Finished, run},
     server::Server,
     tpm::Tpm,
     wait::{SOON, until_true},
 };
 
-const REGISTER: [&str; 5] = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board-{serial}"];
+const REGISTER: [&str; 5] = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", TEMPLATE];
 
 #[test]
 fn a_device_of_a_pinned_maker_registers_itself_under_the_name_that_it_proves() {
@@ -21,7 +21,8 @@ fn a_device_of_a_pinned_maker_registers_itself_under_the_name_that_it_proves() {
     refused(&world.enroll("wish", &board, Some("pump-7")), "ID_REFUSED");
     assert_eq!(world.devices(), 0);
     world.enroll("one", &board, None).succeeded();
-    let shown = world.shown("board-SN-1");
+    let name = world.name("SN-1");
+    let shown = world.shown(&name);
     assert_eq!(
         (&shown["status"], &shown["tier"], &shown["fleet"]),
         (&"active".into(), &"factory".into(), &"boards".into())
@@ -29,14 +30,14 @@ fn a_device_of_a_pinned_maker_registers_itself_under_the_name_that_it_proves() {
     assert_eq!(shown["hardware"][0], format!("idevid:{}:SN-1", world.root.spki_sha256()));
 
     // From here on it is known: with a new disk it comes back through Confirm, and under no other name.
-    world.enroll("again", &board, Some("board-SN-1")).succeeded();
-    assert_eq!(world.shown("board-SN-1")["generation"], 2);
-    refused(&world.enroll("moved", &board, Some("board-SN-2")), "ID_REFUSED");
-    let records = world.server.admin().run(&["audit", "list", "--subject", "device/board-SN-1"]);
+    world.enroll("again", &board, Some(&name)).succeeded();
+    assert_eq!(world.shown(&name)["generation"], 2);
+    refused(&world.enroll("moved", &board, Some(&world.name("SN-2"))), "ID_REFUSED");
+    let records = world.server.admin().run(&["audit", "list", "--subject", &format!("device/{name}")]);
     assert!(records.to_string().contains("registered"), "{records}");
 
     // Revoked is revoked: it does not register itself anew.
-    world.server.admin().run(&["device", "revoke", "board-SN-1"]);
+    world.server.admin().run(&["device", "revoke", &name]);
     refused(&world.enroll("revoked", &board, None), "DEVICE_REVOKED");
     assert_eq!(world.devices(), 1);
 }
@@ -45,7 +46,13 @@ fn a_device_of_a_pinned_maker_registers_itself_under_the_name_that_it_proves() {
 fn a_name_that_is_taken_or_none_at_all_registers_nobody() {
     let Some(world) = World::new() else { return };
     world.fleet("boards", &world.root, &REGISTER);
-    world.server.admin().run(&["device", "register", "Board-sn-1", "--fleet", "boards"]);
+    world.server.admin().run(&[
+        "device",
+        "register",
+        &world.name("sn-1").replace("board", "Board"),
+        "--fleet",
+        "boards",
+    ]);
     // The same serial number as a registered device's, and one that differs in case only.
     refused(&world.enroll("one", &world.board("one", "SN-1", &world.root), None), "ID_TAKEN");
     for (folder, serial) in [("slash", "a\\/b"), ("space", "a b"), ("quote", "a'b")] {
@@ -92,21 +99,55 @@ fn a_device_that_two_fleets_would_take_is_taken_by_none() {
     // The intermediate as a root: not the same one, and so it can be set.
     world.fleet("plant", &factory, &REGISTER);
     let board = world.board("one", "SN-1", &factory);
-    let chain = world.maker.chain("chain", &[&board, &factory]);
-    let enroll = |folder: &str| {
-        let mut command = Device::new(world.folder(folder)).command("enroll");
-        command.args(["--server", &world.server.url(), "--root"]).arg(world.server.control_root());
-        run(command.arg("--attest").arg(format!("factory:{},{}", chain.display(), board.key.display())))
-    };
-    refused(&enroll("one"), "ATTESTATION_FAILED");
+    let enroll = |folder: &str, chain: &[&Made]| run(&mut world.enrollment_by(folder, chain, None));
+    refused(&enroll("one", &[&board, &factory]), "ATTESTATION_FAILED");
     until_true(SOON, "the event is told", || {
         world.server.admin().run(&["audit", "list", "--security"]).to_string().contains("attestation.ambiguous")
     });
+    // It does not choose: not by what it leaves out, nor by what it puts in, a certificate that makes another time of it.
+    refused(&enroll("short", &[&board]), "ATTESTATION_FAILED");
+    let late = Wish { subject: "/CN=Late", from: "20260101000000Z", ..CA };
+    let late = world.maker.make("late", &late, None);
+    world.server.admin().run(&["fleet", "set", "plant", "--factory-validity", "now"]);
+    refused(&enroll("long", &[&board, &late]), "ATTESTATION_FAILED");
+    // Nor does one fleet's ban make it the other's.
+    for fleet in ["plant", "boards"] {
+        world.server.admin().run(&["fleet", "set", fleet, "--banned-keys", &factory.spki_sha256()]);
+        refused(&enroll("banned", &[&board, &factory]), "ATTESTATION_FAILED");
+        refused(&enroll("banned-short", &[&board]), "ATTESTATION_FAILED");
+        world.server.admin().run(&["fleet", "set", fleet, "--banned-keys", &"0".repeat(64)]);
+    }
     assert_eq!(world.devices(), 0);
     // Registered, it is one fleet's.
     let idevid = format!("{}:SN-1", factory.spki_sha256());
     world.server.admin().run(&["device", "register", "board-1", "--fleet", "plant", "--idevid", &idevid]);
-    enroll("one").succeeded();
+    enroll("one", &[&board, &factory]).succeeded();
+}
+
+/// A maker's web server, his mail, what he signs code with: all of it may be below the root, and has serial numbers.
+#[test]
+fn a_certificate_that_says_that_it_is_something_else_is_no_unknown_device() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &REGISTER);
+    let made = |name: &str, purposes: &str| {
+        let subject = format!("/CN=web/serialNumber={name}");
+        let extensions = format!("{}extendedKeyUsage={purposes}\n", IDEVID.extensions);
+        world.maker.make(name, &Wish { subject: &subject, extensions: &extensions, ..IDEVID }, Some(&world.root))
+    };
+    let others = ["serverAuth", "codeSigning", "emailProtection", "OCSPSigning", "timeStamping,1.3.6.1.4.1.99999.1"];
+    for (n, purposes) in others.into_iter().enumerate() {
+        let other = made(&format!("OTHER-{n}"), purposes);
+        refused(&world.enroll(&format!("other-{n}"), &other, None), "ATTESTATION_FAILED");
+    }
+    assert_eq!(world.devices(), 0);
+    for (n, purposes) in ["clientAuth", "serverAuth,clientAuth", "1.3.6.1.4.1.99999.1"].into_iter().enumerate() {
+        world.enroll(&format!("device-{n}"), &made(&format!("SN-{n}"), purposes), None).succeeded();
+    }
+    // Of a device that was registered an operator has said what it is.
+    let odd = made("ODD", "serverAuth");
+    let idevid = format!("{}:ODD", world.root.spki_sha256());
+    world.server.admin().run(&["device", "register", "odd", "--fleet", "boards", "--idevid", &idevid]);
+    world.enroll("odd", &odd, None).succeeded();
 }
 
 #[test]
@@ -116,7 +157,15 @@ fn a_policy_that_takes_anybody_has_to_be_said_aloud() {
     let (root, other) = (text(&world.root.certificate), text(&world.other.certificate));
     let create = ["fleet", "create", "boards", "--attest", "factory,token", "--factory-roots", root];
     for (arguments, says) in [
-        (&["--unknown-devices", "register", "--id-template", "board-{serial}"][..], "--accept-any-holder"),
+        (&["--unknown-devices", "register", "--id-template", TEMPLATE][..], "--accept-any-holder"),
+        (
+            &["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board-{serial}"],
+            "must have {issuer}",
+        ),
+        (
+            &["--unknown-devices", "register", "--accept-any-holder", "--id-template", "{issuer}-{serial}"],
+            "begins with letters",
+        ),
         (&["--unknown-devices", "register", "--accept-any-holder"], "--id-template"),
         (&["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board"], "must have {serial}"),
         (
@@ -138,10 +187,16 @@ fn a_policy_that_takes_anybody_has_to_be_said_aloud() {
     let shown = admin.run(&["fleet", "show", "boards"]);
     assert_eq!(
         (&shown["unknown_devices"], &shown["accept_any_holder"], &shown["id_template"]),
-        (&"register".into(), &true.into(), &"board-{serial}".into())
+        (&"register".into(), &true.into(), &TEMPLATE.into())
     );
     // One device, two fleets: no.
     let rival = ["fleet", "create", "rivals", "--attest", "factory", "--factory-roots", other];
+    let refused = admin.refused(&[&rival, &REGISTER[..]].concat());
+    assert!(refused.contains("the fleet boards takes unknown devices under the same root"), "{refused}");
+    // Another certificate of the same root is the same root.
+    let wish = Wish { subject: "/O=Other/CN=Root", until: "20500101000000Z", ..CA };
+    let again = world.maker.certify("again", &wish, &world.other.key, None);
+    let rival = ["fleet", "create", "rivals", "--attest", "factory", "--factory-roots", text(&again.certificate)];
     let refused = admin.refused(&[&rival, &REGISTER[..]].concat());
     assert!(refused.contains("the fleet boards takes unknown devices under the same root"), "{refused}");
     let records = admin.run(&["audit", "list", "--subject", "fleet/boards"]);
@@ -166,7 +221,10 @@ fn one_identity_that_comes_twice_at_once_is_one_device() {
     });
     assert_eq!(world.devices(), 1);
     // A clone of another board's identity, made by whoever has its maker's key, is that board.
-    refused(&world.enroll("clone", &world.board("clone", "SN-1", &world.root), Some("board-SN-2")), "ID_REFUSED");
+    refused(
+        &world.enroll("clone", &world.board("clone", "SN-1", &world.root), Some(&world.name("SN-2"))),
+        "ID_REFUSED",
+    );
 }
 
 fn enroll_tpm(server: &Server, folder: &str, tpm: &Tpm, kind: &str) -> Finished {
@@ -186,7 +244,10 @@ fn a_tpm_registers_itself_under_its_makers_root_and_without_it_not() {
     let create = ["fleet", "create", "pumps", "--attest", "tpm"];
     let refusal = server.admin().refused(&[&create, &register[..]].concat());
     assert!(refusal.contains("nothing vouches"), "{refusal}");
-    server.admin().run(&[&create[..], &["--tpm-roots", &maker], &register].concat());
+    let create = [&create[..], &["--tpm-roots", &maker]].concat();
+    let refusal = server.admin().refused(&[&create[..], &register].concat());
+    assert!(refusal.contains("--ek-kind"), "{refusal}");
+    server.admin().run(&[&create[..], &register, &["--ek-kind", "p-384"]].concat());
 
     refused(&enroll_tpm(&server, "bare", &bare, "p-256"), "ATTESTATION_FAILED");
     refused(&enroll_tpm(&server, "elsewhere", &elsewhere, "p-384"), "ATTESTATION_FAILED");
@@ -200,6 +261,13 @@ fn a_tpm_registers_itself_under_its_makers_root_and_without_it_not() {
     let hardware = shown["hardware"][0].as_str().expect("its hardware");
     assert_eq!(id.strip_prefix("tpm-"), hardware.strip_prefix("ek:").map(|hash| &hash[..16]));
     assert_eq!(shown["tier"], "hardware");
+    // Under another of its keys, which its maker has certified too, it would be another device.
+    refused(&enroll_tpm(&server, "second", &tpm, "rsa-2048"), "ATTESTATION_FAILED");
+    server.admin().run(&["device", "revoke", id]);
+    refused(&enroll_tpm(&server, "third", &tpm, "rsa-2048"), "ATTESTATION_FAILED");
+    refused(&enroll_tpm(&server, "fourth", &tpm, "p-384"), "DEVICE_REVOKED");
+    let anew = ["fleet", "set", "pumps", "--ek-kind", "rsa-2048"];
+    assert!(server.admin().refused(&anew).contains("--accept-any-holder"), "it opens the fleet to every TPM once more");
     // Its EK is banned: another of the maker's keys is none of these.
     server.admin().run(&["fleet", "set", "pumps", "--banned-keys", &hardware[3..]]);
     refused(&enroll_tpm(&server, "banned", &tpm, "p-384"), "ATTESTATION_FAILED");

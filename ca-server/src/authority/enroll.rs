@@ -10,6 +10,7 @@ mod known;
 mod previous;
 mod registered_key;
 mod request;
+mod takers;
 mod token;
 mod tpm;
 mod unknown;
@@ -30,6 +31,7 @@ use crate::{
 
 pub use explain::{Answer, Explained, Way};
 pub use request::EnrollmentRequest;
+pub(super) use takers::Kept;
 pub use unknown::Seen;
 pub use verify::Challenge;
 

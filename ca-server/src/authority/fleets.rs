@@ -1,11 +1,14 @@
 //! Fleets and their policies.
 
+use std::collections::BTreeSet;
+
 use super::{Authority, Refusal};
 use crate::{
+    attestation::chain::{Anchor, Pinned},
     audit::Draft,
     identity::{CertificateHash, FleetName},
     inventory::{
-        fleet::{Certificates, NotAdmitted, Policy, PolicyError},
+        fleet::{Certificates, Method, NotAdmitted, Policy, PolicyError},
         unknown::UnknownDevices,
     },
     store::FleetRow,
@@ -67,8 +70,8 @@ impl Authority {
         let open = self.store.open_fleets().await?;
         let rival = open.into_iter().filter(|(other, _)| other != name).find(|(_, other)| {
             let theirs = other.vouched();
-            let methods = policy.vouched().into_iter().filter(|method| theirs.contains(method));
-            methods.into_iter().any(|method| policy.roots(method).iter().any(|root| other.roots(method).contains(root)))
+            let mut methods = policy.vouched().into_iter().filter(|method| theirs.contains(method));
+            methods.any(|method| !anchors(policy, method).is_disjoint(&anchors(other, method)))
         });
         match rival {
             None => Ok(()),
@@ -90,6 +93,13 @@ impl Authority {
     pub async fn fleet(&self, name: &FleetName) -> Result<FleetRow, Refusal> {
         self.store.fleet(name).await?.ok_or(Refusal::NotFound("fleet"))
     }
+}
+
+/// What vouches for devices by this method: a root of one name and key is the same one in each of its certificates.
+fn anchors(policy: &Policy, method: Method) -> BTreeSet<Anchor> {
+    // What can't be read was never set.
+    let pinned = Pinned::read(policy.roots(method).iter().map(Vec::as_slice)).unwrap_or_default();
+    pinned.anchors().cloned().collect()
 }
 
 /// A policy for the audit log: roots by the SHA-256 of their certificates.

@@ -9,6 +9,7 @@ mod publication;
 mod quotas;
 mod reenrollments;
 mod second_holders;
+mod takers;
 mod tokens;
 
 use std::{collections::HashMap, time::Duration};

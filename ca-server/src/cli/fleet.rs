@@ -67,7 +67,7 @@ enum Command {
     },
     /// Change a fleet's policy: what is not named stays as it is
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys", "unknown_devices", "accept_any_holder", "id_template", "most_pending", "max_devices", "max_enrollments_per_hour"]))]
+        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys", "unknown_devices", "accept_any_holder", "id_template", "most_pending", "ek_kind", "max_devices", "max_enrollments_per_hour"]))]
     Set {
         /// Its name
         name: String,
@@ -120,12 +120,15 @@ struct Policy {
     /// Of devices that register themselves: whoever holds one of a pinned maker's, anywhere in the world, gets in
     #[arg(long)]
     accept_any_holder: bool,
-    /// What unknown devices are named, by what they prove: board-{serial}, {issuer} (of an IDevID), tpm-{ek}; or none
+    /// What unknown devices are named, by what they prove: board-{issuer}-{serial} (of an IDevID), tpm-{ek}; or none
     #[arg(long, value_name = "TEMPLATE")]
     id_template: Option<String>,
     /// How many unknown devices may wait for approval
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     most_pending: Option<u32>,
+    /// The one kind of endorsement key by which TPMs that nobody registered count: each has one of each kind
+    #[arg(long, value_name = "KIND", value_parser = ["rsa-2048", "p-256", "p-384"])]
+    ek_kind: Option<String>,
     /// How many devices it may have, those that are decommissioned aside; or none for no limit
     #[arg(long, value_name = "N", value_parser = count_or_none)]
     max_devices: Option<u32>,
@@ -153,6 +156,7 @@ impl Policy {
             accept_any_holder: self.accept_any_holder,
             id_template: self.id_template.unwrap_or_default(),
             most_pending: self.most_pending.unwrap_or_default(),
+            ek_kind: self.ek_kind.unwrap_or_default(),
             max_devices: self.max_devices,
             max_enrollments_per_hour: self.max_enrollments_per_hour,
         })
@@ -223,6 +227,7 @@ struct View {
     accept_any_holder: bool,
     id_template: Option<String>,
     most_pending: u32,
+    ek_kind: Option<String>,
     max_devices: Option<u32>,
     max_enrollments_per_hour: Option<u32>,
     created_at: Option<Instant>,
@@ -251,6 +256,7 @@ impl From<v1::Fleet> for View {
             accept_any_holder: policy.accept_any_holder,
             id_template: present(policy.id_template).filter(|template| template != "none"),
             most_pending: policy.most_pending,
+            ek_kind: present(policy.ek_kind),
             max_devices: policy.max_devices.filter(|most| *most > 0),
             max_enrollments_per_hour: policy.max_enrollments_per_hour.filter(|most| *most > 0),
             created_at: Instant::from_wire(wire.created_at),
@@ -307,6 +313,7 @@ impl Details for View {
             ("enroll again", self.reenroll.clone()),
             ("unknown", self.unknown_devices.clone()),
             ("ID template", or_dash(self.id_template.clone())),
+            ("EK kind", or_dash(self.ek_kind.clone())),
             ("max devices", or_dash(self.max_devices.map(|most| most.to_string()))),
             ("max per hour", or_dash(self.max_enrollments_per_hour.map(|most| most.to_string()))),
             ("issuers", self.issuers.join(", ")),

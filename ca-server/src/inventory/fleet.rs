@@ -10,7 +10,7 @@ use super::{
     unknown::{Unknown, UnknownError},
 };
 use crate::{
-    attestation::chain::{Roots, Validity},
+    attestation::chain::{Pinned, Roots, Validity},
     identity::{KeyFingerprint, Timestamp},
     pki::KeyKind,
 };
@@ -329,6 +329,7 @@ impl Policy {
             if roots.len() > MOST_ROOTS
                 || octets > MOST_ROOT_OCTETS
                 || Roots::read(roots.iter().map(Vec::as_slice)).is_err()
+                || Pinned::read(roots.iter().map(Vec::as_slice)).is_err()
             {
                 return Err(PolicyError::Roots);
             }

@@ -8,7 +8,10 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use super::fleet::Method;
-use crate::identity::{DeviceId, HardwareId, hex};
+use crate::{
+    attestation::tpm::EndorsementKind,
+    identity::{DeviceId, HardwareId, hex},
+};
 
 /// How many devices of a fleet may wait for approval, by its policy.
 const MOST_PENDING: std::ops::RangeInclusive<u32> = 1..=10_000;
@@ -66,8 +69,27 @@ pub enum UnknownError {
     #[error("--accept-any-holder is for --unknown-devices register")]
     NotRegistering,
     /// Nothing names them.
-    #[error("devices that register themselves are named by --id-template, such as board-{{serial}}")]
+    #[error(
+        "devices that register themselves are named by --id-template, such as board-{{issuer}}-{{serial}} or tpm-{{ek}}"
+    )]
     NoTemplate,
+    /// Their names would look like anybody's.
+    #[error(
+        "the ID template of devices that register themselves begins with letters that tell them from others: board-…"
+    )]
+    NoPrefix,
+    /// Two makers, and two CAs of one maker, number alike.
+    #[error(
+        "the ID template of devices that register themselves by factory must have {{issuer}} beside {{serial}}: a maker's \
+         CAs may number alike"
+    )]
+    NoIssuer,
+    /// A TPM has several identities.
+    #[error(
+        "a TPM has an endorsement key of each kind, and would be a device by each: say which one counts, --ek-kind rsa-2048, \
+         p-256 or p-384"
+    )]
+    NoKind,
     /// Not the grammar.
     #[error(
         "an ID template has 1 to 128 characters: those of IDs, and {{serial}}, {{issuer}} (of an IDevID) or {{ek}} (of a \
@@ -91,11 +113,19 @@ pub struct Unknown {
     pub id_template: Option<IdTemplate>,
     /// How many may wait for approval.
     pub most_pending: u32,
+    /// The one kind of endorsement key by which a TPM that nobody registered counts.
+    pub ek_kind: Option<EndorsementKind>,
 }
 
 impl Default for Unknown {
     fn default() -> Self {
-        Self { devices: UnknownDevices::Refuse, accept_any_holder: false, id_template: None, most_pending: 100 }
+        Self {
+            devices: UnknownDevices::Refuse,
+            accept_any_holder: false,
+            id_template: None,
+            most_pending: 100,
+            ek_kind: None,
+        }
     }
 }
 
@@ -116,9 +146,16 @@ impl Unknown {
         if self.devices != UnknownDevices::Refuse && vouched.is_empty() {
             return Err(UnknownError::NoRoots);
         }
+        if self.devices != UnknownDevices::Refuse && vouched.contains(&Method::Tpm) && self.ek_kind.is_none() {
+            return Err(UnknownError::NoKind);
+        }
         if self.devices == UnknownDevices::Register {
-            if self.id_template.is_none() {
-                return Err(UnknownError::NoTemplate);
+            let template = self.id_template.as_ref().ok_or(UnknownError::NoTemplate)?;
+            if !matches!(template.0.first(), Some(Part::Literal(_))) {
+                return Err(UnknownError::NoPrefix);
+            }
+            if vouched.contains(&Method::Factory) && !template.0.contains(&Part::Issuer) {
+                return Err(UnknownError::NoIssuer);
             }
             if !self.accept_any_holder {
                 return Err(UnknownError::AnyHolder);
@@ -294,6 +331,7 @@ mod tests {
     fn devices_register_themselves_only_where_it_was_said_aloud_and_they_have_names() {
         let policy = |devices, accept_any_holder, text: &str| Unknown {
             devices,
+            ek_kind: Some(EndorsementKind::P256),
             accept_any_holder,
             id_template: (!text.is_empty()).then(|| template(text)),
             ..Unknown::default()
@@ -301,11 +339,17 @@ mod tests {
         let register =
             |aloud, text: &str, methods: &[Method]| policy(UnknownDevices::Register, aloud, text).validate(methods);
         let (factory, tpm) = ([Method::Factory], [Method::Tpm]);
-        assert_eq!(register(true, "board-{serial}", &factory), Ok(()));
+        assert_eq!(register(true, "board-{issuer}-{serial}", &factory), Ok(()));
         assert_eq!(register(true, "tpm-{ek}", &tpm), Ok(()));
-        assert_eq!(register(false, "board-{serial}", &factory), Err(UnknownError::AnyHolder));
+        assert_eq!(register(false, "board-{issuer}-{serial}", &factory), Err(UnknownError::AnyHolder));
         assert_eq!(register(true, "", &factory), Err(UnknownError::NoTemplate));
-        assert_eq!(register(true, "board-{serial}", &[]), Err(UnknownError::NoRoots));
+        assert_eq!(register(true, "board-{issuer}-{serial}", &[]), Err(UnknownError::NoRoots));
+        // Names that any other CA of a maker could give out as well, and names that look like anybody's.
+        assert_eq!(register(true, "board-{serial}", &factory), Err(UnknownError::NoIssuer));
+        for text in ["{issuer}-{serial}", "{serial}-{issuer}"] {
+            assert_eq!(register(true, text, &factory), Err(UnknownError::NoPrefix), "{text}");
+        }
+        assert_eq!(register(true, "{ek}", &tpm), Err(UnknownError::NoPrefix));
         // One name for all, a name for the other kind of hardware, or one that is never an ID.
         for text in ["board", "{issuer}", "tpm-{ek}", "{serial}{ek}", "-{serial}"] {
             assert_eq!(register(true, text, &factory), Err(UnknownError::Ambiguous), "{text}");
@@ -316,6 +360,12 @@ mod tests {
         assert_eq!(policy(UnknownDevices::Pending, false, "").validate(&factory), Ok(()));
         assert_eq!(policy(UnknownDevices::Pending, false, "").validate(&[]), Err(UnknownError::NoRoots));
         assert_eq!(policy(UnknownDevices::Pending, false, "tpm-{ek}").validate(&factory), Err(UnknownError::Ambiguous));
+        // A TPM would come again by its other keys.
+        for devices in [UnknownDevices::Pending, UnknownDevices::Register] {
+            let unknown = Unknown { ek_kind: None, ..policy(devices, devices == UnknownDevices::Register, "tpm-{ek}") };
+            assert_eq!(unknown.validate(&tpm), Err(UnknownError::NoKind));
+        }
+        assert_eq!(Unknown { ek_kind: None, ..policy(UnknownDevices::Refuse, false, "") }.validate(&tpm), Ok(()));
         for most_pending in [0, 10_001] {
             let unknown = Unknown { most_pending, ..Unknown::default() };
             assert_eq!(unknown.validate(&factory), Err(UnknownError::MostPending));

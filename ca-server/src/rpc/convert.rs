@@ -5,6 +5,7 @@ use std::time::Duration;
 use fleetca_proto::v1;
 
 use crate::{
+    attestation::tpm::EndorsementKind,
     authority::{Grant, Published, Receipt, Refusal},
     identity::{IssuerId, KeyFingerprint, Kind, RevocationReason, Timestamp},
     inventory::{
@@ -153,9 +154,17 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
             Some(Some(template?))
         }
     };
-    // Said of methods and roots as they are: who changes them says it again.
+    let ek_kind = match wire.ek_kind.as_str() {
+        "" => None,
+        word => {
+            let found = EndorsementKind::ALL.into_iter().find(|kind| kind.as_str() == word);
+            Some(found.ok_or_else(|| Refusal::invalid("ek_kind", "must be rsa-2048, p-256 or p-384"))?)
+        }
+    };
+    // Said of methods, roots and keys as they are: who changes them says it again.
     let (accept_any_holder, most_pending) = (wire.accept_any_holder, wire.most_pending);
-    let was_accepted = unknown.is_none() && attest.is_empty() && factory_roots.is_empty() && tpm_roots.is_empty();
+    let was_accepted =
+        unknown.is_none() && attest.is_empty() && factory_roots.is_empty() && tpm_roots.is_empty() && ek_kind.is_none();
     let grace = wire.grace.map(|grace| duration("grace", Some(grace))).transpose()?;
     let on_fork = match v1::OnFork::try_from(wire.on_fork) {
         Ok(v1::OnFork::Hold) => Some(OnFork::Hold),
@@ -202,6 +211,7 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         if most_pending > 0 {
             policy.unknown.most_pending = most_pending;
         }
+        policy.unknown.ek_kind = ek_kind.or(policy.unknown.ek_kind);
         if let Some(template) = &id_template {
             policy.unknown.id_template.clone_from(template);
         }
@@ -243,6 +253,7 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
         max_devices: Some(policy.quotas.max_devices.unwrap_or(0)),
         max_enrollments_per_hour: Some(policy.quotas.max_enrollments_per_hour.unwrap_or(0)),
         id_template: policy.unknown.id_template.map_or_else(|| "none".into(), |template| template.to_string()),
+        ek_kind: policy.unknown.ek_kind.map_or("", EndorsementKind::as_str).into(),
     };
     v1::Fleet {
         name: row.name.to_string(),

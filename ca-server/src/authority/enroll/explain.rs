@@ -216,7 +216,12 @@ impl Look<'_> {
         let id = hardware.map_or_else(|| authority.unseen_hardware(method), Ok)?;
         let newcomer = match authority.store.holder_of_hardware(&id).await? {
             Some(_) => None,
-            None => Some(unknown::welcome(authority, method, &id, |policy| *policy == self.policy).await?),
+            None => {
+                let newcomer = unknown::welcome(authority, &id, |takers| {
+                    takers.named(method, self.fleet).map_err(Refusal::Attestation)
+                });
+                Some(newcomer.await?)
+            }
         };
         if !said && self.policy.unknown.id_template.is_some() {
             let why = "what it proves gives it its ID in this fleet: say it with --identity ek:... or idevid:...";

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use fleetca_proto::v1;
 
 use super::{
-    EnrollmentRequest, unknown,
+    EnrollmentRequest, takers, unknown,
     verify::{CsrKey, Verified},
 };
 use crate::{
     attestation::{
         AttestationError,
-        chain::{Roots, Validity},
+        chain::{ChainError, Roots, Validity},
         factory::{Expected, Identified, identify, verify as verify_signature},
     },
     authority::{Authority, Refusal},
@@ -30,8 +30,8 @@ pub(super) async fn verify(
 ) -> Result<Verified, Refusal> {
     // Whose fleet's rules count is known once the device is: so the chain is held against all roots first, in the most
     // lenient way, and then against its own fleet's.
-    let all = roots(&authority.store.factory_roots().await?)?;
-    let lenient = Expected { roots: &all, validity: Validity::AtBirth, banned: &BTreeSet::new() };
+    let all = authority.factory_roots().await?;
+    let lenient = Expected { roots: &all.1, validity: Validity::AtBirth, banned: &BTreeSet::new() };
     let identified = identify(chain, lenient, authority.now()).map_err(Refusal::Attestation)?;
     // Chains are no secret: who has not got the key has nothing more looked up or computed.
     let claims = verify_signature(request.start(), challenge, &proof.evidence_signature, &identified);
@@ -39,28 +39,36 @@ pub(super) async fn verify(
     let newcomer = match authority.store.holder_of_hardware(&identified.id).await? {
         Some(holder) => {
             let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
-            check(authority, chain, &identified, &policy)?;
+            check(authority, chain, &identified, &policy, &takers::read(&policy.factory_roots.0)?)?;
             None
         }
         None => {
-            let fits = |policy: &Policy| check(authority, chain, &identified, policy).is_ok();
-            Some(unknown::welcome(authority, Method::Factory, &identified.id, fits).await?)
+            let newcomer = unknown::welcome(authority, &identified.id, |takers| {
+                let taker = takers.taker(Method::Factory, chain).map_err(Refusal::Attestation)?;
+                // Nobody has said of it what it is, so its certificate must not say that it is something else.
+                if identified.is_for_something_else {
+                    return Err(Refusal::Attestation(AttestationError::Chain(ChainError::Purpose)));
+                }
+                check(authority, chain, &identified, &taker.policy, &taker.roots)?;
+                Ok(taker)
+            });
+            Some(newcomer.await?)
         }
     };
     Ok(Verified { claims, csr_key: CsrKey::OtherThan(identified.key.spki_der().to_vec()), assertion: None, newcomer })
 }
 
 /// Whether a fleet's own rules say the same of the chain.
-fn check(authority: &Authority, chain: &[Vec<u8>], found: &Identified, policy: &Policy) -> Result<(), Refusal> {
-    let own = roots(&policy.factory_roots.0)?;
+fn check(
+    authority: &Authority,
+    chain: &[Vec<u8>],
+    found: &Identified,
+    policy: &Policy,
+    own: &Roots,
+) -> Result<(), Refusal> {
     let banned: BTreeSet<KeyFingerprint> = policy.banned_keys.iter().copied().collect();
-    let expected = Expected { roots: &own, validity: policy.factory_validity.rule(), banned: &banned };
+    let expected = Expected { roots: own, validity: policy.factory_validity.rule(), banned: &banned };
     let identified = identify(chain, expected, authority.now()).map_err(Refusal::Attestation)?;
     // Another path may have been found, with another issuer: then it is another device.
     if identified.id == found.id { Ok(()) } else { Err(Refusal::Attestation(AttestationError::Unregistered)) }
-}
-
-fn roots(certificates: &[Vec<u8>]) -> Result<Roots, Refusal> {
-    let read = Roots::read(certificates.iter().map(Vec::as_slice));
-    read.map_err(|_| Refusal::Internal("a pinned root is unreadable"))
 }

@@ -6,13 +6,13 @@ use fleetca_proto::v1;
 use ring::rand::SystemRandom;
 
 use super::{
-    EnrollmentRequest, unknown,
+    EnrollmentRequest, takers, unknown,
     verify::{CsrKey, Verified},
 };
 use crate::{
     attestation::{
         AttestationError, Claims,
-        chain::{Leaf, Roots, Rules},
+        chain::{ChainError, Leaf, Roots, Rules},
         tpm::{Evidence, Proof, Secret, TpmError},
     },
     authority::{Authority, Refusal},
@@ -61,14 +61,25 @@ pub(super) async fn verify(
     let newcomer = match authority.store.holder_of_hardware(&id).await? {
         Some(holder) => {
             let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
-            check_endorsement(authority, tpm, &policy)?;
+            let roots = Some(&policy.tpm_roots.0).filter(|roots| !roots.is_empty());
+            let roots = roots.map(|roots| takers::read(roots)).transpose()?;
+            check_endorsement(authority, tpm, &policy, roots.as_ref())?;
             None
         }
         None => {
             // Nobody has registered it: so a maker has to vouch for it.
-            let fits =
-                |policy: &Policy| !policy.tpm_roots.0.is_empty() && check_endorsement(authority, tpm, policy).is_ok();
-            Some(unknown::welcome(authority, Method::Tpm, &id, fits).await?)
+            let newcomer = unknown::welcome(authority, &id, |takers| {
+                tpm.evidence.check_certified(&tpm.chain).map_err(refused)?;
+                let taker = takers.taker(Method::Tpm, &tpm.chain).map_err(Refusal::Attestation)?;
+                // Of the keys that a TPM has one is its identity.
+                let kind = tpm.evidence.endorsement_kind();
+                if kind.is_none() || kind != taker.policy.unknown.ek_kind {
+                    return Err(Refusal::Attestation(AttestationError::OtherKind));
+                }
+                check_endorsement(authority, tpm, &taker.policy, Some(&taker.roots))?;
+                Ok(taker)
+            });
+            Some(newcomer.await?)
         }
     };
     let tier = Method::Tpm.tier().ok_or(Refusal::Internal("a method without tier"))?;
@@ -76,18 +87,15 @@ pub(super) async fn verify(
     Ok(Verified { claims, csr_key: CsrKey::This(key.spki_der().to_vec()), assertion: None, newcomer })
 }
 
-fn check_endorsement(authority: &Authority, tpm: &Tpm, policy: &Policy) -> Result<(), Refusal> {
+/// Whether the endorsement key is what its fleet takes: not banned, and where the fleet pins roots, under one of them.
+fn check_endorsement(authority: &Authority, tpm: &Tpm, policy: &Policy, roots: Option<&Roots>) -> Result<(), Refusal> {
     let banned: BTreeSet<KeyFingerprint> = policy.banned_keys.iter().copied().collect();
     if banned.contains(&tpm.evidence.endorsement_key()) {
-        return Err(refused(TpmError::Chain(crate::attestation::chain::ChainError::Banned)));
+        return Err(refused(TpmError::Chain(ChainError::Banned)));
     }
-    if policy.tpm_roots.0.is_empty() {
-        return Ok(());
-    }
-    let roots = Roots::read(policy.tpm_roots.0.iter().map(Vec::as_slice));
-    let roots = roots.map_err(|_| Refusal::Internal("a pinned root is unreadable"))?;
+    let Some(roots) = roots else { return Ok(()) };
     let validity = policy.factory_validity.rule();
-    let rules = Rules { roots: &roots, leaf: Leaf::EndorsementKey, validity, banned: &banned };
+    let rules = Rules { roots, leaf: Leaf::EndorsementKey, validity, banned: &banned };
     tpm.evidence.verify_endorsement(&tpm.chain, &rules, authority.now()).map_err(refused)
 }
 

@@ -1,21 +1,24 @@
 //! Devices that nobody registered: which fleet takes them, and under which name.
 //!
 //! They come with a maker's word only, and have said nothing about a fleet that would count. The fleet is the one that
-//! takes unknown devices, by this method, from a maker whose root it pins. Where there is none the answer is that of any
-//! device that is not registered; where there is more than one, too: nobody is to choose for an operator.
+//! takes unknown devices, by this method, from a maker whose root it pins ([`takers`](super::takers)); then its own rules
+//! count. Where there is none, or it does not take the device, the answer is that of any device that is not registered;
+//! where there is more than one, too: nobody is to choose for an operator.
 
 use std::time::Duration;
 
-use super::{Outcome, admit::Decision, request::Asks};
+use super::{
+    Outcome,
+    admit::Decision,
+    request::Asks,
+    takers::{Taker, Takers, takes},
+};
 use crate::{
     attestation::{AttestationError, Claims},
     audit::Draft,
     authority::{Authority, Refusal, refuse_key_kind},
     identity::{DeviceId, FleetName, HardwareId, KeyFingerprint, Kind, Subject, Timestamp},
-    inventory::{
-        fleet::{Method, Policy},
-        unknown::UnknownDevices,
-    },
+    inventory::unknown::UnknownDevices,
     pki::{KeyKind, PublicKey},
     store::{Ask, Asking, NewcomerQuery, NewcomerRow, NewcomerState, StoreError, Verdict},
 };
@@ -46,25 +49,20 @@ impl From<&PublicKey> for Wanted {
 
 const UNREGISTERED: Refusal = Refusal::Attestation(AttestationError::Unregistered);
 
-/// Which fleet takes it. `fits` says whether its evidence holds by a fleet's own rules: roots, validity, banned keys.
+/// Which fleet takes it: `choose` says which one that is, and whether the evidence holds by that fleet's own rules: roots,
+/// validity, banned keys.
 pub(super) async fn welcome(
     authority: &Authority,
-    method: Method,
     hardware: &HardwareId,
-    fits: impl Fn(&Policy) -> bool,
+    choose: impl FnOnce(&Takers) -> Result<&Taker, Refusal>,
 ) -> Result<Newcomer, Refusal> {
     // Asked for everybody, and answered alike: who was rejected is not to tell it from no fleet taking him.
     let rejected = is_rejected(authority, hardware).await?;
-    let open = authority.store.open_fleets().await?;
-    let mut takers = open.into_iter().filter(|(_, policy)| takes(policy, method) && fits(policy)).map(|(name, _)| name);
-    match (takers.next(), takers.next()) {
-        (Some(_), _) if rejected => Err(UNREGISTERED),
-        (Some(fleet), None) => Ok(Newcomer { hardware: hardware.clone(), fleet }),
-        (Some(one), Some(other)) => {
-            tracing::warn!(%one, %other, "more than one fleet takes unknown devices of this maker; all are refused");
-            Err(Refusal::Attestation(AttestationError::Ambiguous))
-        }
-        (None, _) => Err(UNREGISTERED),
+    let takers = authority.takers().await?;
+    match choose(&takers) {
+        _ if rejected => Err(UNREGISTERED),
+        Ok(taker) => Ok(Newcomer { hardware: hardware.clone(), fleet: taker.name.clone() }),
+        Err(why) => Err(why),
     }
 }
 
@@ -72,11 +70,6 @@ pub(super) async fn welcome(
 async fn is_rejected(authority: &Authority, hardware: &HardwareId) -> Result<bool, Refusal> {
     let row = authority.store.newcomer(hardware).await?;
     Ok(row.is_some_and(|row| row.state == NewcomerState::Rejected && row.expires_at >= authority.now()))
-}
-
-/// Whether a fleet takes unknown devices by this method, if a maker vouches for them.
-fn takes(policy: &Policy, method: Method) -> bool {
-    policy.unknown.devices != UnknownDevices::Refuse && policy.vouched().contains(&method)
 }
 
 /// Who it is to become: by what it has proven; or, where that is for an operator to decide and no template names it, by

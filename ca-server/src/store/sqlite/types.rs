@@ -115,8 +115,8 @@ thread_local! {
     static READ: RefCell<VecDeque<(String, Policy)>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// How many policies a thread remembers.
-const REMEMBERED: usize = 16;
+/// How many policies a thread remembers: a device that nobody registered has those of all open fleets read.
+const REMEMBERED: usize = 64;
 
 impl FromSql for Policy {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
