@@ -293,8 +293,8 @@ fn refuse_cut_off(holder: &Holder) -> Result<(), Refusal> {
 }
 
 /// The same where somebody enrolls: who is revoked may do so once more where an admin has allowed it.
-fn refuse_barred(holder: &Holder) -> Result<(), Refusal> {
-    if holder.reenroll_allowed { Ok(()) } else { refuse_cut_off(holder) }
+fn refuse_barred(holder: &Holder, now: Timestamp) -> Result<(), Refusal> {
+    if holder.may_reenroll(now) { Ok(()) } else { refuse_cut_off(holder) }
 }
 
 #[cfg(test)]

@@ -238,7 +238,12 @@ pub trait Store: ReadStore {
     /// Wins every race: whatever was read, it is done. Doing it again is no error and changes nothing.
     async fn record_cutoff(&self, record: Cutoff) -> Result<CutoffReceipt, StoreError>;
     /// A revoked holder may enroll once more. `Conflict` if the holder is not as it was read, or not revoked.
-    async fn record_reenrollment(&self, holder: HolderVersion, audit: Draft) -> Result<(), StoreError>;
+    async fn record_reenrollment(
+        &self,
+        holder: HolderVersion,
+        until: Timestamp,
+        audit: Draft,
+    ) -> Result<(), StoreError>;
     /// A hold ended. `Conflict` if the holder is not as it was read.
     async fn record_release(&self, record: Release) -> Result<CutoffReceipt, StoreError>;
 

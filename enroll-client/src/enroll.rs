@@ -238,7 +238,9 @@ fn pending_approval(pending: &v1::PendingApproval, key: &Key) -> FlowError {
     let printable = pending.identity.len() <= 256 && pending.identity.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     let identity = if printable { pending.identity.as_str() } else { "" };
     FlowError::PendingApproval {
-        waits: format!("ca-server device approve {id} --key {hash} (identity {identity})"),
+        waits: format!(
+            "he sees it by `ca-server device approve {id}`, and compares identity {identity} and key {hash}"
+        ),
         retry_after: Duration::from_secs(wire.seconds.clamp(1, 86_400).unsigned_abs()),
     }
 }

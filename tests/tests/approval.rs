@@ -29,8 +29,29 @@ fn key(world: &World, finished: &Finished) -> String {
     keys[0].clone()
 }
 
+/// A decision upon what waits with this key, by all that the operator sees of it.
+fn decision(world: &World, verb: &str, id: &str, key: &str) -> Vec<String> {
+    let row = waiting(world).into_iter().find(|row| row["key_sha256"] == key).expect("it waits");
+    let of = |name: &str| row[name].as_str().expect("a text").to_owned();
+    let (fleet, identity) = (of("fleet"), of("identity"));
+    ["device", verb, id, "--fleet", &fleet, "--identity", &identity, "--key", key].map(str::to_owned).to_vec()
+}
+
+fn words(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
 fn approve(world: &World, id: &str, key: &str) -> Value {
-    world.server.admin().run(&["device", "approve", id, "--key", key])
+    world.server.admin().run(&words(&decision(world, "approve", id, key)))
+}
+
+/// Why it is not approved.
+fn unapproved(world: &World, id: &str, key: &str) -> String {
+    world.server.admin().reason(&words(&decision(world, "approve", id, key)))
+}
+
+fn reject(world: &World, id: &str, key: &str) {
+    world.server.admin().run(&words(&decision(world, "reject", id, key)));
 }
 
 /// A board that waits; and its key.
@@ -59,15 +80,23 @@ fn an_unknown_device_waits_until_an_operator_approves_what_he_has_seen() {
     // What was not seen is not approved.
     let unseen = admin.try_run(&["device", "approve", "pump-7"]);
     assert!(unseen.code == 2 && unseen.stdout.contains(&seen) && unseen.stderr.contains("--key"), "{unseen:?}");
-    assert_eq!(admin.reason(&["device", "approve", "pump-7", "--key", &"0".repeat(64)]), "NOT_FOUND");
-    assert_eq!(admin.reason(&["device", "approve", "pump-8", "--key", &seen]), "NOT_FOUND");
-    let other = ["device", "approve", "pump-7", "--key", &seen, "--identity", &identity.replace("SN-1", "SN-2")];
-    assert_eq!(admin.reason(&other), "NOT_FOUND");
+    world.fleet("plant", &world.other, &PENDING);
+    let whole = decision(&world, "approve", "pump-7", &seen);
+    let others =
+        [(2, "pump-8".into()), (4, "plant".into()), (6, identity.replace("SN-1", "SN-2")), (8, "0".repeat(64))];
+    for (at, other) in others {
+        let mut unseen = whole.clone();
+        unseen[at] = other;
+        assert_eq!(admin.reason(&words(&unseen)), "NOT_FOUND", "{unseen:?}");
+        // And nothing of it can be left out.
+        let mut less = whole.clone();
+        less.drain(at - 1..=at);
+        assert_eq!(admin.try_run(&words(&less)).code, 2, "{less:?}");
+    }
     waits(&world.enroll("one", &board, Some("pump-7")));
     assert_eq!(world.devices(), 0);
 
-    let approved = admin.run(&["device", "approve", "pump-7", "--key", &seen, "--identity", &identity]);
-    assert_eq!(approved["state"], "approved");
+    assert_eq!(approve(&world, "pump-7", &seen)["state"], "approved");
     // The same device, with a key that nobody has seen.
     waits(&world.enroll("thief", &board, Some("pump-7")));
     waits(&world.enroll("one", &board, Some("pump-7")));
@@ -93,8 +122,7 @@ fn an_approval_is_not_for_what_comes_later_under_that_name() {
     assert_ne!(first, second);
     approve(&world, "pump-7", &first);
     waits(&world.enroll("two", &two, Some("pump-7")));
-    let reason = world.server.admin().reason(&["device", "approve", "pump-7", "--key", &second]);
-    assert_eq!(reason, "ALREADY_EXISTS");
+    assert_eq!(unapproved(&world, "pump-7", &second), "ALREADY_EXISTS");
     world.enroll("one", &one, Some("pump-7")).succeeded();
     waits(&world.enroll("two", &two, Some("pump-7")));
     // It has a name of its own, and was never approved under that.
@@ -117,7 +145,7 @@ fn what_waits_keeps_no_name_from_an_operator_and_no_place_from_who_waited_before
 
     // Turned down, it hears what any unknown device hears; and there is room.
     let answer = world.enroll("stranger", &world.board("stranger", "SN-1", &world.other), Some("pump-7"));
-    admin.run(&["device", "reject", "pump-7", "--key", &first]);
+    reject(&world, "pump-7", &first);
     let turned_down = world.enroll("one", &one, Some("pump-7"));
     assert_eq!((turned_down.code, &turned_down.stderr), (answer.code, &answer.stderr));
     refused(&answer, "ATTESTATION_FAILED");
@@ -131,6 +159,34 @@ fn what_waits_keeps_no_name_from_an_operator_and_no_place_from_who_waited_before
     admin.run(&["device", "register", "pump-1", "--fleet", "boards", "--idevid", &idevid]);
     world.enroll("other", &one, Some("pump-1")).succeeded();
     assert!(waiting(&world).iter().all(|row| row["identity"] != format!("idevid:{idevid}").as_str()));
+}
+
+/// The same device with the same key under the same name, and yet not what was seen: it would be another fleet's.
+#[test]
+fn an_approval_is_for_the_fleet_that_was_seen() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &PENDING);
+    world.fleet("plant", &world.root, &[]);
+    let board = world.board("one", "SN-1", &world.root);
+    let seen = asks(&world, "one", &board, "pump-7");
+    let approval = decision(&world, "approve", "pump-7", &seen);
+    let move_to = |from: &str, to: &str| {
+        let admin = world.server.admin();
+        admin.run(&["fleet", "set", from, "--unknown-devices", "refuse"]);
+        admin.run(&["fleet", "set", to, "--unknown-devices", "pending"]);
+    };
+    move_to("boards", "plant");
+    assert_eq!(asks(&world, "one", &board, "pump-7"), seen, "with the same key");
+    assert_eq!(world.server.admin().reason(&words(&approval)), "NOT_FOUND");
+    waits(&world.enroll("one", &board, Some("pump-7")));
+    // And what was approved for the one does not let it into the other.
+    approve(&world, "pump-7", &seen);
+    move_to("plant", "boards");
+    waits(&world.enroll("one", &board, Some("pump-7")));
+    assert_eq!(world.devices(), 0);
+    world.server.admin().run(&words(&approval));
+    world.enroll("one", &board, Some("pump-7")).succeeded();
+    assert_eq!(world.shown("pump-7")["fleet"], "boards");
 }
 
 /// Nobody has proven a wish: whoever asks under it is not to learn from the answer which names there are.
@@ -149,7 +205,7 @@ fn whether_a_name_is_taken_is_for_the_operator_to_hear_and_not_for_who_asks_for_
     });
     assert_eq!(taken.0, free.0, "the one is answered as the other");
     let taken = taken.1;
-    assert_eq!(admin.reason(&["device", "approve", "pump-7", "--key", &taken]), "ALREADY_EXISTS");
+    assert_eq!(unapproved(&world, "pump-7", &taken), "ALREADY_EXISTS");
     assert_eq!(world.devices(), 1);
 }
 
@@ -161,7 +217,7 @@ fn who_was_rejected_hears_nothing_that_no_other_unknown_device_would() {
     let (board, stranger) = (world.board("one", "SN-1", &world.root), world.board("two", "SN-1", &world.other));
     let seen = asks(&world, "one", &board, "pump-7");
     refused(&world.enroll("none", &board, None), "INVALID_ARGUMENT");
-    world.server.admin().run(&["device", "reject", "pump-7", "--key", &seen]);
+    reject(&world, "pump-7", &seen);
     for (folder, id) in [("none", None), ("one", Some("pump-7")), ("other", Some("pump-8"))] {
         let answer = world.enroll(&format!("stranger-{folder}"), &stranger, id);
         refused(&answer, "ATTESTATION_FAILED");
@@ -200,7 +256,7 @@ fn what_the_fleet_does_not_take_never_waits() {
     refused(&world.enroll("one", &board, Some("pump-8")), "ID_REFUSED");
     let finished = world.enroll("one", &board, None);
     waits(&finished);
-    assert!(finished.stderr.contains("approve board-SN-1 --key"), "{finished:?}");
+    assert!(finished.stderr.contains("ca-server device approve board-SN-1"), "{finished:?}");
     approve(&world, "board-SN-1", &key(&world, &finished));
     set(&["--unknown-devices", "refuse"]);
     refused(&world.enroll("one", &board, None), "ATTESTATION_FAILED");

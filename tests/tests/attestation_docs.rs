@@ -28,8 +28,8 @@ const OUTSIDE: [(&str, &str); 11] = [
         "approval.rs",
     ),
     ("ca-server device list --status pending", "approval.rs"),
-    ("ca-server device approve board-7 --key SHA256", "approval.rs"),
-    ("ca-server device reject board-7 --key SHA256", "approval.rs"),
+    ("ca-server device approve board-7", "approval.rs"),
+    ("ca-server device reject board-7 --fleet boards", "approval.rs"),
     ("cargo build --release -p enroll-client --features pkcs11", "pkcs11.rs"),
     (
         "enroll-client enroll --server URL --root control-root.pem --dir DIR --device-id board-1 --attest \\",

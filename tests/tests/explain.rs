@@ -133,7 +133,8 @@ fn an_unknown_device_is_told_what_its_fleet_does_with_such() {
     let found = waiting["ways"].as_array().expect("ways").iter().find(|way| way["way"] == "factory").expect("factory");
     assert_eq!((&waiting["status"], &found["identity"]), (&"pending".into(), &identity.as_str().into()));
     assert_eq!(explain("board-1"), "waits");
-    admin.run(&["device", "approve", "board-1", "--key", &key(&admin, "board-1")]);
+    let approval = ["--fleet", "boards", "--identity", &identity, "--key", &key(&admin, "board-1")];
+    admin.run(&[&["device", "approve", "board-1"], &approval[..]].concat());
     for _ in 0..2 {
         assert_eq!(explain("board-1"), "in force", "to say it uses nothing up");
     }

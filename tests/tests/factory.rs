@@ -134,6 +134,8 @@ fn a_revoked_board_comes_back_once_by_the_identity_that_it_has_proven() {
     refused(&world.enroll("board-1", &idevid), "DEVICE_REVOKED");
     let allowed = admin.run(&["device", "allow-reenroll", "board-1"]);
     assert_eq!((&allowed["status"], &allowed["reenroll_allowed"]), (&"revoked".into(), &true.into()));
+    assert!(allowed["reenroll_until"].is_string(), "{allowed}");
+    admin.run(&["device", "allow-reenroll", "board-1", "--for", "1h"]);
     let token = world.server.scratch().join("less.token");
     let token = admin.token(&["--fleet", "boards", "--device-id", "board-1"], &token);
     let thief = Device::new(world.server.scratch().join("thief"));

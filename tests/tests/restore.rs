@@ -15,6 +15,7 @@ use fleetca_tests::{
     holder::Holder,
     http,
     mount::ReadOnly,
+    newcomers,
     process::{Finished, run},
     server::{Server, init_with},
     stranger::{Refusal, SubjectKey},
@@ -166,6 +167,42 @@ fn after_a_restoration_no_revoked_device_is_back_and_no_honest_one_is_stranded()
     assert_eq!(status, [(Some("admin"), Some("active")), (Some("ana"), Some("registered"))]);
     let report = admin.run(&["audit", "verify"]);
     assert!(report["records"].as_u64() > Some(20), "{report}");
+}
+
+/// It was open when the backup was made, and closed in the lost time: perhaps since something was revoked that the
+/// restored CA has never heard of.
+#[test]
+fn a_fleet_that_was_open_when_the_backup_was_made_is_closed_until_an_operator_opens_it() {
+    let Some(mut world) = newcomers::World::new() else { return };
+    let register = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board-{serial}"];
+    world.fleet("boards", &world.root, &register);
+    world.fleet("plant", &world.other, &["--unknown-devices", "pending"]);
+    let copy = backup(&world.server, "backup", &[]);
+    let board = world.board("one", "SN-1", &world.root);
+    world.enroll("one", &board, None).succeeded();
+    world.server.admin().run(&["device", "revoke", "board-SN-1"]);
+    world.server.admin().run(&["fleet", "set", "boards", "--unknown-devices", "refuse"]);
+
+    let keys = lose(&mut world.server).join("keys");
+    let options = ["--from", text(&copy), "--keys", text(&keys), "--resume", "--accept-loss"];
+    let told = restore(&world.server.dir(), &options).succeeded();
+    assert!(told.contains("NO LONGER OPEN to devices that nobody registered: boards, plant"), "{told}");
+    world.server.start_again();
+    recover(&world.server);
+    newcomers::refused(&world.enroll("again", &board, None), "ATTESTATION_FAILED");
+    let stranger = world.board("two", "SN-2", &world.other);
+    newcomers::refused(&world.enroll("two", &stranger, Some("two")), "ATTESTATION_FAILED");
+    let admin = world.server.admin();
+    assert_eq!(admin.run(&["device", "list"]), serde_json::json!([]));
+    let record = admin.run(&["audit", "list", "--action", "ca.restored"]).to_string();
+    assert!(record.contains("boards") && record.contains("plant"), "{record}");
+    let changes = admin.run(&["audit", "list", "--subject", "fleet/boards", "--action", "fleet.changed"]);
+    assert!(changes.to_string().contains("ca.restored"), "{changes}");
+    // To open it again is a decision, said aloud like the first one.
+    let refused = admin.refused(&["fleet", "set", "boards", "--unknown-devices", "register"]);
+    assert!(refused.contains("--accept-any-holder"), "{refused}");
+    admin.run(&["fleet", "set", "boards", "--unknown-devices", "register", "--accept-any-holder"]);
+    world.enroll("again", &board, None).succeeded();
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::{fs, sync::Arc};
 
 use ca_server::step::Step;
 use fleetca_proto::v1::{
-    DeviceStatus, GetDeviceRequest, HoldDeviceRequest, ReleaseDeviceRequest, RevocationReason, RevocationReceipt,
-    RevokeDeviceRequest,
+    AllowReenrollRequest, DeviceStatus, GetDeviceRequest, HoldDeviceRequest, ReleaseDeviceRequest, RevocationReason,
+    RevocationReceipt, RevokeDeviceRequest,
 };
 use fleetca_tests::{
     admin::Admin,
@@ -200,6 +200,60 @@ async fn a_server_killed_at_any_step_of_a_hold_or_a_release_goes_on_from_where_i
             admin.client().release_device(release).await.expect("a receipt");
         }
         renews(&mut world, &holder).await;
+    }
+    world.ledger.check(&world.server).await;
+}
+
+/// The word that lets a revoked device back, and the enrollment that uses it up: each once, whatever was answered.
+#[tokio::test]
+async fn a_server_killed_at_any_step_of_a_way_back_lets_the_device_in_once() {
+    let (mut world, mut done) = (World::new(), Vec::new());
+    for kill in ONE_COMMIT {
+        let (id, holder) = world.device().await;
+        let request = RevokeDeviceRequest { id: id.clone(), reason: RevocationReason::AffiliationChanged.into() };
+        let receipt = Admin::of(&world.server).client().revoke_device(request).await.expect("a receipt");
+        world.ledger.revoked(holder.serial(), receipt.get_ref());
+
+        let allow = AllowReenrollRequest { id: id.clone(), ..Default::default() };
+        let admin = Admin::of(&world.server);
+        world.kill_at(kill);
+        let answered = admin.client().allow_reenroll(allow.clone()).await;
+        world.come_back().await;
+        let admin = Admin::of(&world.server);
+        let asked = GetDeviceRequest { id: id.clone() };
+        let device = admin.client().get_device(asked).await.expect("the device").into_inner();
+        assert_eq!(device.reenroll_allowed, kill != (Step::Committing, 1), "{kill:?}: {answered:?}");
+        // The same command again is harmless.
+        admin.client().allow_reenroll(allow.clone()).await.expect("it may come back");
+
+        let (token, key) = (admin.token("sensors", &id).await, SubjectKey::generate());
+        let unused = admin.token("sensors", &id).await;
+        let strangers = stranger::connect(&world.server).await;
+        world.kill_at(kill);
+        let answered = stranger::enroll(&strangers, &id, &token, &key).await;
+        world.come_back().await;
+        let strangers = stranger::connect(&world.server).await;
+        let issued = stranger::enroll(&strangers, &id, &token, &key).await.expect("the same request is answered");
+        if let Ok(before) = answered {
+            assert_eq!(before.chain, issued.chain, "{kill:?}: the same certificate again");
+        }
+        let back = Holder::of(&issued, &key);
+        world.ledger.issued(&back);
+        back.confirm(&world.server).await.expect("it is in force");
+        renews(&mut world, &back).await;
+        done.push((id, holder, unused));
+    }
+    // It was used up: nobody else comes by it, and nothing of before is back. Asked at the end: who is refused leaves an
+    // event, whose commit the next kill could meet.
+    let strangers = stranger::connect(&world.server).await;
+    for (id, before, unused) in done {
+        let thief = stranger::enroll(&strangers, &id, &unused, &SubjectKey::generate()).await;
+        assert_eq!(Refusal::of(&thief.expect_err("once")).reason, "ALREADY_ENROLLED");
+        let allow = AllowReenrollRequest { id, ..Default::default() };
+        let again = Admin::of(&world.server).client().allow_reenroll(allow).await;
+        assert_eq!(Refusal::of(&again.expect_err("it is back")).reason, "STATE_REFUSED");
+        let refused = before.renew(&world.server, &SubjectKey::generate()).await.expect_err("it was revoked");
+        assert_eq!(Refusal::of(&refused).reason, "CERTIFICATE_REVOKED");
     }
     world.ledger.check(&world.server).await;
 }

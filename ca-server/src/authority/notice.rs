@@ -11,7 +11,7 @@ use fleetca_proto::transcript;
 use super::{Authority, OnlineIssuer, RESTORED, Refusal, Refused, publish::LIFETIME, refuse_cut_off, to_its_end};
 use crate::{
     audit::Draft,
-    identity::{Kind, Timestamp},
+    identity::{FleetName, Kind, Timestamp},
     inventory::lineage::Request,
     pki::{CaRole, PeerCertificate},
     store::{Acknowledged, ClaimedCrl, CrlMemory, Notice, Restoration, StoreError},
@@ -173,16 +173,24 @@ impl Authority {
             presented.subject, claimed.number, claimed.issuer
         );
         tracing::error!(%evidence, "RESTORED: the past of this CA was restored; it stands still until an operator decides");
-        self.telemetry.event("ca.restored", &presented.subject.to_string(), &evidence, now);
         let audit = Draft::done(now, "system", RESTORED, format!("domain/{}", self.domain.trust_domain))
             .fact("shown_by", presented.subject.to_string())
             .fact("issuer", claimed.issuer.to_string())
             .fact("number", claimed.number);
-        let notice = Notice { at: now, lost_from, lost_until: claimed.this_update, evidence, audit };
-        let (store, publisher) = (self.store.clone(), self.publisher.clone());
+        let about = presented.subject.to_string();
+        let notice = Notice { at: now, lost_from, lost_until: claimed.this_update, evidence: evidence.clone(), audit };
+        let (store, publisher, telemetry) = (self.store.clone(), self.publisher.clone(), self.telemetry.clone());
         // Once it is recorded, nothing may be issued or published.
         to_its_end(async move {
-            store.record_notice(notice).await?;
+            let recorded = store.record_notice(notice).await;
+            let closed = recorded.as_ref().map_or(&[][..], |restoration| &restoration.closed_fleets);
+            let closed: Vec<_> = closed.iter().map(FleetName::as_str).collect();
+            let detail = match closed.is_empty() {
+                true => evidence,
+                false => format!("{evidence}; refuse unknown devices now: {}", closed.join(", ")),
+            };
+            telemetry.event("ca.restored", &about, &detail, now);
+            recorded?;
             publisher.halt().await;
             Ok(())
         })
@@ -215,6 +223,7 @@ mod tests {
             lost_from: at(5),
             lost_until: at(20),
             evidence: String::new(),
+            closed_fleets: Vec::new(),
             resumption: resumption.map(resumed),
         }
     }

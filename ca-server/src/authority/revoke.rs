@@ -1,5 +1,7 @@
 //! Revoke, hold, release, decommission: one transaction, then the CRL that holds it, then the receipt.
 
+use std::time::Duration;
+
 use super::{Authority, MAX_ATTEMPTS, Refusal, renew::FORK};
 use crate::{
     audit::Draft,
@@ -7,6 +9,10 @@ use crate::{
     inventory::device::Status,
     store::{Cutoff, CutoffReceipt, Holder, Release},
 };
+
+/// How long a revoked device may enroll once more, where nothing is said, and at most.
+const WAY_BACK: Duration = Duration::from_secs(7 * 24 * 3600);
+const LONGEST_WAY_BACK: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The status reason of a device that is on hold because a CRL of a lost time says so. Why is not known: it may have been
 /// a fork.
@@ -131,19 +137,25 @@ impl Authority {
         Err(Refusal::Contended)
     }
 
-    /// Lets a revoked device enroll once more, by what it has proven before or by more. Its certificates stay revoked, and
-    /// banned keys stay banned.
-    pub async fn allow_reenroll(&self, subject: &Subject, actor: &str) -> Result<Holder, Refusal> {
+    /// Lets a revoked device enroll once more for this long (zero: 7 days), by what it has proven before or by more. Its
+    /// certificates stay revoked, and banned keys stay banned. Said again, the last word counts.
+    pub async fn allow_reenroll(&self, subject: &Subject, lifetime: Duration, actor: &str) -> Result<Holder, Refusal> {
+        if lifetime > LONGEST_WAY_BACK {
+            return Err(Refusal::invalid("lifetime", "must be at most 30 days"));
+        }
+        let now = self.now();
+        let until = now + if lifetime.is_zero() { WAY_BACK } else { lifetime };
         for _ in 0..MAX_ATTEMPTS {
             let holder = self.store.holder(subject).await?.ok_or(Refusal::NotFound(subject.kind.as_str()))?;
-            if holder.reenroll_allowed {
-                return Ok(holder);
-            }
             if holder.status != Status::Revoked {
                 return Err(Refusal::State(format!("not revoked but {}", holder.status)));
             }
-            let audit = Draft::done(self.now(), actor, "device.reenroll_allowed", subject.to_string());
-            match self.store.record_reenrollment(holder.version, audit).await.map_err(Refusal::from) {
+            if holder.reenroll_until == Some(until) {
+                return Ok(holder);
+            }
+            let audit = Draft::done(now, actor, "device.reenroll_allowed", subject.to_string())
+                .fact("until", until.to_string());
+            match self.store.record_reenrollment(holder.version, until, audit).await.map_err(Refusal::from) {
                 Ok(()) | Err(Refusal::Contended) => continue,
                 Err(other) => return Err(other),
             }

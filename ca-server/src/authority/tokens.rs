@@ -143,7 +143,7 @@ impl Authority {
                 created_at: token.created_at,
             }));
         };
-        refuse_barred(&holder)?;
+        refuse_barred(&holder, self.now())?;
         if holder.fleet != token.fleet {
             return Err(Refusal::State("the device belongs to another fleet".into()));
         }

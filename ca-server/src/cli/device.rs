@@ -73,6 +73,9 @@ enum Command {
     AllowReenroll {
         /// Its ID
         id: String,
+        /// How long it may, at most 30d
+        #[arg(long = "for", value_name = "DURATION", default_value = "7d", value_parser = duration::parse)]
+        lifetime: Duration,
     },
     /// Cut a device off for good: its ID is never used again
     Decommission {
@@ -186,8 +189,9 @@ pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
             let keep_serial = keep.map(|serial| serial.to_string()).unwrap_or_default();
             operator.release_device(ReleaseDeviceRequest { id, keep_serial }).await?
         }
-        Command::AllowReenroll { id } => {
-            let device = View::from(operator.allow_reenroll(AllowReenrollRequest { id }).await?.into_inner());
+        Command::AllowReenroll { id, lifetime } => {
+            let request = AllowReenrollRequest { id, lifetime: Some(duration::wire(lifetime)) };
+            let device = View::from(operator.allow_reenroll(request).await?.into_inner());
             return session.output().told(&device, |now| device.words(now));
         }
         Command::Decommission { id } => operator.decommission_device(DecommissionDeviceRequest { id }).await?,

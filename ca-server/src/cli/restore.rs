@@ -58,6 +58,7 @@ struct Restored {
     dir: PathBuf,
     lost_from: Instant,
     lost_until: Instant,
+    closed_fleets: Vec<String>,
     crls: Vec<Crl>,
     resumed: bool,
     window_until: Option<Instant>,
@@ -165,6 +166,7 @@ async fn decide(args: &Restore, store: &SqliteStore, crls: &Shown, now: Timestam
         dir: args.dir.clone(),
         lost_from: instant(restoration.lost_from),
         lost_until: instant(restoration.lost_until),
+        closed_fleets: restoration.closed_fleets.iter().map(ToString::to_string).collect(),
         crls: given.into_iter().map(Crl::of).collect(),
         resumed: resumption.is_some(),
         window_until: resumption.map(|Resumption { window_until, .. }| instant(window_until)),
@@ -237,6 +239,11 @@ fn words(restored: &Restored) -> String {
         }
     }
     text += "  unspent tokens and operators' certificates of before have ended\n";
+    if !restored.closed_fleets.is_empty() {
+        let fleets = restored.closed_fleets.join(", ");
+        text +=
+            &format!("  NO LONGER OPEN to devices that nobody registered: {fleets} (`fleet set --unknown-devices`)\n");
+    }
     match restored.window_until {
         Some(until) => {
             text += &format!("it goes on; certificates of the lost time are taken in until {}\n", until.second());

@@ -130,6 +130,11 @@ impl Default for Unknown {
 }
 
 impl Unknown {
+    /// Refuses them from here on; how they are named stays, for whoever takes them again.
+    pub fn close(&mut self) {
+        (self.devices, self.accept_any_holder) = (UnknownDevices::Refuse, false);
+    }
+
     /// Checks it, for a fleet in which makers vouch for devices by these methods.
     pub fn validate(&self, vouched: &[Method]) -> Result<(), UnknownError> {
         if let Some(template) = &self.id_template

@@ -265,6 +265,7 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
 }
 
 pub fn device(holder: Holder, now: Timestamp) -> v1::Device {
+    let reenroll_until = holder.reenroll_until.filter(|_| holder.may_reenroll(now));
     let lapsed = holder.status == Status::Active && holder.expires_at.is_none_or(|at| at < now);
     let (method, tier) = holder.attested.map(|attested| (attested.method, attested.tier)).unwrap_or_default();
     let serial = |serial: Option<_>| serial.map(|serial: crate::identity::SerialNumber| serial.to_string());
@@ -286,7 +287,8 @@ pub fn device(holder: Holder, now: Timestamp) -> v1::Device {
         crls: Vec::new(),
         hardware: Vec::new(),
         keys: Vec::new(),
-        reenroll_allowed: holder.reenroll_allowed,
+        reenroll_allowed: reenroll_until.is_some(),
+        reenroll_until: reenroll_until.map(timestamp),
     }
 }
 

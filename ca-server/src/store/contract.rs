@@ -102,6 +102,7 @@ macro_rules! store_contract {
             }
             past {
                 a_lost_time_ends_tokens_and_operators_once,
+                a_lost_time_closes_every_fleet_that_takes_devices_that_nobody_registered,
                 a_decision_is_made_once,
                 a_crl_is_remembered_until_nobody_takes_it,
                 a_crl_that_is_taken_back_stands_for_those_before_it,

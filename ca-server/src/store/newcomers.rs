@@ -83,10 +83,12 @@ pub struct Ask {
 pub struct Verdict {
     /// The name that it asks for.
     pub id: DeviceId,
+    /// The fleet that takes it.
+    pub fleet: FleetName,
+    /// What it has proven.
+    pub hardware: HardwareId,
     /// The key that it wants certified.
     pub key: KeyFingerprint,
-    /// What it has proven, where he says it.
-    pub hardware: Option<HardwareId>,
     /// [`NewcomerState::Approved`] or [`NewcomerState::Rejected`].
     pub state: NewcomerState,
     /// Now.

@@ -3,7 +3,7 @@
 use super::{CrlHead, Cutoff, Domain, EnrollmentHolder, IssuerRow, NewCertificate};
 use crate::{
     audit::Draft,
-    identity::{IssuerId, SerialNumber, Timestamp},
+    identity::{FleetName, IssuerId, SerialNumber, Timestamp},
     inventory::lineage::Lineage,
     pki::CrlEntry,
 };
@@ -22,6 +22,8 @@ pub struct Restoration {
     pub lost_until: Timestamp,
     /// By what it was noticed: for people.
     pub evidence: String,
+    /// The fleets that took devices that nobody registered, and have refused them since.
+    pub closed_fleets: Vec<FleetName>,
     /// What an operator decided; `None`: nobody has yet, and the CA stands still.
     pub resumption: Option<Resumption>,
 }
@@ -51,7 +53,8 @@ impl Restoration {
 }
 
 /// A restoration that was noticed: every unspent token ends and every operator's certificate is withdrawn with it, since
-/// they may have been spent and revoked in the lost time.
+/// they may have been spent and revoked in the lost time; and no fleet takes devices any more that nobody registered, since
+/// they may have been closed in it, and have forgotten whom they had.
 #[derive(Clone, Debug)]
 pub struct Notice {
     /// Now.

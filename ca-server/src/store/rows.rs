@@ -148,8 +148,15 @@ pub struct Holder {
     pub expires_at: Option<Timestamp>,
     /// When it enrolled, renewed or confirmed last.
     pub last_seen_at: Option<Timestamp>,
-    /// It is revoked, and may enroll once more.
-    pub reenroll_allowed: bool,
+    /// It is revoked, and may enroll once more until then.
+    pub reenroll_until: Option<Timestamp>,
+}
+
+impl Holder {
+    /// Whether it is revoked and may enroll once more now.
+    pub fn may_reenroll(&self, now: Timestamp) -> bool {
+        self.status == Status::Revoked && self.reenroll_until.is_some_and(|until| now <= until)
+    }
 }
 
 /// A certificate to be recorded.

@@ -142,7 +142,7 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         if let Some(holder) = &holder {
-            refuse_barred(holder)?;
+            refuse_barred(holder, now)?;
         }
         if let Some(decision) = answered_before(token, subject, holder.as_ref(), key_use, now)? {
             return Ok(decision);

@@ -25,7 +25,7 @@ pub(super) async fn decide(
     proven: &Proven,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
-    refuse_barred(holder)?;
+    refuse_barred(holder, now)?;
     let key_use = authority.store.key_use(&proven.key.fingerprint()).await?;
     if key_use.banned {
         return Err(Refusal::KeyCompromised);

@@ -172,19 +172,21 @@ impl Authority {
             false => (NewcomerState::Rejected, "device.rejected"),
         };
         let audit = Draft::done(now, actor, action, format!("device/{}", seen.id));
-        let Seen { id, key, hardware } = seen;
-        let verdict = Verdict { id, key, hardware, state, at: now, expires_at: now + WAITS, audit };
+        let Seen { id, fleet, hardware, key } = seen;
+        let verdict = Verdict { id, fleet, hardware, key, state, at: now, expires_at: now + WAITS, audit };
         Ok(self.store.record_verdict(verdict).await?)
     }
 }
 
-/// What an operator has seen of a device that waits.
+/// What an operator has seen of a device that waits: all of it, so that nothing else is decided upon.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The name that it asks for.
     pub id: DeviceId,
+    /// The fleet that takes it.
+    pub fleet: FleetName,
+    /// What it has proven.
+    pub hardware: HardwareId,
     /// The key that it wants certified.
     pub key: KeyFingerprint,
-    /// What it has proven; `None`: whatever that key came with.
-    pub hardware: Option<HardwareId>,
 }

@@ -16,7 +16,7 @@ async fn revoke(world: &World, id: &str, reason: RevocationReason) {
 }
 
 async fn allow(world: &World, id: &str) -> Result<Holder, Refusal> {
-    world.authority.allow_reenroll(&subject(id), "operator/ana").await
+    world.authority.allow_reenroll(&subject(id), Duration::ZERO, "operator/ana").await
 }
 
 async fn told(world: &World, action: &str) -> usize {
@@ -36,10 +36,10 @@ async fn a_revoked_device_that_is_allowed_enrolls_once_and_confirms() {
     let before = world.enroll("pump-1").await;
     revoke(&world, "pump-1", RevocationReason::Unspecified).await;
     assert!(matches!(world.token(bound("pump-1"), Duration::ZERO).await, Err(Refusal::Revoked)));
-    assert!(allow(&world, "pump-1").await.unwrap().reenroll_allowed);
+    assert_eq!(allow(&world, "pump-1").await.unwrap().reenroll_until, Some(START + DAY * 7));
     let back = come_back(&world, "pump-1").await;
     let pending = holder(&world, "pump-1").await;
-    assert_eq!((pending.status, pending.reenroll_allowed), (Status::Active, false));
+    assert_eq!((pending.status, pending.reenroll_until), (Status::Active, None));
     assert_eq!((pending.lineage.head, pending.lineage.pending), (None, Some(back.0.serial)));
     world.authority.confirm(&back.0).await.unwrap();
     let lineage = holder(&world, "pump-1").await.lineage;
@@ -63,8 +63,32 @@ async fn only_what_is_revoked_can_be_allowed_and_saying_it_twice_is_once() {
     assert_eq!(allow(&world, "pump-1").await.unwrap(), first);
     assert_eq!(told(&world, "device.reenroll_allowed").await, 1);
     world.authority.decommission(&subject("pump-1"), "operator/ana").await.unwrap();
-    assert!(!holder(&world, "pump-1").await.reenroll_allowed);
+    assert_eq!(holder(&world, "pump-1").await.reenroll_until, None);
     assert!(matches!(allow(&world, "pump-1").await, Err(Refusal::State(_))));
+}
+
+#[tokio::test]
+async fn what_was_allowed_ends_by_itself() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    revoke(&world, "pump-1", RevocationReason::Unspecified).await;
+    allow(&world, "pump-1").await.unwrap();
+    world.at(DAY * 6);
+    let token = world.token(bound("pump-1"), DAY * 3).await.unwrap();
+    world.at(DAY * 7 + Duration::from_secs(1));
+    assert!(!holder(&world, "pump-1").await.may_reenroll(world.authority.now()));
+    let refused = world.enroll_with(&token, "pump-1", &request()).await.err().expect("refused");
+    assert!(matches!(refused, Refusal::Revoked), "{refused:?}");
+    assert!(matches!(world.token(bound("pump-1"), Duration::ZERO).await, Err(Refusal::Revoked)));
+    // Said again, for less; the last word counts, and each is on record.
+    let authority = &world.authority;
+    authority.allow_reenroll(&subject("pump-1"), HOUR * 2, "operator/ana").await.unwrap();
+    authority.allow_reenroll(&subject("pump-1"), HOUR, "operator/ana").await.unwrap();
+    assert_eq!(holder(&world, "pump-1").await.reenroll_until, Some(authority.now() + HOUR));
+    assert_eq!(told(&world, "device.reenroll_allowed").await, 3);
+    let too_long = authority.allow_reenroll(&subject("pump-1"), DAY * 31, "operator/ana").await;
+    assert!(matches!(too_long, Err(Refusal::Invalid { .. })), "{too_long:?}");
+    world.enroll_with(&token, "pump-1", &request()).await.unwrap();
 }
 
 #[tokio::test]
@@ -75,7 +99,7 @@ async fn who_is_revoked_again_before_it_came_back_stays_so() {
     allow(&world, "pump-1").await.unwrap();
     let records = told(&world, "device.revoked").await;
     revoke(&world, "pump-1", RevocationReason::Unspecified).await;
-    assert!(!holder(&world, "pump-1").await.reenroll_allowed);
+    assert_eq!(holder(&world, "pump-1").await.reenroll_until, None);
     assert_eq!(told(&world, "device.revoked").await, records + 1, "that it ended is on record");
     assert!(matches!(world.token(bound("pump-1"), Duration::ZERO).await, Err(Refusal::Revoked)));
 }
@@ -176,7 +200,7 @@ async fn a_key_that_was_banned_and_a_certificate_that_was_revoked_do_not_come_ba
                 "{refused:?}"
             ),
         }
-        assert!(holder(&world, id).await.reenroll_allowed, "a failed attempt uses nothing up");
+        assert!(holder(&world, id).await.may_reenroll(START), "a failed attempt uses nothing up");
         come_back(&world, id).await;
     }
 }

@@ -16,17 +16,20 @@ use crate::{
     identity::Timestamp,
 };
 
-/// Which device: by what you have seen of it.
+/// Which device: by all that you have seen of it. Without that it shows what waits.
 #[derive(Args, Debug)]
 pub(super) struct Seen {
     /// The ID that it waits for
     id: String,
-    /// SHA-256 of its key, as `device list --status pending` and the device itself show it; left out: shows what waits
-    #[arg(long, value_name = "SHA256")]
-    key: Option<String>,
-    /// What it has proven, as it is shown there: ek:... or idevid:...
-    #[arg(long, value_name = "IDENTITY", requires = "key")]
+    /// The fleet that is to have it
+    #[arg(long, requires = "identity")]
+    fleet: Option<String>,
+    /// What it has proven: ek:... or idevid:..., as `device show` and the device itself say it
+    #[arg(long, requires = "key")]
     identity: Option<String>,
+    /// SHA-256 of its key, as they say it
+    #[arg(long, value_name = "SHA256", requires = "fleet")]
+    key: Option<String>,
 }
 
 impl Seen {
@@ -35,8 +38,8 @@ impl Seen {
         mut operator: OperatorClient<Channel>,
         session: &Session,
     ) -> Result<(), CommandError> {
-        let (id, key_sha256, identity) = self.named(&mut operator, session).await?;
-        let request = ApproveDeviceRequest { id, key_sha256, identity };
+        let v1::Newcomer { id, fleet, identity, key_sha256, .. } = self.named(&mut operator, session).await?;
+        let request = ApproveDeviceRequest { id, key_sha256, identity, fleet };
         let newcomer = View::from(operator.approve_device(request).await?.into_inner());
         session.output().details(&newcomer)
     }
@@ -46,26 +49,37 @@ impl Seen {
         mut operator: OperatorClient<Channel>,
         session: &Session,
     ) -> Result<(), CommandError> {
-        let (id, key_sha256, identity) = self.named(&mut operator, session).await?;
-        let request = RejectDeviceRequest { id, key_sha256, identity };
+        let v1::Newcomer { id, fleet, identity, key_sha256, .. } = self.named(&mut operator, session).await?;
+        let request = RejectDeviceRequest { id, key_sha256, identity, fleet };
         let newcomer = View::from(operator.reject_device(request).await?.into_inner());
         session.output().details(&newcomer)
     }
 
-    /// Without a key it shows what waits, and goes no further: what is decided upon is what was seen.
+    /// Without all of it, it shows what waits, and goes no further: what is decided upon is what was seen.
     async fn named(
         self,
         operator: &mut OperatorClient<Channel>,
         session: &Session,
-    ) -> Result<(String, String, String), CommandError> {
-        let Some(key) = self.key else {
+    ) -> Result<v1::Newcomer, CommandError> {
+        let (Some(fleet), Some(identity), Some(key_sha256)) = (self.fleet, self.identity, self.key) else {
             let waiting = waiting(operator, String::new(), self.id, None).await?;
             show(&waiting, session)?;
-            let text = if waiting.is_empty() { "nothing waits under this ID" } else { "say which one: --key SHA256" };
+            let text = match waiting.is_empty() {
+                true => "nothing waits under this ID",
+                false => "say what you have seen: --fleet, --identity and --key, as they are shown",
+            };
             return Err(CommandError::Usage(text.into()));
         };
-        Ok((self.id, key, self.identity.unwrap_or_default()))
+        Ok(v1::Newcomer { id: self.id, fleet, identity, key_sha256, ..Default::default() })
     }
+}
+
+/// The command that lets it in, and nothing else.
+fn approval(newcomer: &View) -> String {
+    let View { id, fleet, identity, key_sha256, .. } = newcomer;
+    // What a maker wrote into a certificate may mean something to a shell.
+    let identity = identity.replace('\'', r"'\''");
+    format!("ca-server device approve {id} --fleet {fleet} --identity '{identity}' --key {key_sha256}")
 }
 
 /// Devices that wait.
@@ -140,7 +154,7 @@ impl Row for View {
 
 impl Details for View {
     fn lines(&self, now: Timestamp) -> Vec<(&'static str, String)> {
-        vec![
+        let mut lines = vec![
             ("id", self.id.clone()),
             ("fleet", self.fleet.clone()),
             ("status", format!("pending ({})", self.state)),
@@ -150,6 +164,10 @@ impl Details for View {
             ("key", self.key_sha256.clone()),
             ("asked", when(self.asked_at, now)),
             ("forgotten", when(self.expires_at, now)),
-        ]
+        ];
+        if self.state == "asked" {
+            lines.push(("to approve", approval(self)));
+        }
+        lines
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct View {
     expires_at: Option<Instant>,
     last_seen_at: Option<Instant>,
     reenroll_allowed: bool,
+    reenroll_until: Option<Instant>,
     #[serde(flatten)]
     more: Option<More>,
 }
@@ -85,6 +86,7 @@ impl From<v1::Device> for View {
             expires_at: Instant::from_wire(wire.expires_at),
             last_seen_at: Instant::from_wire(wire.last_seen_at),
             reenroll_allowed: wire.reenroll_allowed,
+            reenroll_until: Instant::from_wire(wire.reenroll_until),
             more: None,
         }
     }
@@ -151,7 +153,12 @@ impl Details for View {
         if self.head_serial.is_some() {
             lines.push(("generation", self.generation.to_string()));
         }
-        let times = [("expires", self.expires_at), ("last seen", self.last_seen_at), ("created", self.created_at)];
+        let times = [
+            ("come back by", self.reenroll_until),
+            ("expires", self.expires_at),
+            ("last seen", self.last_seen_at),
+            ("created", self.created_at),
+        ];
         lines.extend(times.into_iter().filter_map(|(name, time)| Some((name, time?.relative_to(now)))));
         lines
     }

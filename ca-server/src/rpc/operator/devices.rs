@@ -110,7 +110,8 @@ pub async fn allow_reenroll(
     request: v1::AllowReenrollRequest,
     actor: &str,
 ) -> Result<v1::Device, Refusal> {
-    let holder = authority.allow_reenroll(&subject(&request.id)?, actor).await?;
+    let lifetime = convert::duration("lifetime", request.lifetime)?;
+    let holder = authority.allow_reenroll(&subject(&request.id)?, lifetime, actor).await?;
     Ok(convert::device(holder, authority.now()))
 }
 

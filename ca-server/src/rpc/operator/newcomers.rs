@@ -42,7 +42,7 @@ pub async fn approve(
     request: v1::ApproveDeviceRequest,
     actor: &str,
 ) -> Result<v1::Newcomer, Refusal> {
-    let seen = seen(&request.id, &request.key_sha256, &request.identity)?;
+    let seen = seen(&request.id, &request.fleet, &request.identity, &request.key_sha256)?;
     authority.decide_newcomer(seen, true, actor).await.map(convert::newcomer)
 }
 
@@ -51,15 +51,16 @@ pub async fn reject(
     request: v1::RejectDeviceRequest,
     actor: &str,
 ) -> Result<v1::Newcomer, Refusal> {
-    let seen = seen(&request.id, &request.key_sha256, &request.identity)?;
+    let seen = seen(&request.id, &request.fleet, &request.identity, &request.key_sha256)?;
     authority.decide_newcomer(seen, false, actor).await.map(convert::newcomer)
 }
 
-fn seen(id: &str, key: &str, hardware: &str) -> Result<Seen, Refusal> {
+fn seen(id: &str, fleet: &str, hardware: &str, key: &str) -> Result<Seen, Refusal> {
     Ok(Seen {
         id: id.parse().map_err(Refusal::name("id"))?,
+        fleet: fleet.parse().map_err(Refusal::name("fleet"))?,
+        hardware: identity(hardware)?,
         key: key.parse().map_err(Refusal::name("key_sha256"))?,
-        hardware: if hardware.is_empty() { None } else { Some(identity(hardware)?) },
     })
 }
 

@@ -2,7 +2,8 @@
 
 use super::world::*;
 use crate::{
-    identity::{HardwareId, KeyFingerprint},
+    identity::{FleetName, HardwareId, KeyFingerprint},
+    inventory::fleet::Policy,
     store::{NewcomerState::*, *},
 };
 
@@ -19,9 +20,9 @@ fn ask(asking: Asking, secs: u64) -> Ask {
 }
 
 fn verdict(asking: &Asking, state: NewcomerState, secs: u64) -> Verdict {
-    let Asking { id, key, hardware, .. } = asking.clone();
+    let Asking { id, fleet, hardware, key, .. } = asking.clone();
     let (expires_at, audit) = (at(secs + 7 * DAY), draft(secs, "device.approved"));
-    Verdict { id, key, hardware: Some(hardware), state, at: at(secs), expires_at, audit }
+    Verdict { id, fleet, hardware, key, state, at: at(secs), expires_at, audit }
 }
 
 /// The enrollment of a device that was approved.
@@ -57,8 +58,11 @@ pub(crate) async fn an_approval_lets_in_what_was_seen_and_once<P: Place>() {
     }
     assert_eq!((state(&world, &pump).await, actions(&world, "device.asked").await), (Some(Asked), 1));
     assert!(matches!(store.record_enrollment(enrollment(&world, &pump, 3)).await, Err(StoreError::Conflict)));
-    // Another key, name or identity was not seen.
-    for other in [asking(1, "pump-7", 2), asking(1, "pump-8", 1), asking(2, "pump-7", 1)] {
+    // Another key, name, identity or fleet was not seen.
+    let plant: FleetName = "plant".parse().unwrap();
+    store.record_fleet(&plant, &Policy::default(), draft(4, "fleet.created")).await.unwrap();
+    let elsewhere = Asking { fleet: plant.clone(), ..pump.clone() };
+    for other in [asking(1, "pump-7", 2), asking(1, "pump-8", 1), asking(2, "pump-7", 1), elsewhere] {
         let refused = store.record_verdict(verdict(&other, Approved, 4)).await;
         assert!(matches!(refused, Err(StoreError::NotFound(_))), "{refused:?}");
     }
@@ -70,6 +74,10 @@ pub(crate) async fn an_approval_lets_in_what_was_seen_and_once<P: Place>() {
     for other in [asking(1, "pump-7", 2), asking(1, "pump-8", 1), asking(2, "pump-7", 1)] {
         assert!(matches!(store.record_enrollment(enrollment(&world, &other, 7)).await, Err(StoreError::Conflict)));
     }
+    let mut elsewhere = enrollment(&world, &pump, 7);
+    let EnrollmentHolder::New(new) = &mut elsewhere.holder else { panic!("a new one") };
+    new.fleet = Some(plant);
+    assert!(matches!(store.record_enrollment(elsewhere).await, Err(StoreError::Conflict)), "in another fleet");
     store.record_enrollment(enrollment(&world, &pump, 8)).await.unwrap();
     assert_eq!(state(&world, &pump).await, None);
     assert_eq!(store.hardware_of(&device("pump-7")).await.unwrap(), std::slice::from_ref(&pump.hardware));

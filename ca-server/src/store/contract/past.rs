@@ -4,7 +4,7 @@ use super::{newcomers, world::*};
 use crate::{
     audit::Draft,
     identity::{Kind, RevocationReason, Subject, Timestamp},
-    inventory::{device::Status, lineage::Lineage},
+    inventory::{device::Status, fleet::Policy, lineage::Lineage, unknown::UnknownDevices},
     store::*,
 };
 
@@ -46,6 +46,44 @@ pub(crate) async fn a_lost_time_ends_tokens_and_operators_once<P: Place>() {
     }
     assert_eq!(world.store.token(&token_id(2)).await.unwrap().unwrap().state, TokenState::Live);
     assert_eq!((world.audit().await.len(), world.store.restorations().await.unwrap().len()), (records + 2, 1));
+}
+
+pub(crate) async fn a_lost_time_closes_every_fleet_that_takes_devices_that_nobody_registered<P: Place>() {
+    let world = World::<P>::new().await;
+    let store = &world.store;
+    let policy = |devices| {
+        let mut policy = Policy::default();
+        (policy.unknown.devices, policy.unknown.accept_any_holder) = (devices, devices == UnknownDevices::Register);
+        policy
+    };
+    let open = [("boards", UnknownDevices::Register), ("plant", UnknownDevices::Pending)];
+    for (name, devices) in open {
+        store.record_fleet(&name.parse().unwrap(), &policy(devices), draft(1, "fleet.created")).await.unwrap();
+    }
+    let restoration = store.record_notice(notice(100, 50)).await.unwrap();
+    let names: Vec<_> = restoration.closed_fleets.iter().map(|fleet| fleet.as_str()).collect();
+    assert_eq!(names, ["boards", "plant"]);
+    assert_eq!(store.restorations().await.unwrap(), [restoration]);
+    assert!(store.open_fleets().await.unwrap().is_empty());
+    for (name, _) in open {
+        let now = store.policy(&name.parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(now, policy(UnknownDevices::Refuse));
+    }
+    let records = world.audit().await;
+    let of = |action: &str| records.iter().filter(|kept| kept.record.action == action).collect::<Vec<_>>();
+    assert!(of("ca.restored")[0].record.detail.contains(r#""closed_fleets":["boards","plant"]"#), "{records:?}");
+    assert_eq!(
+        of("fleet.changed").iter().map(|kept| kept.record.subject.as_str()).collect::<Vec<_>>(),
+        ["fleet/boards", "fleet/plant"]
+    );
+    // What an operator opens again since stays open, until another restoration.
+    let boards = "boards".parse().unwrap();
+    let (was, opened) = (policy(UnknownDevices::Refuse), policy(UnknownDevices::Pending));
+    store.record_policy(&boards, &was, &opened, draft(110, "fleet.changed")).await.unwrap();
+    store.record_notice(notice(200, 40)).await.unwrap();
+    assert_eq!(store.policy(&boards).await.unwrap().unwrap(), opened);
+    resume(&world, 210).await.unwrap();
+    assert_eq!(store.record_notice(notice(300, 250)).await.unwrap().closed_fleets, [boards]);
 }
 
 pub(crate) async fn a_decision_is_made_once<P: Place>() {

@@ -47,7 +47,7 @@ pub(super) fn record_cutoff(db: &Connection, record: &Cutoff) -> Result<CutoffRe
     }
     let status = if allowed { record.status } else { holder.status };
     // Who was allowed to come back, and is revoked again before that, may not.
-    let taken_back = allowed && holder.reenroll_allowed;
+    let taken_back = allowed && holder.reenroll_until.is_some();
     if status != holder.status || done.any() || taken_back {
         holders::set_status(db, holder.key, status, &record.status_reason)?;
         let draft = done.told(&record.audit);

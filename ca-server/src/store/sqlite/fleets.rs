@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::Draft,
-    identity::FleetName,
+    identity::{FleetName, Timestamp},
     inventory::fleet::{Certificates, Policy},
     store::{FleetRow, StoreError},
 };
@@ -38,6 +38,21 @@ pub(super) fn open(db: &Connection) -> Result<Vec<(FleetName, Policy)>, StoreErr
     let sql = "-- open_fleets()\nSELECT name, policy FROM fleets \
                WHERE ifnull(json_extract(policy, '$.unknown.devices'), 'refuse') <> 'refuse' ORDER BY name";
     all(db, sql, [], |row| Ok((row.take()?, row.take()?)))
+}
+
+/// No fleet takes devices any more that nobody registered; which did.
+pub(super) fn close_all(db: &Connection, at: Timestamp) -> Result<Vec<FleetName>, StoreError> {
+    let open = open(db)?;
+    for (name, was) in &open {
+        let mut policy = was.clone();
+        policy.unknown.close();
+        let audit = Draft::done(at, "system", "fleet.changed", format!("fleet/{name}"))
+            .fact("by", "ca.restored")
+            .fact("unknown_devices_were", was.unknown.devices.as_str())
+            .fact("unknown_devices", policy.unknown.devices.as_str());
+        record_policy(db, name, was, &policy, &audit)?;
+    }
+    Ok(open.into_iter().map(|(name, _)| name).collect())
 }
 
 /// By name, after the one named.

@@ -19,7 +19,7 @@ macro_rules! holder_columns {
         "holders.key, holders.version, holders.kind, holders.id, fleets.name, holders.role, holders.status, \
          holders.status_reason, holders.handle, holders.attested_method, holders.attested_tier, \
          holders.attested_identity, holders.head, holders.pending, holders.generation, holders.replacements, \
-         holders.created_at, holders.expires_at, holders.last_seen_at, holders.reenroll_allowed"
+         holders.created_at, holders.expires_at, holders.last_seen_at, holders.reenroll_until"
     };
 }
 pub(super) use holder_columns;
@@ -39,7 +39,7 @@ pub(super) fn read(columns: &mut Columns) -> rusqlite::Result<Holder> {
         created_at: columns.take()?,
         expires_at: columns.take()?,
         last_seen_at: columns.take()?,
-        reenroll_allowed: columns.take()?,
+        reenroll_until: columns.take()?,
     })
 }
 
@@ -132,12 +132,12 @@ pub(super) struct Standing {
     pub key: i64,
     pub version: u64,
     pub status: Status,
-    pub reenroll_allowed: bool,
+    pub reenroll_until: Option<Timestamp>,
 }
 
 /// By kind and ID.
 pub(super) fn standing(db: &Connection, subject: &Subject) -> Result<Standing, StoreError> {
-    let sql = "-- standing()\nSELECT key, version, status, reenroll_allowed FROM holders WHERE kind = ?1 AND id = ?2";
+    let sql = "-- standing()\nSELECT key, version, status, reenroll_until FROM holders WHERE kind = ?1 AND id = ?2";
     first(db, sql, params![subject.kind, subject.id], read_standing)?.ok_or(StoreError::NotFound(subject.kind.as_str()))
 }
 
@@ -149,7 +149,7 @@ pub(super) fn unchanged(db: &Connection, as_read: HolderVersion, states: &[Statu
 
 /// The holder as it was read, if it still is.
 fn same(db: &Connection, as_read: HolderVersion) -> Result<Standing, StoreError> {
-    let sql = "-- unchanged()\nSELECT key, version, status, reenroll_allowed FROM holders WHERE key = ?1";
+    let sql = "-- unchanged()\nSELECT key, version, status, reenroll_until FROM holders WHERE key = ?1";
     let found = first(db, sql, params![as_read.key], read_standing)?.ok_or(StoreError::Conflict)?;
     if found.version == as_read.version { Ok(found) } else { Err(StoreError::Conflict) }
 }
@@ -160,8 +160,8 @@ pub(super) struct Admitted {
     pub was_revoked: bool,
 }
 
-/// A new row, or the holder as it was read. `Conflict` where that has changed.
-pub(super) fn admit(db: &Connection, holder: &EnrollmentHolder) -> Result<Admitted, StoreError> {
+/// A new row, or the holder as it was read. `Conflict` where that has changed, or may not have a certificate now.
+pub(super) fn admit(db: &Connection, holder: &EnrollmentHolder, now: Timestamp) -> Result<Admitted, StoreError> {
     let as_read = match holder {
         EnrollmentHolder::New(new) if exists(db, new.subject.kind, &new.subject.id)? => {
             return Err(StoreError::Conflict);
@@ -174,34 +174,41 @@ pub(super) fn admit(db: &Connection, holder: &EnrollmentHolder) -> Result<Admitt
     let found = same(db, as_read)?;
     match found.status {
         Status::Registered | Status::Pending | Status::Active => Ok(Admitted { key: found.key, was_revoked: false }),
-        Status::Revoked if found.reenroll_allowed => Ok(Admitted { key: found.key, was_revoked: true }),
+        Status::Revoked if found.reenroll_until.is_some_and(|until| now <= until) => {
+            Ok(Admitted { key: found.key, was_revoked: true })
+        }
         Status::Held | Status::Revoked | Status::Decommissioned => Err(StoreError::Conflict),
     }
 }
 
 fn read_standing(row: &mut Columns) -> rusqlite::Result<Standing> {
-    Ok(Standing { key: row.take()?, version: row.count()?, status: row.take()?, reenroll_allowed: row.take()? })
+    Ok(Standing { key: row.take()?, version: row.count()?, status: row.take()?, reenroll_until: row.take()? })
 }
 
 /// Moves a holder to another state. What was allowed of the state before it is no longer.
 pub(super) fn set_status(db: &Connection, holder: i64, status: Status, reason: &str) -> Result<(), StoreError> {
-    let sql = "-- set_status()\nUPDATE holders SET status = ?2, status_reason = ?3, reenroll_allowed = 0, \
+    let sql = "-- set_status()\nUPDATE holders SET status = ?2, status_reason = ?3, reenroll_until = NULL, \
                version = version + 1 WHERE key = ?1";
     change_one(db, sql, params![holder, status, reason])
 }
 
-/// A revoked holder, as it was read, may enroll once more.
-pub(super) fn record_reenrollment(db: &Connection, as_read: HolderVersion, draft: &Draft) -> Result<(), StoreError> {
+/// A revoked holder, as it was read, may enroll once more until then.
+pub(super) fn record_reenrollment(
+    db: &Connection,
+    as_read: HolderVersion,
+    until: Timestamp,
+    draft: &Draft,
+) -> Result<(), StoreError> {
     let key = unchanged(db, as_read, &[Status::Revoked])?;
-    let sql = "-- allow_reenrollment()\nUPDATE holders SET reenroll_allowed = 1, version = version + 1 WHERE key = ?1";
-    change_one(db, sql, params![key])?;
+    let sql = "-- allow_reenrollment()\nUPDATE holders SET reenroll_until = ?2, version = version + 1 WHERE key = ?1";
+    change_one(db, sql, params![key, until])?;
     audit::append(db, draft)
 }
 
 /// Nobody who is revoked may enroll any more; who might have until now.
 pub(super) fn end_reenrollments(db: &Connection) -> Result<Vec<String>, StoreError> {
-    let sql = "-- end_reenrollments()\nUPDATE holders SET reenroll_allowed = 0, version = version + 1 \
-               WHERE status = 'revoked' AND reenroll_allowed = 1 RETURNING id";
+    let sql = "-- end_reenrollments()\nUPDATE holders SET reenroll_until = NULL, version = version + 1 \
+               WHERE status = 'revoked' AND reenroll_until IS NOT NULL RETURNING id";
     all(db, sql, [], column)
 }
 
@@ -213,7 +220,7 @@ pub(super) fn activate(
     came_by: Option<i64>,
 ) -> Result<(), StoreError> {
     let sql = "-- activate()\nUPDATE holders SET status = 'active', status_reason = '', attested_method = ?2, \
-               attested_tier = ?3, attested_identity = ?4, came_by = ifnull(?5, came_by), reenroll_allowed = 0 WHERE key = ?1";
+               attested_tier = ?3, attested_identity = ?4, came_by = ifnull(?5, came_by), reenroll_until = NULL WHERE key = ?1";
     let Attested { method, tier, identity } = attested;
     change_one(db, sql, params![holder, method, tier, identity, came_by])
 }

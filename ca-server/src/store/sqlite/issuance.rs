@@ -20,17 +20,14 @@ pub(super) fn record_initialization(db: &Connection, record: &Initialization) ->
 
 /// A certificate made from an attestation.
 pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<(), StoreError> {
-    let holders::Admitted { key: holder, was_revoked } = holders::admit(db, &record.holder)?;
+    let holders::Admitted { key: holder, was_revoked } = holders::admit(db, &record.holder, record.at)?;
     if was_revoked {
         certificates::withdraw_all(db, holder, record.at)?;
     }
     if let Some(hardware) = &record.hardware {
         if record.approved {
-            let id = match &record.holder {
-                EnrollmentHolder::New(new) => &new.subject.id,
-                EnrollmentHolder::Known(_) => return Err(StoreError::Conflict),
-            };
-            newcomers::use_approval(db, hardware, id, &record.certificate.key, record.at)?;
+            let EnrollmentHolder::New(new) = &record.holder else { return Err(StoreError::Conflict) };
+            newcomers::use_approval(db, hardware, new, &record.certificate.key, record.at)?;
         }
         registrations::claim_hardware(db, holder, hardware)?;
     }

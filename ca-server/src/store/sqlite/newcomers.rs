@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     audit::Draft,
-    identity::{DeviceId, FleetName, HardwareId, KeyFingerprint, Kind, Timestamp},
-    store::{Ask, Asking, MOST_KEYS, NewcomerQuery, NewcomerRow, NewcomerState, StoreError, Verdict},
+    identity::{FleetName, HardwareId, KeyFingerprint, Kind, Timestamp},
+    store::{Ask, Asking, MOST_KEYS, NewHolder, NewcomerQuery, NewcomerRow, NewcomerState, StoreError, Verdict},
 };
 
 /// The columns that [`read`] takes, of `newcomers` joined with `fleets`.
@@ -108,15 +108,16 @@ pub(super) fn record_verdict(db: &Connection, verdict: &Verdict) -> Result<Newco
         "-- newcomer_seen()\nSELECT ",
         newcomer_columns!(),
         " FROM newcomers JOIN fleets ON fleets.key = newcomers.fleet \
-         WHERE newcomers.key_hash = ?1 AND newcomers.id = ?2"
+         WHERE newcomers.kind = ?1 AND newcomers.identity = ?2 AND newcomers.key_hash = ?3 AND newcomers.id = ?4 \
+         AND fleets.name = ?5"
     );
-    let seen = first(db, sql, params![verdict.key, verdict.id], read)?;
-    let seen = seen.filter(|row| verdict.hardware.as_ref().is_none_or(|hardware| *hardware == row.asking.hardware));
-    let mut row = seen.ok_or(StoreError::NotFound("device that waits under this ID with this key"))?;
+    let Verdict { id, fleet, hardware, key, .. } = verdict;
+    let seen = first(db, sql, params![hardware.kind(), hardware.to_string(), key, id, fleet], read)?;
+    let mut row =
+        seen.ok_or(StoreError::NotFound("device that waits in this fleet under this ID, with this identity and key"))?;
     if row.state == verdict.state {
         return Ok(row);
     }
-    let hardware = &row.asking.hardware;
     if verdict.state == NewcomerState::Approved {
         let twin = "-- approved_twin()\nSELECT EXISTS (SELECT 1 FROM newcomers WHERE id = ?1 COLLATE NOCASE \
                     AND state = 'approved')";
@@ -127,8 +128,8 @@ pub(super) fn record_verdict(db: &Connection, verdict: &Verdict) -> Result<Newco
     let sql =
         "-- decide_newcomer()\nUPDATE newcomers SET state = ?3, expires_at = ?4 WHERE kind = ?1 AND identity = ?2";
     change_one(db, sql, params![hardware.kind(), hardware.to_string(), verdict.state, verdict.expires_at])?;
-    let audit = verdict.audit.clone().fact("fleet", row.asking.fleet.as_str());
-    audit::append(db, &audit.fact(hardware.kind(), hardware.to_string()).fact("key", verdict.key.to_string()))?;
+    let audit = verdict.audit.clone().fact("fleet", fleet.as_str());
+    audit::append(db, &audit.fact(hardware.kind(), hardware.to_string()).fact("key", key.to_string()))?;
     (row.state, row.expires_at) = (verdict.state, verdict.expires_at);
     Ok(row)
 }
@@ -137,13 +138,13 @@ pub(super) fn record_verdict(db: &Connection, verdict: &Verdict) -> Result<Newco
 pub(super) fn use_approval(
     db: &Connection,
     hardware: &HardwareId,
-    id: &DeviceId,
+    new: &NewHolder,
     key: &KeyFingerprint,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let sql = "-- use_approval()\nDELETE FROM newcomers WHERE kind = ?1 AND identity = ?2 AND id = ?3 AND key_hash = ?4 \
-               AND state = 'approved' AND expires_at >= ?5";
-    match change(db, sql, params![hardware.kind(), hardware.to_string(), id, key, at])? {
+               AND fleet = (SELECT key FROM fleets WHERE name = ?5) AND state = 'approved' AND expires_at >= ?6";
+    match change(db, sql, params![hardware.kind(), hardware.to_string(), new.subject.id, key, new.fleet, at])? {
         1 => Ok(()),
         _ => Err(StoreError::Conflict),
     }

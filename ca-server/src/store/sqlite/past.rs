@@ -3,42 +3,46 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    audit, certificates, holders,
+    audit, certificates, fleets, holders,
     issuers::{self, key},
     newcomers,
     query::{Columns, all, change, change_one, column, first, int, the},
 };
 use crate::{
     audit::Draft,
-    identity::{RevocationReason::PrivilegeWithdrawn, SerialNumber, Subject, Timestamp, TokenId},
+    identity::{FleetName, RevocationReason::PrivilegeWithdrawn, SerialNumber, Subject, Timestamp, TokenId},
     store::{
         Acknowledged, Adoption, Attested, ClaimedCrl, CrlHead, CrlMemory, Notice, Restoration, Resumption, Revoked,
         StoreError,
     },
 };
 
-/// How many tokens and operators an audit record names.
+/// How many tokens, operators and fleets an audit record names.
 const NAMED: usize = 100;
 
 /// Every lost time, oldest first.
 pub(super) fn list(db: &Connection) -> Result<Vec<Restoration>, StoreError> {
-    let sql = "-- restorations()\nSELECT key, noticed_at, lost_from, lost_until, evidence, resumed_at, window_until, \
-               loss_accepted FROM restorations ORDER BY key";
+    let sql = "-- restorations()\nSELECT key, noticed_at, lost_from, lost_until, evidence, closed_fleets, resumed_at, \
+               window_until, loss_accepted FROM restorations ORDER BY key";
     all(db, sql, [], read)
 }
 
 fn read(row: &mut Columns) -> rusqlite::Result<Restoration> {
     let (key, noticed_at, lost_from, lost_until) = (row.take()?, row.take()?, row.take()?, row.take()?);
     let evidence = row.take()?;
+    let closed: String = row.take()?;
+    let closed_fleets: Result<Vec<FleetName>, _> = closed.split_whitespace().map(str::parse).collect();
+    let closed_fleets = closed_fleets
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(5, rusqlite::types::Type::Text, error.into()))?;
     let dates: (Option<Timestamp>, Option<Timestamp>) = (row.take()?, row.take()?);
     let loss_accepted = row.take()?;
     let resumption = dates.0.zip(dates.1).map(|(at, window_until)| Resumption { at, window_until, loss_accepted });
-    Ok(Restoration { key, noticed_at, lost_from, lost_until, evidence, resumption })
+    Ok(Restoration { key, noticed_at, lost_from, lost_until, evidence, closed_fleets, resumption })
 }
 
 fn undecided(db: &Connection) -> Result<Option<Restoration>, StoreError> {
-    let sql = "-- undecided()\nSELECT key, noticed_at, lost_from, lost_until, evidence, resumed_at, window_until, \
-               loss_accepted FROM restorations WHERE resumed_at IS NULL";
+    let sql = "-- undecided()\nSELECT key, noticed_at, lost_from, lost_until, evidence, closed_fleets, resumed_at, \
+               window_until, loss_accepted FROM restorations WHERE resumed_at IS NULL";
     first(db, sql, [], read)
 }
 
@@ -55,10 +59,12 @@ pub(super) fn record_notice(db: &Connection, notice: &Notice) -> Result<Restorat
         }
         return found();
     }
-    let sql = "-- insert_restoration()\nINSERT INTO restorations (noticed_at, lost_from, lost_until, evidence) \
-               VALUES (?1, ?2, ?3, ?4)";
+    let closed = fleets::close_all(db, notice.at)?;
+    let fleets: Vec<String> = closed.iter().map(FleetName::to_string).collect();
+    let sql = "-- insert_restoration()\nINSERT INTO restorations (noticed_at, lost_from, lost_until, evidence, closed_fleets) \
+               VALUES (?1, ?2, ?3, ?4, ?5)";
     let (lost_from, lost_until) = (notice.lost_from.min(notice.at), notice.lost_until.max(notice.at));
-    change_one(db, sql, params![notice.at, lost_from, lost_until, notice.evidence])?;
+    change_one(db, sql, params![notice.at, lost_from, lost_until, notice.evidence, fleets.join(" ")])?;
     let tokens = end_tokens(db)?;
     // Who was allowed to come back may have done so in the lost time, and been revoked again.
     let reenrollments = holders::end_reenrollments(db)?;
@@ -68,6 +74,7 @@ pub(super) fn record_notice(db: &Connection, notice: &Notice) -> Result<Restorat
     let draft = notice.audit.clone().fact("tokens", named(&tokens)).fact("token_count", tokens.len());
     let draft = draft.fact("operators", named(&operators)).fact("operator_count", operators.len());
     let draft = draft.fact("reenrollments", named(&reenrollments)).fact("reenrollment_count", reenrollments.len());
+    let draft = draft.fact("closed_fleets", named(&fleets)).fact("closed_fleet_count", fleets.len());
     audit::append(db, &draft)?;
     found()
 }
@@ -177,7 +184,7 @@ pub(super) fn insert_adoption(
 
 /// A certificate of a lost time as its holder's head.
 pub(super) fn record_adoption(db: &Connection, record: &Adoption) -> Result<(), StoreError> {
-    let holders::Admitted { key: holder, was_revoked } = holders::admit(db, &record.holder)?;
+    let holders::Admitted { key: holder, was_revoked } = holders::admit(db, &record.holder, record.at)?;
     if was_revoked {
         return Err(StoreError::Conflict);
     }

@@ -103,8 +103,8 @@ impl Store for SqliteStore {
         self.writer.write(Urgent, move |db| cutoff::record_release(db, &record)).await
     }
 
-    async fn record_reenrollment(&self, holder: HolderVersion, audit: Draft) -> Result<()> {
-        self.writer.write(Ordinary, move |db| holders::record_reenrollment(db, holder, &audit)).await
+    async fn record_reenrollment(&self, holder: HolderVersion, until: Timestamp, audit: Draft) -> Result<()> {
+        self.writer.write(Ordinary, move |db| holders::record_reenrollment(db, holder, until, &audit)).await
     }
 
     async fn put_crl(&self, head: CrlHead, previous: Option<u64>, audit: Option<Draft>) -> Result<()> {
