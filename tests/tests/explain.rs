@@ -158,7 +158,9 @@ fn an_unknown_device_is_told_what_its_fleet_does_with_such() {
     admin.run(&["fleet", "set", "boards", "--max-devices", "none"]);
     let two = world.board("two", "SN-2", &world.root);
     waits(&world.enroll("two", &two, Some("board-2")));
-    admin.run(&["device", "reject", "board-2", "--key", &key(&admin, "board-2")]);
+    let second = identity.replace("SN-1", "SN-2");
+    let rejection = ["--fleet", "boards", "--identity", &second, "--key", &key(&admin, "board-2")];
+    admin.run(&[&["device", "reject", "board-2"], &rejection[..]].concat());
     assert_eq!(explain("board-2"), "ATTESTATION_FAILED");
     refused(&world.enroll("two", &two, Some("board-2")), "ATTESTATION_FAILED");
 

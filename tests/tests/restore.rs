@@ -174,13 +174,14 @@ fn after_a_restoration_no_revoked_device_is_back_and_no_honest_one_is_stranded()
 #[test]
 fn a_fleet_that_was_open_when_the_backup_was_made_is_closed_until_an_operator_opens_it() {
     let Some(mut world) = newcomers::World::new() else { return };
-    let register = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board-{serial}"];
+    let register = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "board-{issuer}-{serial}"];
     world.fleet("boards", &world.root, &register);
     world.fleet("plant", &world.other, &["--unknown-devices", "pending"]);
     let copy = backup(&world.server, "backup", &[]);
     let board = world.board("one", "SN-1", &world.root);
     world.enroll("one", &board, None).succeeded();
-    world.server.admin().run(&["device", "revoke", "board-SN-1"]);
+    let devices = world.server.admin().run(&["device", "list"]);
+    world.server.admin().run(&["device", "revoke", devices[0]["id"].as_str().expect("an ID")]);
     world.server.admin().run(&["fleet", "set", "boards", "--unknown-devices", "refuse"]);
 
     let keys = lose(&mut world.server).join("keys");
