@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256, digest};
 use crate::identity::{SerialNumber, Timestamp};
 
 /// Every action that a record can have: `docs/audit.md` says when each is written.
-pub const ACTIONS: [&str; 29] = [
+pub const ACTIONS: [&str; 31] = [
     "ca.initialized",
     "ca.restored",
     "ca.resumed",
@@ -29,6 +29,8 @@ pub const ACTIONS: [&str; 29] = [
     "fleet.changed",
     "fleet.created",
     "gateway.revoked",
+    "hardware.registered",
+    "hardware.retired",
     "key.registered",
     "key.retired",
     "keys.encrypted",

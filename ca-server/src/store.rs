@@ -95,10 +95,10 @@ pub trait ReadStore: Send + Sync {
     async fn holder(&self, subject: &Subject) -> Result<Option<Holder>, StoreError>;
     /// One whose ID is the same in lower case, so that nobody is given a look-alike.
     async fn holder_folded(&self, kind: Kind, folded: &str) -> Result<Option<Holder>, StoreError>;
-    /// Whom this hardware was registered for.
-    async fn holder_of_hardware(&self, id: &HardwareId) -> Result<Option<Holder>, StoreError>;
+    /// Registered hardware and whose it is.
+    async fn holder_of_hardware(&self, id: &HardwareId) -> Result<Option<(Hardware, Holder)>, StoreError>;
     /// The hardware that was registered for a holder.
-    async fn hardware_of(&self, holder: &Subject) -> Result<Vec<HardwareId>, StoreError>;
+    async fn hardware_of(&self, holder: &Subject) -> Result<Vec<Hardware>, StoreError>;
     /// A device that nobody registered, and that waits for an operator. It may have expired.
     async fn newcomer(&self, id: &HardwareId) -> Result<Option<NewcomerRow>, StoreError>;
     /// Devices that wait, as the query asks.
@@ -209,6 +209,17 @@ pub trait Store: ReadStore {
         &self,
         holder: &Subject,
         key: &Thumbprint,
+        at: Timestamp,
+        audit: Draft,
+    ) -> Result<(), StoreError>;
+    /// More hardware for a device. `Exists` if it is registered, for whatever device.
+    async fn record_hardware(&self, holder: &Subject, id: HardwareId, audit: Draft) -> Result<(), StoreError>;
+    /// The end of a device's hardware: the holder has changed by it, so that no enrollment decided before goes through. No
+    /// error, and no record, if it ended before. `NotFound` if the device has no such hardware.
+    async fn record_hardware_retirement(
+        &self,
+        holder: &Subject,
+        id: &HardwareId,
         at: Timestamp,
         audit: Draft,
     ) -> Result<(), StoreError>;

@@ -26,10 +26,11 @@ use crate::{
 const MAX_DISTINCT: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 30] = [
+pub const EVENTS: [&str; 31] = [
     "approval.crowded",
     "attestation.ambiguous",
     "attestation.failed",
+    "attestation.hardware_retired",
     "attestation.key_not_in_force",
     "attestation.refused",
     "ca.restored",

@@ -85,8 +85,7 @@ fn every_method_and_every_recovery_works_as_it_is_written() {
     for (id, status, tier, generation) in [
         ("sensor-1", "active", "token", 2),
         ("pump-7", "active", "registered", 2),
-        ("board-1", "decommissioned", "factory", 2),
-        ("board-1b", "decommissioned", "factory", 1),
+        ("board-1", "decommissioned", "factory", 3),
         ("valve-7", "active", "hardware", 2),
     ] {
         let shown = admin.run(&["device", "show", id]);

@@ -30,7 +30,7 @@ use x509_cert::ext::pkix::CrlReason;
 const ROLES: [&str; 3] = ["viewer", "revoker", "admin"];
 
 /// Every call, the least role that it needs, and what comes of an empty request from one who may.
-const CALLS: [(&str, &str, &str); 36] = [
+const CALLS: [(&str, &str, &str); 38] = [
     ("CreateFleet", "admin", "INVALID_ARGUMENT"),
     ("UpdateFleet", "admin", "INVALID_ARGUMENT"),
     ("ExplainDevice", "viewer", "INVALID_ARGUMENT"),
@@ -40,6 +40,8 @@ const CALLS: [(&str, &str, &str); 36] = [
     ("RegisterDevices", "admin", "INVALID_ARGUMENT"),
     ("RegisterKey", "admin", "INVALID_ARGUMENT"),
     ("RetireKey", "admin", "INVALID_ARGUMENT"),
+    ("RegisterHardware", "admin", "INVALID_ARGUMENT"),
+    ("RetireHardware", "admin", "INVALID_ARGUMENT"),
     ("ListNewcomers", "viewer", "OK"),
     ("ApproveDevice", "admin", "INVALID_ARGUMENT"),
     ("RejectDevice", "revoker", "INVALID_ARGUMENT"),

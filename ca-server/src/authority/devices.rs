@@ -7,8 +7,9 @@ use ring::digest::{Context, SHA256};
 use super::{Authority, Refusal};
 use crate::{
     audit::Draft,
-    identity::{DeviceId, FleetName, HardwareId, Kind, Subject, Thumbprint, Timestamp, hex},
-    store::{Holder, NewHolder, NewRegisteredKey, RegisteredKey, Registration},
+    identity::{DeviceId, FleetName, HardwareId, KeyFingerprint, Kind, Subject, Thumbprint, Timestamp, hex},
+    inventory::device::Status,
+    store::{Hardware, Holder, NewHolder, NewRegisteredKey, RegisteredKey, Registration},
 };
 
 /// A device to be registered.
@@ -114,5 +115,35 @@ impl Authority {
             .fact("key", key.to_string())
             .fact("at", at.to_string());
         Ok(self.store.record_key_retirement(device, key, at, audit).await?)
+    }
+
+    /// The hardware that was registered for a device.
+    pub async fn hardware(&self, device: &Subject) -> Result<Vec<Hardware>, Refusal> {
+        Ok(self.store.hardware_of(device).await?)
+    }
+
+    /// More hardware for a device: it is the device's from now on, and for ever. What the device has proven so far stays
+    /// what it was.
+    pub async fn add_hardware(&self, device: &Subject, id: HardwareId, actor: &str) -> Result<(), Refusal> {
+        let holder = self.store.holder(device).await?.ok_or(Refusal::NotFound("device"))?;
+        if holder.status == Status::Decommissioned {
+            return Err(Refusal::State("the device is decommissioned: no hardware is of use to it".into()));
+        }
+        let policy = self.terms(device.kind, holder.fleet.as_ref()).await?.policy;
+        if let HardwareId::Ek(hash) = &id
+            && policy.banned_keys.contains(&KeyFingerprint::from_bytes(*hash))
+        {
+            return Err(Refusal::invalid("identity", "is a key that the device's fleet has banned"));
+        }
+        let audit = Draft::done(self.now(), actor, "hardware.registered", device.to_string());
+        let audit = audit.fact(id.kind(), id.to_string());
+        Ok(self.store.record_hardware(device, id, audit).await?)
+    }
+
+    /// The end of a device's hardware: from then on it enrolls nothing, and who tries is told. It stays the device's.
+    pub async fn retire_hardware(&self, device: &Subject, id: &HardwareId, actor: &str) -> Result<(), Refusal> {
+        let now = self.now();
+        let audit = Draft::done(now, actor, "hardware.retired", device.to_string()).fact(id.kind(), id.to_string());
+        Ok(self.store.record_hardware_retirement(device, id, now, audit).await?)
     }
 }

@@ -40,6 +40,9 @@ pub enum Refusal {
     /// A registered key before or after its time.
     #[error("the evidence was not accepted")]
     KeyNotInForce(Subject),
+    /// Hardware that an operator has retired, of this device.
+    #[error("the evidence was not accepted")]
+    HardwareRetired(Subject),
     /// A token without a use left.
     #[error("the token has been used; ask an operator for a new one")]
     TokenSpent,
@@ -258,7 +261,10 @@ pub struct Refused {
 
 impl From<Refusal> for Refused {
     fn from(why: Refusal) -> Self {
-        let subject = if let Refusal::KeyNotInForce(subject) = &why { Some(subject.clone()) } else { None };
+        let subject = match &why {
+            Refusal::KeyNotInForce(subject) | Refusal::HardwareRetired(subject) => Some(subject.clone()),
+            _ => None,
+        };
         Self { why, subject }
     }
 }

@@ -1,5 +1,6 @@
 //! `ca-server device`: devices, and cutting them off.
 
+mod hardware;
 mod newcomer;
 mod register;
 mod rows;
@@ -36,6 +37,11 @@ enum Command {
     Key {
         #[command(subcommand)]
         command: register::Key,
+    },
+    /// Hardware by which devices may prove themselves
+    Hardware {
+        #[command(subcommand)]
+        command: hardware::Hardware,
     },
     /// Let a device in that nobody registered, and that waits for approval: this one with this key, once
     Approve(newcomer::Seen),
@@ -153,6 +159,7 @@ pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
     let receipt = match args.command {
         Command::Register(register) => return register.run(operator, session).await,
         Command::Key { command } => return command.run(operator, session).await,
+        Command::Hardware { command } => return command.run(operator, session).await,
         Command::Approve(seen) => return seen.approve(operator, session).await,
         Command::Reject(seen) => return seen.reject(operator, session).await,
         Command::Show { id } => {

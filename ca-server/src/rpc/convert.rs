@@ -286,6 +286,7 @@ pub fn device(holder: Holder, now: Timestamp) -> v1::Device {
         certificates: Vec::new(),
         crls: Vec::new(),
         hardware: Vec::new(),
+        retired_hardware: Vec::new(),
         keys: Vec::new(),
         reenroll_allowed: reenroll_until.is_some(),
         reenroll_until: reenroll_until.map(timestamp),

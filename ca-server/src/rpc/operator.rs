@@ -82,6 +82,8 @@ calls! {
     register_device(v1::RegisterDeviceRequest) -> v1::Device: Admin = registrations::register;
     register_key(v1::RegisterKeyRequest) -> v1::Device: Admin = registrations::register_key;
     retire_key(v1::RetireKeyRequest) -> v1::Device: Admin = registrations::retire_key;
+    register_hardware(v1::RegisterHardwareRequest) -> v1::Device: Admin = registrations::register_hardware;
+    retire_hardware(v1::RetireHardwareRequest) -> v1::Device: Admin = registrations::retire_hardware;
     list_newcomers(v1::ListNewcomersRequest) -> v1::ListNewcomersResponse: Viewer = newcomers::list;
     approve_device(v1::ApproveDeviceRequest) -> v1::Newcomer: Admin = newcomers::approve;
     reject_device(v1::RejectDeviceRequest) -> v1::Newcomer: Revoker = newcomers::reject;

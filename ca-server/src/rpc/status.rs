@@ -55,6 +55,9 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::KeyNotInForce(_) => {
             Row(PermissionDenied, "ATTESTATION_FAILED", Stop, Some("attestation.key_not_in_force"))
         }
+        Refusal::HardwareRetired(_) => {
+            Row(PermissionDenied, "ATTESTATION_FAILED", Stop, Some("attestation.hardware_retired"))
+        }
         Refusal::TokenSpent => Row(PermissionDenied, "TOKEN_SPENT", Stop, Some("token.spent")),
         Refusal::TokenExpired => Row(PermissionDenied, "TOKEN_EXPIRED", Stop, Some("token.expired")),
         Refusal::TokenRevoked => Row(PermissionDenied, "TOKEN_REVOKED", Stop, Some("token.revoked")),

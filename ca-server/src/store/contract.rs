@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod cutoff;
 pub(crate) mod durability;
 pub(crate) mod enrollment;
+pub(crate) mod hardware;
 pub(crate) mod lists;
 pub(crate) mod newcomers;
 pub(crate) mod past;
@@ -51,6 +52,10 @@ macro_rules! store_contract {
                 names_that_are_taken_in_whatever_case_are_refused,
                 a_policy_is_swapped_only_for_the_one_that_was_read,
                 an_unknown_fleet_or_issuer_is_named,
+            }
+            hardware {
+                hardware_that_is_added_while_others_claim_it_is_one_devices,
+                hardware_that_was_retired_lets_in_nobody_who_was_decided_upon_before,
             }
             newcomers {
                 an_approval_lets_in_what_was_seen_and_once,

@@ -37,6 +37,15 @@ impl RegisteredKey {
     }
 }
 
+/// Hardware that was registered for a device: the device's for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hardware {
+    /// What it is.
+    pub id: HardwareId,
+    /// Since when it enrolls nothing any more.
+    pub retired_at: Option<Timestamp>,
+}
+
 /// A holder to be, and what it will prove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {

@@ -90,7 +90,7 @@ impl Authority {
         id: &HardwareId,
         newcomer: Option<&Newcomer>,
     ) -> Result<Case, Refusal> {
-        match (self.store.holder_of_hardware(id).await?, newcomer) {
+        match (known::owner(self, id).await?, newcomer) {
             // Registered meanwhile, where the evidence was not held against the fleet's rules.
             (Some(holder), Some(newcomer)) if holder.fleet.as_ref() != Some(&newcomer.fleet) => Err(Refusal::Contended),
             (Some(holder), _) => {

@@ -187,7 +187,7 @@ impl Look<'_> {
         said: Option<&HardwareId>,
         waiting: &[NewcomerRow],
     ) -> Result<Vec<(Option<HardwareId>, Option<KeyFingerprint>)>, Refusal> {
-        let registered = self.authority.store.hardware_of(self.device).await?.into_iter().map(|id| (id, None));
+        let registered = self.authority.store.hardware_of(self.device).await?.into_iter().map(|own| (own.id, None));
         let waits = waiting.iter().map(|row| (row.asking.hardware.clone(), Some(row.asking.key)));
         let mut found: Vec<_> = registered.chain(waits).collect();
         if let Some(said) = said {
@@ -214,7 +214,7 @@ impl Look<'_> {
         let authority = self.authority;
         let said = hardware.is_some();
         let id = hardware.map_or_else(|| authority.unseen_hardware(method), Ok)?;
-        let newcomer = match authority.store.holder_of_hardware(&id).await? {
+        let newcomer = match known::owner(authority, &id).await? {
             Some(_) => None,
             None => {
                 let newcomer = unknown::welcome(authority, &id, |takers| {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fleetca_proto::v1;
 
 use super::{
-    EnrollmentRequest, takers, unknown,
+    EnrollmentRequest, known, takers, unknown,
     verify::{CsrKey, Verified},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(super) async fn verify(
     // Chains are no secret: who has not got the key has nothing more looked up or computed.
     let claims = verify_signature(request.start(), challenge, &proof.evidence_signature, &identified);
     let claims = claims.map_err(Refusal::Attestation)?;
-    let newcomer = match authority.store.holder_of_hardware(&identified.id).await? {
+    let newcomer = match known::owner(authority, &identified.id).await? {
         Some(holder) => {
             let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
             check(authority, chain, &identified, &policy, &takers::read(&policy.factory_roots.0)?)?;

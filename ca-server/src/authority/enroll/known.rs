@@ -2,20 +2,27 @@
 
 use super::{admit::Decision, request::Asks, verify::Proven};
 use crate::{
-    attestation::Claims,
     authority::{Authority, Refusal, refuse_barred},
-    identity::{Kind, Timestamp},
+    identity::{HardwareId, Kind, Timestamp},
     inventory::{
         device::Status,
         fleet::{Policy, Tier},
     },
-    store::{Attested, CertificateRow, Holder, KeyUse, MAX_LIVE},
+    store::{Attested, CertificateRow, Hardware, Holder, KeyUse, MAX_LIVE},
 };
 
 /// What is proven is a device's, and the caller does not ask for another name.
 pub(super) fn check_name(asks: Asks<'_>, holder: &Holder) -> Result<(), Refusal> {
     let other = asks.id.is_some_and(|id| *id != holder.subject.id);
     if asks.kind != Kind::Device || other { Err(Refusal::IdRefused) } else { Ok(()) }
+}
+
+/// Whose hardware this is. What was retired is nobody's to enroll with, its own device's neither.
+pub(super) async fn owner(authority: &Authority, id: &HardwareId) -> Result<Option<Holder>, Refusal> {
+    match authority.store.holder_of_hardware(id).await? {
+        Some((Hardware { retired_at: Some(_), .. }, holder)) => Err(Refusal::HardwareRetired(holder.subject)),
+        found => Ok(found.map(|(_, holder)| holder)),
+    }
 }
 
 /// Step 5, for a device that the evidence has named.
@@ -75,21 +82,8 @@ fn check_policy(policy: &Policy, holder: &Holder, proven: &Proven) -> Result<(),
     if claims.tier < recorded_tier(holder) {
         return Err(Refusal::TierRefused);
     }
-    if is_another(holder, claims) {
-        return Err(Refusal::IdRefused);
-    }
     let may_again = policy.reenroll.is_some_and(|least| claims.tier >= least);
     if holder.status == Status::Active && !may_again { Err(Refusal::AlreadyEnrolled) } else { Ok(()) }
-}
-
-/// Whether this is other hardware than what the holder has proven by the same method. Registered keys change: each is an
-/// operator's word.
-fn is_another(holder: &Holder, claims: &Claims) -> bool {
-    claims.tier >= Tier::Factory
-        && holder
-            .attested
-            .as_ref()
-            .is_some_and(|recorded| recorded.method == claims.method.as_str() && recorded.identity != claims.identity)
 }
 
 /// The tier that a holder proved when it enrolled last.

@@ -6,7 +6,7 @@ use fleetca_proto::v1;
 use ring::rand::SystemRandom;
 
 use super::{
-    EnrollmentRequest, takers, unknown,
+    EnrollmentRequest, known, takers, unknown,
     verify::{CsrKey, Verified},
 };
 use crate::{
@@ -58,7 +58,7 @@ pub(super) async fn verify(
     let proof = Proof { mac: &proof.mac, attest: &proof.attest, signature: &proof.signature };
     let key = tpm.evidence.verify(request.start(), challenge, secret, proof).map_err(refused)?;
     let id = identity(tpm);
-    let newcomer = match authority.store.holder_of_hardware(&id).await? {
+    let newcomer = match known::owner(authority, &id).await? {
         Some(holder) => {
             let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
             let roots = Some(&policy.tpm_roots.0).filter(|roots| !roots.is_empty());

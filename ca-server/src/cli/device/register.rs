@@ -123,7 +123,7 @@ impl Key {
     }
 }
 
-fn show(session: &Session, device: v1::Device) -> Result<(), CommandError> {
+pub(super) fn show(session: &Session, device: v1::Device) -> Result<(), CommandError> {
     let device = View::whole(device);
     session.output().told(&device, |now| device.words(now))
 }

@@ -40,6 +40,7 @@ struct More {
     certificates: Vec<certificate::View>,
     crls: Vec<CrlReceipt>,
     hardware: Vec<String>,
+    retired_hardware: Vec<String>,
     keys: Vec<KeyView>,
 }
 
@@ -98,8 +99,9 @@ impl View {
         let certificates = std::mem::take(&mut wire.certificates).into_iter().map(certificate::View::from).collect();
         let crls = std::mem::take(&mut wire.crls).into_iter().map(CrlReceipt::from).collect();
         let hardware = std::mem::take(&mut wire.hardware);
+        let retired_hardware = std::mem::take(&mut wire.retired_hardware);
         let keys = std::mem::take(&mut wire.keys).into_iter().map(KeyView::from).collect();
-        Self { more: Some(More { certificates, crls, hardware, keys }), ..Self::from(wire) }
+        Self { more: Some(More { certificates, crls, hardware, retired_hardware, keys }), ..Self::from(wire) }
     }
 
     /// The device, then all the rest.
@@ -108,6 +110,7 @@ impl View {
         let Some(more) = &self.more else { return words };
         more.crls.iter().for_each(|crl| words += &format!("{}\n", printable(&crl.words())));
         more.hardware.iter().for_each(|id| words += &format!("hardware     {}\n", printable(id)));
+        more.retired_hardware.iter().for_each(|id| words += &format!("retired      {}\n", printable(id)));
         if !more.keys.is_empty() {
             words += &format!("\n{}", table(&more.keys, now));
         }

@@ -81,6 +81,7 @@ fn because(refusal: Refusal) -> String {
     match refusal {
         Refusal::Attestation(why) => why.to_string(),
         Refusal::KeyNotInForce(_) => "none of its registered keys is in force".into(),
+        Refusal::HardwareRetired(_) => "this hardware was retired".into(),
         other => other.to_string(),
     }
 }

@@ -64,7 +64,7 @@ fn seen(id: &str, fleet: &str, hardware: &str, key: &str) -> Result<Seen, Refusa
     })
 }
 
-fn identity_text(hardware: &HardwareId) -> String {
+pub(super) fn identity_text(hardware: &HardwareId) -> String {
     format!("{}:{hardware}", hardware.kind())
 }
 

@@ -3,6 +3,7 @@
 use fleetca_proto::v1;
 use tonic::Streaming;
 
+use super::newcomers;
 use crate::{
     authority::{Authority, NewDevice, Refusal},
     identity::{HardwareId, Kind, Subject, Timestamp},
@@ -71,6 +72,26 @@ pub async fn retire_key(
     whole(authority, &device).await
 }
 
+pub async fn register_hardware(
+    authority: &Authority,
+    request: v1::RegisterHardwareRequest,
+    actor: &str,
+) -> Result<v1::Device, Refusal> {
+    let device = subject("device_id", &request.device_id)?;
+    authority.add_hardware(&device, newcomers::identity(&request.identity)?, actor).await?;
+    whole(authority, &device).await
+}
+
+pub async fn retire_hardware(
+    authority: &Authority,
+    request: v1::RetireHardwareRequest,
+    actor: &str,
+) -> Result<v1::Device, Refusal> {
+    let device = subject("device_id", &request.device_id)?;
+    authority.retire_hardware(&device, &newcomers::identity(&request.identity)?, actor).await?;
+    whole(authority, &device).await
+}
+
 /// The device, with what was registered for it.
 async fn whole(authority: &Authority, device: &Subject) -> Result<v1::Device, Refusal> {
     let holder = authority.store.holder(device).await?.ok_or(Refusal::NotFound("device"))?;
@@ -81,8 +102,10 @@ async fn whole(authority: &Authority, device: &Subject) -> Result<v1::Device, Re
 
 /// Adds what was registered for a device.
 pub async fn add(authority: &Authority, device: &Subject, shown: &mut v1::Device) -> Result<(), Refusal> {
-    let hardware = authority.store.hardware_of(device).await?;
-    shown.hardware = hardware.into_iter().map(|id| format!("{}:{id}", id.kind())).collect();
+    for own in authority.hardware(device).await? {
+        let list = if own.retired_at.is_some() { &mut shown.retired_hardware } else { &mut shown.hardware };
+        list.push(newcomers::identity_text(&own.id));
+    }
     shown.keys = authority.registered_keys(device).await?.into_iter().map(key).collect();
     Ok(())
 }

@@ -252,8 +252,9 @@ pub(crate) async fn hardware_that_two_devices_claim_at_once_is_one_devices<P: Pl
         }
     }
     assert_eq!(won, 1);
-    let owner = world.store.holder_of_hardware(&hardware).await.unwrap().unwrap();
-    assert_eq!(world.store.hardware_of(&owner.subject).await.unwrap(), [hardware]);
+    let (own, owner) = world.store.holder_of_hardware(&hardware).await.unwrap().unwrap();
+    assert_eq!(own, Hardware { id: hardware, retired_at: None });
+    assert_eq!(world.store.hardware_of(&owner.subject).await.unwrap(), [own]);
     let devices = world.store.devices(&DeviceQuery { limit: 100, ..DeviceQuery::default() }).await.unwrap().devices;
     assert_eq!(devices, [owner]);
 }

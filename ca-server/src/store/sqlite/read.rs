@@ -14,8 +14,8 @@ use crate::{
     inventory::{fleet::Policy, quota::Usage},
     store::{
         Acknowledged, AuditQuery, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage,
-        DeviceQuery, Domain, EventQuery, FleetRow, Holder, IssuerRow, KeyUse, NewcomerQuery, NewcomerRow, Peer,
-        ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked, SecurityEventRow, StoreError, TokenRow,
+        DeviceQuery, Domain, EventQuery, FleetRow, Hardware, Holder, IssuerRow, KeyUse, NewcomerQuery, NewcomerRow,
+        Peer, ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked, SecurityEventRow, StoreError, TokenRow,
         TrustBundleRow,
     },
 };
@@ -70,11 +70,11 @@ impl ReadStore for SqliteStore {
         self.look(|db| holders::by_folded(db, kind, folded))
     }
 
-    async fn holder_of_hardware(&self, id: &HardwareId) -> Result<Option<Holder>> {
+    async fn holder_of_hardware(&self, id: &HardwareId) -> Result<Option<(Hardware, Holder)>> {
         self.look(|db| registrations::holder_of_hardware(db, id))
     }
 
-    async fn hardware_of(&self, holder: &Subject) -> Result<Vec<HardwareId>> {
+    async fn hardware_of(&self, holder: &Subject) -> Result<Vec<Hardware>> {
         self.look(|db| registrations::hardware_of(db, holder))
     }
 

@@ -13,7 +13,7 @@ use crate::{
     audit::Draft,
     identity::{FleetName, HardwareId, Subject, Thumbprint, Timestamp},
     inventory::{device::Status, quota::Exceeded},
-    store::{Holder, NewRegisteredKey, RegisteredKey, Registration, StoreError},
+    store::{Hardware, Holder, NewRegisteredKey, RegisteredKey, Registration, StoreError},
 };
 
 /// Registers them all, or says which could not be.
@@ -102,28 +102,76 @@ pub(super) fn record_key_retirement(
     }
 }
 
-/// Whom this hardware was registered for.
-pub(super) fn holder_of_hardware(db: &Connection, id: &HardwareId) -> Result<Option<Holder>, StoreError> {
+/// More hardware for a device.
+pub(super) fn record_hardware(
+    db: &Connection,
+    holder: &Subject,
+    id: &HardwareId,
+    draft: &Draft,
+) -> Result<(), StoreError> {
+    insert_hardware(db, holders::standing(db, holder)?.key, id)?;
+    audit::append(db, draft)
+}
+
+/// The end of a device's hardware. Whoever was let in by it, and is not recorded yet, has to be decided upon again.
+pub(super) fn record_hardware_retirement(
+    db: &Connection,
+    holder: &Subject,
+    id: &HardwareId,
+    at: Timestamp,
+    draft: &Draft,
+) -> Result<(), StoreError> {
+    let holder = holders::standing(db, holder)?.key;
+    let own = "-- own_hardware()\nSELECT EXISTS (SELECT 1 FROM identities \
+               WHERE kind = ?1 AND identity = ?2 AND holder = ?3)";
+    if !the(db, own, params![id.kind(), id.to_string(), holder], column)? {
+        return Err(StoreError::NotFound("hardware identity"));
+    }
+    let sql = "-- retire_hardware()\nUPDATE identities SET retired_at = ?3 \
+               WHERE kind = ?1 AND identity = ?2 AND retired_at IS NULL";
+    if change(db, sql, params![id.kind(), id.to_string(), at])? == 0 {
+        return Ok(());
+    }
+    change_one(db, "-- touch()\nUPDATE holders SET version = version + 1 WHERE key = ?1", params![holder])?;
+    audit::append(db, draft)
+}
+
+/// The columns that [`read_hardware`] takes.
+macro_rules! hardware_columns {
+    () => {
+        "identities.kind, identities.identity, identities.retired_at"
+    };
+}
+
+fn read_hardware(row: &mut Columns) -> rusqlite::Result<Hardware> {
+    let (kind, identity): (String, String) = (row.take()?, row.take()?);
+    let id = HardwareId::parse(&kind, &identity)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into()))?;
+    Ok(Hardware { id, retired_at: row.take()? })
+}
+
+/// Registered hardware and whose it is.
+pub(super) fn holder_of_hardware(db: &Connection, id: &HardwareId) -> Result<Option<(Hardware, Holder)>, StoreError> {
     let sql = concat!(
         "-- holder_of_hardware()\nSELECT ",
+        hardware_columns!(),
+        ", ",
         holders::holder_columns!(),
         " FROM identities JOIN holders ON holders.key = identities.holder \
          LEFT JOIN fleets ON fleets.key = holders.fleet WHERE identities.kind = ?1 AND identities.identity = ?2"
     );
-    first(db, sql, params![id.kind(), id.to_string()], holders::read)
+    first(db, sql, params![id.kind(), id.to_string()], |row| Ok((read_hardware(row)?, holders::read(row)?)))
 }
 
 /// The hardware of a holder.
-pub(super) fn hardware_of(db: &Connection, holder: &Subject) -> Result<Vec<HardwareId>, StoreError> {
-    let sql = "-- hardware_of()\nSELECT identities.kind, identities.identity FROM holders \
-               JOIN identities ON identities.holder = holders.key \
-               WHERE holders.kind = ?1 AND holders.id = ?2 ORDER BY identities.kind, identities.identity";
-    let rows: Vec<(String, String)> =
-        all(db, sql, params![holder.kind, holder.id], |row| Ok((row.take()?, row.take()?)))?;
-    let read = |(kind, text): &(String, String)| {
-        HardwareId::parse(kind, text).map_err(|error| StoreError::Database(error.to_string()))
-    };
-    rows.iter().map(read).collect()
+pub(super) fn hardware_of(db: &Connection, holder: &Subject) -> Result<Vec<Hardware>, StoreError> {
+    let sql = concat!(
+        "-- hardware_of()\nSELECT ",
+        hardware_columns!(),
+        " FROM holders JOIN identities ON identities.holder = holders.key \
+         WHERE holders.kind = ?1 AND holders.id = ?2 ORDER BY identities.kind, identities.identity"
+    );
+    all(db, sql, params![holder.kind, holder.id], read_hardware)
 }
 
 fn read_key(row: &mut Columns) -> rusqlite::Result<RegisteredKey> {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::{Draft, Seal},
-    identity::{FleetName, Subject, Thumbprint, Timestamp, TokenId},
+    identity::{FleetName, HardwareId, Subject, Thumbprint, Timestamp, TokenId},
     inventory::fleet::Policy,
     store::{
         Acknowledged, Adoption, Ask, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, HolderVersion,
@@ -63,6 +63,23 @@ impl Store for SqliteStore {
     ) -> Result<()> {
         let (holder, key) = (holder.clone(), *key);
         let work = move |db: &_| registrations::record_key_retirement(db, &holder, &key, at, &audit);
+        self.writer.write(Ordinary, work).await
+    }
+
+    async fn record_hardware(&self, holder: &Subject, id: HardwareId, audit: Draft) -> Result<()> {
+        let holder = holder.clone();
+        self.writer.write(Ordinary, move |db| registrations::record_hardware(db, &holder, &id, &audit)).await
+    }
+
+    async fn record_hardware_retirement(
+        &self,
+        holder: &Subject,
+        id: &HardwareId,
+        at: Timestamp,
+        audit: Draft,
+    ) -> Result<()> {
+        let (holder, id) = (holder.clone(), id.clone());
+        let work = move |db: &_| registrations::record_hardware_retirement(db, &holder, &id, at, &audit);
         self.writer.write(Ordinary, work).await
     }
 

@@ -1,0 +1,75 @@
+//! Hardware that is added to devices and retired.
+
+use super::world::*;
+use crate::{identity::HardwareId, store::*};
+
+const HARDWARE: HardwareId = HardwareId::Ek([7; 32]);
+
+async fn add<P: Place>(world: &World<P>, id: &str) -> Result<(), StoreError> {
+    world.store.record_hardware(&device(id), HARDWARE, draft(2, "hardware.registered")).await
+}
+
+async fn retire<P: Place>(world: &World<P>, id: &str, secs: u64) -> Result<(), StoreError> {
+    let audit = draft(secs, "hardware.retired");
+    world.store.record_hardware_retirement(&device(id), &HARDWARE, at(secs), audit).await
+}
+
+pub(crate) async fn hardware_that_is_added_while_others_claim_it_is_one_devices<P: Place>() {
+    let world = World::<P>::new().await;
+    for n in 0..10 {
+        world.enroll(&format!("d-{n}"), 1).await;
+    }
+    let mut attempts = Vec::new();
+    for n in 0..10 {
+        let (store, claim) = (world.store.clone(), world.enrollment(&format!("n-{n}"), 1));
+        let claim = Enrollment { hardware: Some(HARDWARE), ..claim };
+        attempts.push(tokio::spawn(async move { store.record_enrollment(claim).await }));
+        let store = world.store.clone();
+        let added = async move {
+            store.record_hardware(&device(&format!("d-{n}")), HARDWARE, draft(2, "hardware.registered")).await
+        };
+        attempts.push(tokio::spawn(added));
+    }
+    let mut won = 0;
+    for attempt in attempts {
+        match attempt.await.unwrap() {
+            Ok(()) => won += 1,
+            Err(StoreError::Conflict | StoreError::Exists("hardware identity")) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(won, 1);
+    let (own, owner) = world.store.holder_of_hardware(&HARDWARE).await.unwrap().unwrap();
+    assert_eq!(world.store.hardware_of(&owner.subject).await.unwrap(), [own]);
+}
+
+pub(crate) async fn hardware_that_was_retired_lets_in_nobody_who_was_decided_upon_before<P: Place>() {
+    let world = World::<P>::new().await;
+    let pump = world.enroll("pump-7", 1).await;
+    world.enroll("pump-8", 1).await;
+    add(&world, "pump-7").await.unwrap();
+    let read = world.holder("pump-7").await;
+    assert_eq!(read, pump, "of the device itself nothing has changed");
+    let mut late = world.enrollment("pump-7", 4);
+    late.holder = EnrollmentHolder::Known(read.version);
+    late.lineage = read.lineage.issued(false, late.certificate.serial);
+
+    for stranger in ["pump-8", "nobody"] {
+        let refused = retire(&world, stranger, 3).await;
+        assert!(matches!(refused, Err(StoreError::NotFound(_))), "{stranger}: {refused:?}");
+    }
+    retire(&world, "pump-7", 3).await.unwrap();
+    let refused = world.store.record_enrollment(late).await;
+    assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
+
+    // Again: nothing changes, and nothing is recorded.
+    retire(&world, "pump-7", 5).await.unwrap();
+    let retired = Hardware { id: HARDWARE, retired_at: Some(at(3)) };
+    assert_eq!(world.store.hardware_of(&device("pump-7")).await.unwrap(), [retired]);
+    let records = world.audit().await.into_iter().filter(|kept| kept.record.action == "hardware.retired");
+    assert_eq!(records.count(), 1);
+    for id in ["pump-7", "pump-8"] {
+        let refused = add(&world, id).await;
+        assert!(matches!(refused, Err(StoreError::Exists("hardware identity"))), "{id}: {refused:?}");
+    }
+}
