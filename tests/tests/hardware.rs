@@ -159,7 +159,7 @@ fn what_waits_for_approval_becomes_the_hardware_of_the_device_that_it_is_added_t
 #[test]
 fn hardware_that_is_added_while_it_registers_itself_is_one_devices() {
     let Some(world) = World::new() else { return };
-    let register = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "new-{serial}"];
+    let register = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "new-{issuer}-{serial}"];
     world.fleet("boards", &world.root, &register);
     let admin = world.server.admin();
     let boards: Vec<Made> = (0..6).map(|n| world.board(&format!("own-{n}"), &format!("SN-{n}"), &world.root)).collect();
@@ -178,7 +178,7 @@ fn hardware_that_is_added_while_it_registers_itself_is_one_devices() {
             added.join().expect("an answer")
         });
         let devices = admin.run(&["device", "list"]).to_string();
-        let new = format!("new-{serial}");
+        let new = format!("new-{}-{serial}", &world.root.spki_sha256()[..16]);
         match added.code {
             0 => {
                 assert!(!devices.contains(&new), "{devices}");
