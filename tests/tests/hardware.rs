@@ -146,12 +146,14 @@ fn what_waits_for_approval_becomes_the_hardware_of_the_device_that_it_is_added_t
     assert_eq!(world.enroll("new", &board, Some("board-2")).code, 3);
     let waiting = admin.run(&["device", "list", "--status", "pending"]);
     let key = waiting[0]["key_sha256"].as_str().expect("a key").to_owned();
-    admin.run(&["device", "approve", "board-2", "--key", &key]);
+    let identity = format!("idevid:{}", idevid(&world.root, "SN-2"));
+    let approve = ["device", "approve", "board-2", "--key", &key, "--identity", &identity, "--fleet", "boards"];
+    admin.run(&approve);
     add(&world, "board-1", "SN-2");
     // An approval of before is worth nothing.
     assert_eq!(admin.run(&["device", "list", "--status", "pending"]).as_array().expect("a list").len(), 0);
     refused(&world.enroll("new", &board, Some("board-2")), "ID_REFUSED");
-    assert_eq!(admin.reason(&["device", "approve", "board-2", "--key", &key]), "NOT_FOUND");
+    assert_eq!(admin.reason(&approve), "NOT_FOUND");
     world.enroll("own", &board, Some("board-1")).succeeded();
     assert_eq!(world.devices(), 1);
 }
