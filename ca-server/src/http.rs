@@ -37,6 +37,7 @@ pub fn public_app(store: Arc<dyn ReadStore>, publisher: Arc<Publisher>, issuers:
         .route("/crl/fleet/{fleet}/bundle.pem", get(crls::fleet_bundle))
         .route("/crl/{issuer}/{file}", get(crls::full))
         .route("/crl/{issuer}/device/{file}", get(crls::device))
+        .route("/crl/{issuer}/patch/{numbers}", get(crls::patch))
         .with_state(Arc::new(rooms))
         .merge(Router::new().route("/issuers/{file}", get(issuers::certificate)).with_state(Arc::new(certificates)))
         .fallback(|| async { crls::not_found() })

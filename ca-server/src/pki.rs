@@ -29,7 +29,9 @@ mod profile;
 mod signature;
 mod signed;
 
-pub use crl::{CrlEntry, CrlError, CrlTemplate, ParsedCrl, PreparedCrl, SuccessorError, check_successor};
+pub use crl::{
+    CrlEntry, CrlError, CrlSteps, CrlTemplate, Edit, EntryList, ParsedCrl, PreparedCrl, SuccessorError, check_successor,
+};
 pub use csr::{Csr, CsrError, LONGEST_CSR};
 pub use draft::{Certificate, Prepared};
 pub use issuance::{CaRequest, Holder, IssuanceError, Issuer, LeafRequest, prepare_root};

@@ -137,6 +137,14 @@ pub trait ReadStore: Send + Sync {
 
     /// Changes of an issuer's revocations with a sequence number above `after`, in order.
     async fn changes(&self, issuer: IssuerId, after: u64, limit: u32) -> Result<Vec<Change>, StoreError>;
+    /// The serials of an issuer's certificates that were ever revoked or on hold, and expired at `from` or later and before
+    /// `until`.
+    async fn expired(
+        &self,
+        issuer: IssuerId,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<SerialNumber>, StoreError>;
     /// The last number of that sequence.
     async fn last_change(&self, issuer: IssuerId) -> Result<u64, StoreError>;
     /// The CRL published last.

@@ -9,11 +9,13 @@ mod status;
 mod sync_crls;
 
 use std::{
+    future::Future,
     io::{self, IsTerminal},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{credential::CredentialError, crl_sync::SyncError, flow::FlowError, renewal::Action};
@@ -93,8 +95,25 @@ impl Command {
     }
 }
 
+/// Ready once this process is told to stop.
+fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
 fn log(command: &Command) {
-    let level = if matches!(command, Command::Run(_)) { "enroll_client=info" } else { "enroll_client=warn" };
+    let goes_on = match command {
+        Command::Run(_) => true,
+        Command::SyncCrls(command) => command.goes_on(),
+        _ => false,
+    };
+    let level = if goes_on { "enroll_client=info" } else { "enroll_client=warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let ansi = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).with_target(false).init();

@@ -1,4 +1,5 @@
-//! What gateways run: fetches CRLs, verifies each, and swaps the file that a TLS program loads.
+//! What gateways run: fetches CRLs, verifies each, and swaps the file that a TLS program loads; once, or whenever there are
+//! new ones.
 //!
 //! The file is never empty, never unverified and never older than what was there: an empty one lets everybody into
 //! some gateways, a stale or badly signed one nobody into others.
@@ -12,6 +13,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod watch;
 
 use std::{
     io,
@@ -136,6 +138,14 @@ pub enum SyncError {
     /// The file is new, and the hook command failed. It runs again with the next try.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// The hook command has run, and then `--probe` failed: what was there before is back.
+    #[error("with the new CRLs --probe failed: {probe}; {}", if *.restored { "the file from before is back" } else { "there is no file from before" })]
+    Probe {
+        /// How it failed.
+        probe: HookError,
+        /// There was a file before, and it is back.
+        restored: bool,
+    },
 }
 
 impl SyncError {
@@ -150,9 +160,11 @@ impl SyncError {
             SyncError::Crl { reason, .. } | SyncError::Issuer { reason, .. } if reason.is_temporary() => {
                 Action::Retry { after: None }
             }
-            SyncError::TimedOut | SyncError::TooOld { .. } | SyncError::Locked(_) | SyncError::Hook(_) => {
-                Action::Retry { after: None }
-            }
+            SyncError::TimedOut
+            | SyncError::TooOld { .. }
+            | SyncError::Locked(_)
+            | SyncError::Hook(_)
+            | SyncError::Probe { .. } => Action::Retry { after: None },
             SyncError::Http(_)
             | SyncError::Credential(_)
             | SyncError::Trust(_)
@@ -200,6 +212,7 @@ const LONGEST_FETCH: Duration = Duration::from_secs(300);
 ///     form: Form::Bundle,
 ///     out: "/etc/nginx/fleet.crl.pem".into(),
 ///     on_change: Some("systemctl reload nginx".into()),
+///     probe: None,
 ///     max_age: None,
 /// };
 /// let synced = sync.run().await?;
@@ -216,6 +229,8 @@ pub struct CrlSync {
     pub out: PathBuf,
     /// Run through `sh -c` when the file has changed, with its path in `FLEETCA_FILE`.
     pub on_change: Option<String>,
+    /// Run through `sh -c` after that, in the same way: where it fails, the file from before comes back.
+    pub probe: Option<String>,
     /// Fail when a thisUpdate of an issuing CA is older, once all that came is verified and written.
     pub max_age: Option<Duration>,
 }
@@ -251,8 +266,6 @@ struct Fetched {
     crls: Vec<Vec<u8>>,
     /// The CA's signature over the head of each, where one came: to be kept, and shown again.
     head_signatures: Vec<Vec<u8>>,
-    /// On which what is taken can be acknowledged.
-    connection: Option<Connection>,
     roots: Roots,
     /// Certificates of issuing CAs; not verified yet.
     issuers: Vec<Certificate>,
@@ -261,70 +274,139 @@ struct Fetched {
     etag: Option<String>,
 }
 
+/// The file, and what is remembered of it, while its lock is held.
+struct Desk {
+    _lock: Lock,
+    state_path: PathBuf,
+    state: State,
+    /// `None`: it is not there.
+    file: Option<Vec<u8>>,
+}
+
+impl Desk {
+    /// The file's content, if it is as the state describes it.
+    fn known(&self) -> Option<&[u8]> {
+        self.file.as_deref().filter(|file| self.state.file_sha256 == hex(&sha256(file)))
+    }
+}
+
 impl CrlSync {
-    /// Acknowledges what is held, fetches, verifies, swaps, acknowledges that, and tells.
+    /// Acknowledges what is held, fetches, verifies, swaps, tells, and acknowledges that.
     pub async fn run(&self) -> Result<Synced, SyncError> {
-        self.run_within(LONGEST_FETCH).await
+        self.turn(&mut self.open()?, LONGEST_FETCH).await
     }
 
-    async fn run_within(&self, longest_fetch: Duration) -> Result<Synced, SyncError> {
+    fn open(&self) -> Result<Desk, SyncError> {
         let _lock = self.lock()?;
         let state_path = self.beside(".state.json");
-        let kept = State::load(&state_path)?;
+        let state = State::load(&state_path)?;
         let file = durable::read_if_there(&self.out).map_err(self.io(&self.out))?;
-        let known = file.as_deref().filter(|file| kept.file_sha256 == hex(&sha256(file)));
+        Ok(Desk { _lock, state_path, state, file })
+    }
 
+    async fn turn(&self, desk: &mut Desk, longest_fetch: Duration) -> Result<Synced, SyncError> {
         let fetch = async {
             match &self.source {
-                Source::Folder(dir) => grpc::fetch(dir, &self.form, &kept).await,
-                Source::Http { url, roots } => http::fetch(url, roots, &self.form, known, &kept).await,
+                Source::Folder(dir) => {
+                    let (connection, fetched) = grpc::fetch(dir, &self.form, &desk.state).await?;
+                    Ok((Some(connection), fetched))
+                }
+                Source::Http { url, roots } => {
+                    Ok((None, http::fetch(url, roots, &self.form, desk.known(), &desk.state).await?))
+                }
             }
         };
         // Whoever answers a drop at a time must not keep the next run, and its alarm, from beginning.
         let fetched = timeout(longest_fetch, fetch).await.unwrap_or(Err(SyncError::TimedOut));
-        let judged = fetched.and_then(|fetched| {
-            let verdict = Verdict::of(&fetched, &self.form, &kept, WallTime::now())?;
-            Ok((fetched.etag, fetched.connection, verdict))
-        });
-        let (etag, connection, verdict) = judged.map_err(|failure| self.with_age(failure, &kept))?;
+        let (connection, fetched) = fetched.map_err(|failure| self.with_age(failure, &desk.state))?;
+        self.take(desk, fetched, connection.as_ref()).await
+    }
 
-        let changed = file.as_deref() != Some(verdict.pem.as_bytes());
-        let mut state = verdict.state(&kept, &self.form);
+    /// Judges what came, swaps the file, and tells whom it concerns: the gateway's program, then the CA.
+    async fn take(
+        &self,
+        desk: &mut Desk,
+        fetched: Fetched,
+        connection: Option<&Connection>,
+    ) -> Result<Synced, SyncError> {
+        let verdict = Verdict::of(&fetched, &self.form, &desk.state, WallTime::now());
+        let verdict = verdict.map_err(|failure| self.with_age(failure, &desk.state))?;
+        let changed = desk.file.as_deref() != Some(verdict.pem.as_bytes());
+        let mut state = verdict.state(&desk.state, &self.form);
         state.source = self.source_text();
-        state.etag = etag;
-        state.hook_pending = self.on_change.is_some() && (changed || kept.hook_pending);
-        self.store(&state_path, &kept, &state, changed.then_some(verdict.pem.as_bytes()))?;
-        if let Some(connection) = &connection
-            && let Err(error) = acknowledge::acknowledge(connection, &state).await
+        state.etag = fetched.etag;
+        let tells = self.on_change.is_some() || self.probe.is_some();
+        state.hook_pending = tells && (changed || desk.state.hook_pending);
+        self.store(desk, state, changed.then(|| verdict.pem.into_bytes()))?;
+        if desk.state.hook_pending {
+            self.announce(desk).await?;
+        }
+        if let Some(connection) = connection
+            && let Err(error) = acknowledge::acknowledge(connection, &desk.state).await
         {
             // What is held now is acknowledged by the next run, before anything else.
             warn!(%error, "the CRLs are in place, but could not be acknowledged");
-        }
-        if state.hook_pending {
-            self.announce(&state_path, state).await?;
         }
         self.check_age(&verdict.held)?;
         Ok(Synced { changed, crls: verdict.held })
     }
 
     /// The state first: its numbers, and that the hook is to run, must not be lost once the file is new.
-    fn store(&self, state_path: &Path, kept: &State, state: &State, file: Option<&[u8]>) -> Result<(), SyncError> {
-        if state != kept {
-            durable::replace(state_path, &state.to_json(), PUBLIC).map_err(self.io(state_path))?;
+    fn store(&self, desk: &mut Desk, state: State, file: Option<Vec<u8>>) -> Result<(), SyncError> {
+        let before = self.beside(".before");
+        // What was never probed is no good one to come back to.
+        if let (Some(_), Some(good), false) = (&self.probe, &desk.file, desk.state.hook_pending && before.exists())
+            && file.is_some()
+        {
+            durable::replace(&before, good, PUBLIC).map_err(self.io(&before))?;
+        }
+        if state != desk.state {
+            self.remember(desk, state)?;
         }
         if let Some(file) = file {
-            durable::replace(&self.out, file, PUBLIC).map_err(self.io(&self.out))?;
+            durable::replace(&self.out, &file, PUBLIC).map_err(self.io(&self.out))?;
             info!(file = %self.out.display(), "CRLs swapped");
+            desk.file = Some(file);
         }
         Ok(())
     }
 
-    async fn announce(&self, state_path: &Path, mut state: State) -> Result<(), SyncError> {
+    fn remember(&self, desk: &mut Desk, state: State) -> Result<(), SyncError> {
+        durable::replace(&desk.state_path, &state.to_json(), PUBLIC).map_err(self.io(&desk.state_path))?;
+        desk.state = state;
+        Ok(())
+    }
+
+    /// The gateway's program takes the file in, and then is asked whether it lives.
+    async fn announce(&self, desk: &mut Desk) -> Result<(), SyncError> {
         if let Some(command) = &self.on_change {
             hook::run(command, &self.out).await?;
         }
-        state.hook_pending = false;
-        durable::replace(state_path, &state.to_json(), PUBLIC).map_err(self.io(state_path))
+        if let Some(command) = &self.probe {
+            if let Err(probe) = hook::run(command, &self.out).await {
+                let restored = self.bring_back(desk).await?;
+                return Err(SyncError::Probe { probe, restored });
+            }
+            let before = self.beside(".before");
+            durable::remove_file(&before).map_err(self.io(&before))?;
+        }
+        self.remember(desk, State { hook_pending: false, ..desk.state.clone() })
+    }
+
+    /// Puts the file back that was there before, if there was one. The numbers seen stay the least that is taken; nothing
+    /// of what came back is acknowledged.
+    async fn bring_back(&self, desk: &mut Desk) -> Result<bool, SyncError> {
+        let before = self.beside(".before");
+        let Some(good) = durable::read_if_there(&before).map_err(self.io(&before))? else { return Ok(false) };
+        let mut state = State { file_sha256: String::new(), etag: None, hook_pending: true, ..desk.state.clone() };
+        state.crls.values_mut().for_each(|crl| crl.in_file = false);
+        self.remember(desk, state)?;
+        durable::replace(&self.out, &good, PUBLIC).map_err(self.io(&self.out))?;
+        desk.file = Some(good);
+        if let Some(command) = &self.on_change {
+            hook::run(command, &self.out).await?;
+        }
+        Ok(true)
     }
 
     fn check_age(&self, held: &[Held]) -> Result<(), SyncError> {

@@ -1,8 +1,9 @@
 //! The wire of Fleet CA: what is spoken between `ca-server`, devices, gateways and operators.
 //!
 //! The messages and services are generated from `proto/fleetca/v1/*.proto` when this crate is built; the exact bytes
-//! that proofs sign are in [`transcript`], one function that both sides call.
+//! that proofs sign are in [`transcript`], one function that both sides call; [`patch`] makes one CRL of another.
 
+pub mod patch;
 pub mod transcript;
 
 /// The messages, clients and servers of package `fleetca.v1`.

@@ -149,10 +149,9 @@ pub fn root_crl(
         next_update: this_update + ROOT_CRL_LIFETIME,
         distribution_point: None,
     };
-    let entries = before.map(|crl| crl.entries().to_vec()).unwrap_or_default();
-    let prepared = template.prepare(entries);
+    let prepared = template.prepare(before, []);
     let signature = signer.sign(prepared.tbs())?;
-    let der = prepared.assemble(&signature);
+    let der = prepared.assemble(&signature).to_vec();
     let head = CrlHead {
         issuer: root.id(),
         number,

@@ -3,12 +3,15 @@
 //! A publication takes the changes since the last one, encodes, signs, holds the new CRL against the one before it,
 //! records its head (compare-and-swap on the number) and swaps it in. `http` and `rpc` serve it from memory.
 
+mod catch_up;
 mod dating;
 mod device_list;
-mod entries;
 mod error;
+mod patches;
+mod pending;
 mod published;
 mod root;
+mod turn;
 
 use std::{
     collections::HashMap,
@@ -21,22 +24,20 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use tokio::sync::{Notify, watch};
 
 pub use self::{dating::Leap, error::PublishError, published::Published};
 
-pub(super) use self::entries::{Entries, RETENTION};
+pub(super) use self::pending::{Pending, RETENTION};
 
-use self::{dating::Dating, entries::next_horizon};
-use super::{Issuers, OnlineIssuer, Refusal, notice};
+use self::{dating::Dating, patches::Patches, turn::Engine};
+use super::{Issuers, OnlineIssuer, Refusal};
 use crate::{
     clock::Clock,
     identity::IssuerId,
-    pki::{CaRole, CrlTemplate, Locations, ParsedCrl, check_successor},
-    step::{Step, reached},
-    store::{ClaimedCrl, CrlHead, Store, StoreError},
+    pki::{CaRole, Locations},
+    store::Store,
     telemetry::Telemetry,
 };
 
@@ -50,17 +51,6 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const POLL: Duration = Duration::from_secs(5);
 /// How long a caller waits for its revocation to be published.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many changes are read at once.
-const BATCH: u32 = 10_000;
-
-/// What an issuer's next publication starts from.
-#[derive(Default)]
-struct Engine {
-    entries: Entries,
-    head: Option<CrlHead>,
-    last: Option<ParsedCrl>,
-}
-
 /// Signs and serves CRLs.
 pub struct Publisher {
     store: Arc<dyn Store>,
@@ -71,6 +61,7 @@ pub struct Publisher {
     engines: tokio::sync::Mutex<HashMap<IssuerId, Engine>>,
     served: ArcSwap<HashMap<IssuerId, Arc<Published>>>,
     lists: Mutex<HashMap<(IssuerId, String), Arc<Published>>>,
+    patches: Mutex<HashMap<IssuerId, Patches>>,
     wake: Notify,
     publications: watch::Sender<u64>,
     failure: ArcSwap<Option<String>>,
@@ -99,6 +90,7 @@ impl Publisher {
             engines: tokio::sync::Mutex::default(),
             served: ArcSwap::default(),
             lists: Mutex::default(),
+            patches: Mutex::default(),
             wake: Notify::new(),
             publications: watch::Sender::new(0),
             failure: ArcSwap::default(),
@@ -215,38 +207,12 @@ impl Publisher {
         self.failure.load().as_ref().clone()
     }
 
-    fn online(&self, issuer: &IssuerId) -> Result<&OnlineIssuer, PublishError> {
-        self.issuers.online().find(|online| online.issuer.id() == *issuer).ok_or(PublishError::UnknownIssuer)
+    fn patches_of<T>(&self, issuer: IssuerId, work: impl FnOnce(&mut Patches) -> T) -> T {
+        work(self.patches.lock().unwrap_or_else(PoisonError::into_inner).entry(issuer).or_default())
     }
 
-    /// Rebuilds what was published last from its head and the change log.
-    async fn load(&self) -> Result<(), PublishError> {
-        let mut engines = self.engines.lock().await;
-        for (id, role, certificate) in self.issuers.certificates() {
-            let Some(head) = self.store.crl_head(*id).await? else { continue };
-            let mut engine = Engine::default();
-            let der = match &head.der {
-                // A root's, or one that was taken back after a restoration.
-                Some(der) => der.clone(),
-                None => {
-                    self.catch_up(*id, &mut engine, Some(head.watermark)).await?;
-                    engine.entries.drop_expired(head.horizon);
-                    template(certificate, &head).prepare(engine.entries.iter()).assemble(&head.signature)
-                }
-            };
-            if sha256(&der) == head.sha256 {
-                let crl = ParsedCrl::parse(&der)?;
-                self.serve(role, &head, crl.entries().len(), der);
-                engine.last = Some(crl);
-            } else {
-                // Somebody changed the store under us. The next publication, a moment away, says what is true now.
-                tracing::error!(issuer = %id, number = head.number, "the store does not rebuild the CRL that was published");
-                self.telemetry.event("crl.mismatch", &format!("issuer/{id}"), "", self.dating.now());
-            }
-            engine.head = Some(head);
-            engines.insert(*id, engine);
-        }
-        Ok(())
+    fn online(&self, issuer: &IssuerId) -> Result<&OnlineIssuer, PublishError> {
+        self.issuers.online().find(|online| online.issuer.id() == *issuer).ok_or(PublishError::UnknownIssuer)
     }
 
     /// Publishes every issuing CA's CRL that is due, or each one where somebody asked for it and said whether the clock
@@ -278,134 +244,6 @@ impl Publisher {
         self.publications.send_modify(|count| *count += 1);
         outcome
     }
-
-    async fn publish(
-        &self,
-        online: &OnlineIssuer,
-        engine: &mut Engine,
-        asked: Option<bool>,
-    ) -> Result<(), PublishError> {
-        let id = online.issuer.id();
-        self.catch_up(id, engine, None).await?;
-        let now = self.dating.now();
-        let (last, previous) = (engine.head.as_ref(), engine.head.as_ref().map(|head| head.number));
-        let due = last
-            .is_none_or(|head| engine.entries.watermark() > head.watermark || now.since(head.this_update) >= CADENCE);
-        if !due && asked.is_none() && engine.last.is_some() {
-            return Ok(());
-        }
-        let (horizon, stopped) = next_horizon(last.map(|head| head.horizon), now, asked == Some(true));
-        self.telemetry.removals_stopped(stopped);
-        if stopped {
-            tracing::warn!(issuer = %id, "the clock leapt: expired entries stay on the CRL until `crl publish --accept-clock`");
-        }
-        engine.entries.drop_expired(horizon);
-        let this_update = now.max(last.map_or(now, |head| head.this_update)).floor_secs();
-        // By the clock as it is: what was published in a time that a restored machine has forgotten has lower numbers.
-        let number = previous.map_or(0, |number| number + 1).max(self.dating.number());
-        let mut head = CrlHead {
-            issuer: id,
-            number,
-            this_update,
-            next_update: this_update + LIFETIME,
-            watermark: engine.entries.watermark(),
-            horizon,
-            sha256: [0; 32],
-            signature: Vec::new(),
-            der: None,
-        };
-        let prepared = template(online.issuer.certificate(), &head).prepare(engine.entries.iter());
-        head.signature = online.signer.sign(prepared.tbs())?;
-        let der = prepared.assemble(&head.signature);
-        reached(Step::CrlSigned);
-        head.sha256 = sha256(&der);
-        let crl = self.check(online, engine, &der)?;
-        if let Err(error) = self.store.put_crl(head.clone(), previous, None).await {
-            if matches!(error, StoreError::Conflict) {
-                // Somebody else has published: go on from there, at the next turn.
-                engine.head = self.store.crl_head(id).await?;
-                engine.last = None;
-            }
-            return Err(error.into());
-        }
-        reached(Step::CrlRecorded);
-        tracing::info!(issuer = %id, number = head.number, entries = engine.entries.len(), "published a CRL");
-        self.serve(online.issuer.role(), &head, engine.entries.len(), der);
-        reached(Step::CrlServed);
-        engine.head = Some(head);
-        engine.last = Some(crl);
-        Ok(())
-    }
-
-    /// Reads back what was written: our issuer's signature, and a fit successor of the CRL before it.
-    fn check(&self, online: &OnlineIssuer, engine: &Engine, der: &[u8]) -> Result<ParsedCrl, PublishError> {
-        let crl = ParsedCrl::parse(der)?;
-        crl.verify(online.issuer.certificate())?;
-        let Some(last) = &engine.last else { return Ok(crl) };
-        // Released and expired ones are not in `entries` any more; what is still there must be on the CRL.
-        for lost in check_successor(last, &crl)? {
-            if engine.entries.contains(&lost) {
-                return Err(PublishError::LosesEntry(lost));
-            }
-        }
-        Ok(crl)
-    }
-
-    /// Takes changes that were committed since, up to `until` where that is said.
-    async fn catch_up(&self, issuer: IssuerId, engine: &mut Engine, until: Option<u64>) -> Result<(), PublishError> {
-        loop {
-            let after = engine.entries.watermark();
-            let changes = self.store.changes(issuer, after, BATCH).await?;
-            let wanted = changes.iter().take_while(|change| until.is_none_or(|until| change.sequence <= until));
-            let mut taken = 0;
-            for change in wanted {
-                if !engine.entries.apply(change) {
-                    return Err(PublishError::Gap { issuer, after: engine.entries.watermark() });
-                }
-                taken += 1;
-            }
-            if taken < BATCH as usize {
-                return Ok(());
-            }
-        }
-    }
-
-    /// By this signature the CA knows a CRL that it has given out, and forgotten. A CRL without one is as good as any.
-    fn sign_head(&self, role: CaRole, head: &CrlHead) -> Bytes {
-        if role.is_root() {
-            return Bytes::new();
-        }
-        let CrlHead { issuer, number, this_update, sha256, .. } = *head;
-        let signed = notice::sign_head(self.issuers.control(), &ClaimedCrl { issuer, number, this_update, sha256 });
-        signed.unwrap_or_default().into()
-    }
-
-    fn serve(&self, role: CaRole, head: &CrlHead, entries: usize, der: Vec<u8>) {
-        if self.is_halted() && !role.is_root() {
-            return;
-        }
-        // Roots sign by hand, days apart.
-        let last = self.current(&head.issuer);
-        let dated_apart = last.map_or(role.is_root(), |last| last.this_update < head.this_update);
-        let published = Arc::new(Published {
-            issuer: head.issuer,
-            role,
-            number: head.number,
-            this_update: head.this_update,
-            dated_apart,
-            next_update: head.next_update,
-            entries: entries as u64,
-            watermark: head.watermark,
-            sha256: head.sha256,
-            head_signature: self.sign_head(role, head),
-            der: der.into(),
-        });
-        self.telemetry.published(head.issuer, head.number, entries as u64, (head.this_update, head.next_update));
-        let mut served = (**self.served.load()).clone();
-        served.insert(head.issuer, published);
-        self.served.store(Arc::new(served));
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner).retain(|(issuer, _), _| *issuer != head.issuer);
-    }
 }
 
 /// Runs a publication to its end even where the caller goes away: what is recorded must be what is served.
@@ -413,16 +251,6 @@ async fn to_its_end(
     publication: impl Future<Output = Result<(), PublishError>> + Send + 'static,
 ) -> Result<(), PublishError> {
     tokio::spawn(publication).await.unwrap_or(Err(PublishError::CutOff))
-}
-
-fn template<'a>(issuer: &'a crate::pki::IssuerCertificate, head: &CrlHead) -> CrlTemplate<'a> {
-    CrlTemplate {
-        issuer,
-        number: head.number,
-        this_update: head.this_update,
-        next_update: head.next_update,
-        distribution_point: None,
-    }
 }
 
 /// SHA-256 of a CRL's bytes.

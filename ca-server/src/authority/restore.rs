@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     RESTORED, TAKEN_BACK,
-    publish::{CADENCE, Entries, LIFETIME, RETENTION, sha256},
+    publish::{CADENCE, LIFETIME, Pending, RETENTION, sha256},
     revoke::{LOST_HOLD, action},
 };
 use crate::{
@@ -151,7 +151,7 @@ pub async fn newest_shown(store: &dyn Store, crls: &[Vec<u8>]) -> Result<Option<
 
 /// Reads a CRL and proves whose it is.
 fn verified<'a>(rows: &'a [IssuerRow], der: &[u8]) -> Result<(&'a IssuerRow, ParsedCrl), RestoreError> {
-    let crl = ParsedCrl::parse(der)?;
+    let crl = ParsedCrl::parse(der.to_vec().into())?;
     if crl.distribution_point().is_some() {
         return Err(RestoreError::Partial);
     }
@@ -208,8 +208,8 @@ async fn take_one(
     let cutoffs = if role.is_root() { Vec::new() } else { cutoffs(store, crl, now).await? };
     back.cut_off = cutoffs.iter().map(|cutoff| cutoff.subject.clone()).collect();
     back.released = if role.is_root() { Vec::new() } else { released(store, id, crl).await? };
-    let entries = if role.is_root() { &[] } else { crl.entries() };
-    let entries = entries.iter().map(|entry| (*entry, entry.serial.made_at() + longest_life(role))).collect();
+    let listed = crl.entries().iter().filter(|_| !role.is_root());
+    let entries = listed.map(|entry| (entry, entry.serial.made_at() + longest_life(role))).collect();
     let audit = Draft::done(now, "local", TAKEN_BACK, format!("issuer/{id}"))
         .fact("number", crl.number())
         .fact("entries", crl.entries().len())
@@ -230,15 +230,15 @@ fn longest_life(role: CaRole) -> Duration {
 /// Who was cut off in the lost time: the holders of the certificates on the CRL that are known here, once each.
 async fn cutoffs(store: &dyn Store, crl: &ParsedCrl, now: Timestamp) -> Result<Vec<Cutoff>, RestoreError> {
     let mut found: HashMap<Subject, (Peer, CrlEntry)> = HashMap::new();
-    for entry in crl.entries() {
+    for entry in crl.entries().iter() {
         let Some(peer) = store.peer(entry.serial).await? else { continue };
-        if !cuts_off(&peer, entry) {
+        if !cuts_off(&peer, &entry) {
             continue;
         }
         match found.get(&peer.holder.subject) {
             // What is revoked is not on hold only.
             Some((_, known)) if known.reason != RevocationReason::CertificateHold => {}
-            _ => drop(found.insert(peer.holder.subject.clone(), (peer, *entry))),
+            _ => drop(found.insert(peer.holder.subject.clone(), (peer, entry))),
         }
     }
     let cutoff = |(peer, entry): (Peer, CrlEntry)| {
@@ -279,18 +279,19 @@ fn cuts_off(peer: &Peer, entry: &CrlEntry) -> bool {
 
 /// Who is on hold here, and not on a newer CRL.
 async fn released(store: &dyn Store, id: IssuerId, crl: &ParsedCrl) -> Result<Vec<Subject>, RestoreError> {
-    let mut entries = Entries::default();
+    let mut pending = Pending::default();
     loop {
-        let changes = store.changes(id, entries.watermark(), BATCH).await?;
-        let taken = changes.iter().take_while(|change| entries.apply(change)).count();
+        let changes = store.changes(id, pending.watermark(), BATCH).await?;
+        let taken = changes.iter().take_while(|change| pending.apply(change)).count();
         if taken < BATCH as usize {
             break;
         }
     }
-    entries.drop_expired(crl.this_update());
-    let listed: BTreeSet<_> = crl.entries().iter().map(|entry| entry.serial).collect();
+    let turn = pending.until(crl.this_update(), []);
+    let listed: BTreeSet<_> = crl.entries().serials().collect();
     let mut found = BTreeSet::new();
-    for entry in entries.iter().filter(|entry| entry.reason == RevocationReason::CertificateHold) {
+    let held = |entry: &CrlEntry| entry.reason == RevocationReason::CertificateHold;
+    for entry in turn.edits().filter_map(|(_, entry)| entry).filter(held) {
         if !listed.contains(&entry.serial)
             && entry.revoked_at < crl.this_update()
             && let Some(peer) = store.peer(entry.serial).await?

@@ -172,7 +172,7 @@ impl World {
 
     /// The CRL that is served: its number, thisUpdate, and the serials on it.
     fn crl(&self) -> ParsedCrl {
-        ParsedCrl::parse(&self.authority.publisher.current(&self.issuer()).unwrap().der).unwrap()
+        ParsedCrl::parse(self.authority.publisher.current(&self.issuer()).unwrap().der.clone()).unwrap()
     }
 
     async fn publish(&self, accept_clock: bool) -> usize {

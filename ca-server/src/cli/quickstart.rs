@@ -225,6 +225,7 @@ impl Story<'_> {
             form: Form::Bundle,
             out: out.to_owned(),
             on_change: None,
+            probe: None,
             max_age: None,
         };
         sync.run().await.map_err(local)

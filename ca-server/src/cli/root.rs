@@ -75,7 +75,7 @@ fn sign(root_dir: &Path, root: CaRole, passphrase: Option<&Passphrase>) -> Resul
     // The entries and the number of the CRL before are needed: without it, revoked CAs would be let in again.
     let path = file("crl");
     let before = std::fs::read(&path).map_err(CommandError::file(&path))?;
-    let before = ParsedCrl::parse(&before).map_err(|error| content(&path, error.to_string()))?;
+    let before = ParsedCrl::parse(before.into()).map_err(|error| content(&path, error.to_string()))?;
     before.verify(&certificate).map_err(|error| content(&path, error.to_string()))?;
     let (der, head) = root_crl(&certificate, &signer, Some(&before), SystemClock.now()).map_err(local)?;
     folder::write(&path, &der, 0o644).map_err(CommandError::file(&path))?;

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::{
     Rooms,
     conditions::Validators,
-    representation::{Media, Representation, short},
+    representation::{Media, Representation, empty, short},
 };
 use crate::{
     authority::{PublishError, Published},
@@ -29,6 +29,7 @@ use crate::{
 /// Five seconds, so that what stands between us and a gateway does not keep a revocation from it.
 const CACHE_CONTROL: &str = "max-age=5, must-revalidate";
 const DER: Media = Media { content_type: "application/pkix-crl", cache_control: CACHE_CONTROL };
+const PATCH: Media = Media { content_type: "application/protobuf", cache_control: CACHE_CONTROL };
 const PEM: Media = Media { content_type: "application/x-pem-file", cache_control: CACHE_CONTROL };
 /// How many strangers' questions for single devices' lists are worked on at the same time, and how long one waits.
 const LIST_SHARE: usize = 4;
@@ -118,6 +119,31 @@ pub(super) async fn full(
     let Some(issuer) = rooms.known_issuer(&issuer) else { return not_found() };
     let Some(crl) = rooms.publisher.current(&issuer) else { return not_published() };
     rooms.shelf.take(Slot::Full(issuer, form), vec![crl]).answer(&headers, method == Method::GET).await
+}
+
+/// `/crl/<issuer>/patch/<from>-<to>`: a serialized `fleetca.v1.CrlPatch`. `to` is the number of the CRL that is served, or
+/// `current`. 404 where there is no short one: then the whole is to be fetched. 204: `from` is what is served.
+pub(super) async fn patch(
+    State(rooms): State<Arc<Rooms>>,
+    method: Method,
+    Path((issuer, numbers)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(issuer) = rooms.known_issuer(&issuer) else { return not_found() };
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
+    let Some((from, to)) = numbers.split_once('-') else { return not_found() };
+    let Some(from) = number(from) else { return not_found() };
+    let Some(crl) = rooms.publisher.current(&issuer) else { return not_published() };
+    if to != "current" && number(to) != Some(crl.number) {
+        return not_found();
+    }
+    if from == crl.number {
+        return empty();
+    }
+    let Some(patch) = rooms.publisher.patch(&crl, from, None) else { return not_found() };
+    let tag = format!("{from}-{}", KeyFingerprint::from_bytes(crl.sha256));
+    let validators = Validators { tag, last_modified: crl.this_update, dated_apart: false };
+    Representation::ready(PATCH, validators, patch).answer(&headers, method == Method::GET).await
 }
 
 /// `/crl/<issuer>/device/<handle>.crl`, `.pem`.

@@ -6,6 +6,7 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use prost::Message;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -185,7 +186,7 @@ async fn the_complete_crl_is_what_was_published() {
     assert_eq!(world.get(&world.full("pem"), &known).await.0, StatusCode::OK, "another form, another tag");
     world.revoke(NOW + Duration::from_secs(1)).await;
     let (status, headers, body) = world.get(&world.full("crl"), &known).await;
-    assert_eq!((status, ParsedCrl::parse(&body).unwrap().entries().len()), (StatusCode::OK, 1));
+    assert_eq!((status, ParsedCrl::parse(body.clone()).unwrap().entries().len()), (StatusCode::OK, 1));
     let date = headers[header::LAST_MODIFIED].to_str().unwrap();
     assert_eq!(date, "Mon, 21 Sep 2026 14:13:21 GMT");
     let since = [(header::IF_MODIFIED_SINCE, date)];
@@ -220,7 +221,7 @@ async fn a_bundle_has_the_roots_crl_and_every_issuing_cas() {
 #[tokio::test]
 async fn a_devices_own_list_has_its_entries_and_nobody_elses() {
     let world = World::new().await;
-    let entries = |der: &[u8]| ParsedCrl::parse(der).unwrap().entries().len();
+    let entries = |der: &[u8]| ParsedCrl::parse(der.to_vec().into()).unwrap().entries().len();
     let (status, headers, body) = world.get(&world.list("crl"), &[]).await;
     assert_eq!((status, &headers[header::CONTENT_TYPE], entries(&body)), (StatusCode::OK, &CRL.parse().unwrap(), 0));
     world.revoke(NOW + Duration::from_secs(1)).await;
@@ -230,6 +231,44 @@ async fn a_devices_own_list_has_its_entries_and_nobody_elses() {
     assert_eq!(world.get(&world.list("crl"), &known).await.0, StatusCode::NOT_MODIFIED);
     let (_, _, pem) = world.get(&world.list("pem"), &[]).await;
     assert_eq!(from_pem(PemLabel::Crl, std::str::from_utf8(&pem).unwrap()).unwrap(), [body.to_vec()]);
+}
+
+#[tokio::test]
+async fn a_patch_turns_an_older_crl_into_the_one_that_is_served() {
+    let world = World::new().await;
+    let before = world.publisher.current(&world.device_ca).unwrap();
+    let path = |from: u64, to: &str| format!("/crl/{}/patch/{from}-{to}", world.device_ca);
+    let status = |answer: (StatusCode, HeaderMap, Bytes)| answer.0;
+    assert_eq!(status(world.get(&path(before.number, "current"), &[]).await), StatusCode::NO_CONTENT);
+    world.revoke(NOW + Duration::from_secs(1)).await;
+    world.publisher.publish_now(false).await.unwrap();
+    let now = world.publisher.current(&world.device_ca).unwrap();
+    for to in ["current".to_owned(), now.number.to_string()] {
+        let (status, headers, body) = world.get(&path(before.number, &to), &[]).await;
+        assert_eq!(
+            (status, &headers[header::CONTENT_TYPE]),
+            (StatusCode::OK, &"application/protobuf".parse().unwrap())
+        );
+        let patch = fleetca_proto::v1::CrlPatch::decode(body).unwrap();
+        assert_eq!((patch.from, &patch.from_sha256[..], patch.number), (before.number, &before.sha256[..], now.number));
+        let made = fleetca_proto::patch::apply(&patch.steps, &before.der, now.der.len()).unwrap();
+        assert_eq!((made, &patch.sha256[..]), (now.der.to_vec(), &now.sha256[..]));
+        let known = [(header::IF_NONE_MATCH, headers[header::ETAG].to_str().unwrap())];
+        assert_eq!(world.get(&path(before.number, &to), &known).await.0, StatusCode::NOT_MODIFIED);
+    }
+    for (from, to) in
+        [(1, "current"), (before.number, "1"), (now.number + 1, "current"), (before.number, "x"), (before.number, "-1")]
+    {
+        assert_eq!(status(world.get(&path(from, to), &[]).await), StatusCode::NOT_FOUND, "{from}-{to}");
+    }
+    // Whoever serves after a restart knows of no way from there.
+    let locations = Locations::new("http://ca.fleet.example:7080").unwrap();
+    let (store, clock, issuers) = (world.store.clone(), world.clock.clone(), world.issuers.clone());
+    let again = Publisher::start(store.clone(), clock, issuers.clone(), locations, Arc::default()).await.unwrap();
+    assert_eq!(again.current(&world.device_ca).unwrap().der, now.der);
+    let app = public_app(store, again, issuers);
+    let answer = ask(&app, Method::GET, &path(before.number, "current"), &[]).await;
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -243,6 +282,10 @@ async fn what_is_not_there_is_not_found_and_nothing_more_is_said() {
         "/crl/../full.crl".into(),
         format!("/crl/{ca}/full.der"),
         format!("/crl/{ca}/delta.crl"),
+        format!("/crl/{ca}/patch/"),
+        format!("/crl/{ca}/patch/1"),
+        format!("/crl/{ca}/patch/+1-2"),
+        format!("/crl/{other}/patch/1-current"),
         format!("/crl/{other}/device/{HANDLE}.crl"),
         format!("/crl/{ca}/device/{HANDLE}"),
         format!("/crl/{ca}/device/{}.crl", HANDLE.replace('f', "0")),

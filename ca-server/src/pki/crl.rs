@@ -4,13 +4,18 @@
 //! makes the same ones. Nothing in the entries can stop a CRL from being made.
 
 mod entry;
+mod list;
 mod parsed;
 
 use std::fmt;
+use std::ops::Range;
 
+use bytes::Bytes;
 use const_oid::db::rfc5280::{ID_CE_CRL_NUMBER, ID_CE_ISSUING_DISTRIBUTION_POINT};
 
-use super::encode::{Der, INTEGER, SEQUENCE, TimeWriter, context_constructed, header};
+use fleetca_proto::v1::CrlPatchStep;
+
+use super::encode::{Der, INTEGER, SEQUENCE, context_constructed, header};
 use super::extensions::{authority_key_identifier, distribution_point_name, extension};
 use super::issuer::IssuerCertificate;
 use super::signature::SignatureAlgorithm;
@@ -18,6 +23,7 @@ use super::signed;
 use crate::identity::Timestamp;
 
 pub use entry::CrlEntry;
+pub use list::{Edit, EntryList};
 pub use parsed::{CrlError, ParsedCrl, SuccessorError, check_successor};
 
 /// What is in a CRL besides its entries.
@@ -37,35 +43,36 @@ pub struct CrlTemplate<'a> {
 }
 
 impl CrlTemplate<'_> {
-    /// Builds the CRL, version 2. The entries come in the order of their serials; one with the serial of the one before
-    /// it is left out. They are gone through once, and what is written stays where it is: lengths are put in front when
-    /// they are known.
-    pub fn prepare(&self, entries: impl IntoIterator<Item = CrlEntry>) -> PreparedCrl {
-        let mut entries = entries.into_iter();
+    /// Builds the CRL, version 2, from the entries of another one (none where there is none), and what has changed since:
+    /// what stays is copied as it is, in one pass. Edits come in the order of their serials; one that does not is left out.
+    pub fn prepare(&self, base: Option<&ParsedCrl>, edits: impl IntoIterator<Item = Edit>) -> PreparedCrl {
+        let none = EntryList::default();
+        let old = base.map_or(&none, ParsedCrl::entries);
+        let steps = old.edit(edits);
         let algorithm = SignatureAlgorithm::usual(self.issuer.public_key().kind());
-        let (head, tail) = (self.encode_head(algorithm), self.encode_extensions());
-        let front = head.len() + 3 * LONGEST_HEADER;
-        let (least, most) = entries.size_hint();
-        let list = most.unwrap_or(least).saturating_mul(entry::LONGEST);
-        let mut octets = Vec::with_capacity(front.saturating_add(list) + tail.len() + SIGNATURE);
-        octets.resize(front, 0);
-
-        let (mut times, mut last) = (TimeWriter::default(), None);
-        entries.by_ref().for_each(|entry| {
-            if last != Some(entry.serial) {
-                last = Some(entry.serial);
-                entry.encode(&mut times, &mut octets);
-            }
-        });
-        let mut crl = PreparedCrl { start: front, octets, algorithm, number: self.number };
+        let (mut head, tail) = (self.encode_head(algorithm), self.encode_extensions());
+        let length = steps.iter().map(|step| step.copy as usize + step.insert.len()).sum();
         // An empty list must not be there at all (section 5.1.2.6).
-        if last.is_some() {
-            crl.enclose();
+        if length > 0 {
+            let (header, count) = header(SEQUENCE, length);
+            head.extend_from_slice(&header[..count]);
         }
-        crl.octets.extend_from_slice(&tail);
-        crl.prepend(&head);
-        crl.enclose();
-        crl
+        let (header, count) = header(SEQUENCE, head.len() + length + tail.len());
+        let mut octets = Vec::with_capacity(LONGEST_HEADER + count + head.len() + length + tail.len() + SIGNATURE);
+        octets.resize(LONGEST_HEADER, 0);
+        octets.extend_from_slice(&header[..count]);
+        octets.extend_from_slice(&head);
+        let entries = octets.len();
+        let mut at = 0;
+        for step in &steps {
+            at += step.skip as usize;
+            octets.extend_from_slice(&old.octets()[at..at + step.copy as usize]);
+            octets.extend_from_slice(&step.insert);
+            at += step.copy as usize;
+        }
+        let entries = entries..octets.len();
+        octets.extend_from_slice(&tail);
+        PreparedCrl { octets, entries, steps, algorithm, number: self.number }
     }
 
     /// Everything before the entries.
@@ -103,9 +110,12 @@ const SIGNATURE: usize = 1024;
 
 /// A CRL built, not signed yet. It can be used once.
 pub struct PreparedCrl {
-    /// Room for what is put in front, then what is to be signed.
+    /// Room for the header that is put in front, then what is to be signed.
     octets: Vec<u8>,
-    start: usize,
+    /// Where its entries are in them.
+    entries: Range<usize>,
+    /// How these entries are made of the old ones.
+    steps: Vec<CrlPatchStep>,
     algorithm: SignatureAlgorithm,
     number: u64,
 }
@@ -113,27 +123,24 @@ pub struct PreparedCrl {
 impl PreparedCrl {
     /// What is to be signed.
     pub fn tbs(&self) -> &[u8] {
-        &self.octets[self.start..]
+        &self.octets[LONGEST_HEADER..]
     }
 
     /// Puts the signature in and gives the CRL (DER). That it verifies is not checked here.
-    pub fn assemble(mut self, signature: &[u8]) -> Vec<u8> {
+    pub fn assemble(self, signature: &[u8]) -> Bytes {
+        self.assemble_with_steps(signature).0
+    }
+
+    /// The same, and the steps that make the CRL of the one that its entries were taken from, signature and all.
+    pub fn assemble_with_steps(mut self, signature: &[u8]) -> (Bytes, CrlSteps) {
         signed::append_signature(&mut self.octets, self.algorithm, signature);
-        self.enclose();
-        self.octets.drain(..self.start);
-        self.octets
-    }
-
-    fn prepend(&mut self, octets: &[u8]) {
-        let start = self.start - octets.len();
-        self.octets[start..self.start].copy_from_slice(octets);
-        self.start = start;
-    }
-
-    /// Makes a SEQUENCE of all that is there.
-    fn enclose(&mut self) {
-        let (header, length) = header(SEQUENCE, self.octets.len() - self.start);
-        self.prepend(&header[..length]);
+        let (header, count) = header(SEQUENCE, self.octets.len() - LONGEST_HEADER);
+        let start = LONGEST_HEADER - count;
+        self.octets[start..LONGEST_HEADER].copy_from_slice(&header[..count]);
+        let front = self.octets[start..self.entries.start].to_vec();
+        let back = self.octets[self.entries.end..].to_vec();
+        let steps = CrlSteps { front, entries: self.steps, back };
+        (Bytes::from(self.octets).slice(start..), steps)
     }
 }
 
@@ -143,8 +150,33 @@ impl fmt::Debug for PreparedCrl {
     }
 }
 
+/// How a CRL is made of the one before it.
+#[derive(Debug)]
+pub struct CrlSteps {
+    front: Vec<u8>,
+    entries: Vec<CrlPatchStep>,
+    back: Vec<u8>,
+}
+
+impl CrlSteps {
+    /// As steps through the whole of the old CRL, such as [`fleetca_proto::patch::apply`] takes.
+    pub fn through(self, old: &ParsedCrl) -> Vec<CrlPatchStep> {
+        let mut steps = vec![CrlPatchStep { skip: 0, copy: 0, insert: self.front }];
+        let mut skip = old.entries_range().start as u64;
+        steps.extend(
+            self.entries.into_iter().map(|step| CrlPatchStep { skip: step.skip + std::mem::take(&mut skip), ..step }),
+        );
+        // The first one is always there.
+        if let Some(last) = steps.last_mut() {
+            last.insert.extend(self.back);
+        }
+        steps
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use const_oid::db::rfc5280::ID_CE_AUTHORITY_KEY_IDENTIFIER;
@@ -177,9 +209,13 @@ mod tests {
     }
 
     fn signed(ca: &TestCa, template: &CrlTemplate<'_>, entries: &[CrlEntry]) -> Vec<u8> {
-        let prepared = template.prepare(entries.iter().copied());
+        let prepared = template.prepare(None, edits(entries));
         let signature = ca.key.sign(prepared.tbs());
-        prepared.assemble(&signature)
+        prepared.assemble(&signature).to_vec()
+    }
+
+    fn edits(entries: &[CrlEntry]) -> Vec<Edit> {
+        entries.iter().map(|entry| (entry.serial, Some(*entry))).collect()
     }
 
     // x509-cert 0.3.0 gives IssuingDistributionPoint another extension's OID, so it is asked for by number.
@@ -237,11 +273,13 @@ mod tests {
     }
 
     #[test]
-    fn a_serial_given_twice_is_listed_once() {
+    fn what_comes_out_of_its_order_is_left_out() {
         let ca = TestCa::root(CaRole::DeviceRoot);
-        let entries = [entry(1), entry(1), entry(2), entry(2), entry(2), entry(3)];
-        let crl: CertificateList = CertificateList::from_der(&signed(&ca, &template(&ca), &entries)).unwrap();
-        assert_eq!(crl.tbs_cert_list.revoked_certificates.unwrap().len(), 3);
+        let entries = [entry(1), entry(1), entry(3), entry(2), entry(3), entry(4)];
+        let crl = ParsedCrl::parse(signed(&ca, &template(&ca), &entries).into()).unwrap();
+        assert_eq!(crl.entries().iter().collect::<Vec<_>>(), [entry(1), entry(3), entry(4)]);
+        let prepared = template(&ca).prepare(Some(&crl), edits(&[entry(5), entry(2), entry(6)]));
+        assert_eq!(prepared.tbs(), template(&ca).prepare(None, edits(&[1, 3, 4, 5, 6].map(entry))).tbs());
     }
 
     #[test]
@@ -306,9 +344,47 @@ mod tests {
                 let expected = (written.reason != RevocationReason::Unspecified).then_some(written.reason.number());
                 prop_assert_eq!(reason, expected);
             }
-            let parsed = ParsedCrl::parse(&der).unwrap();
+            let parsed = ParsedCrl::parse(der.into()).unwrap();
             prop_assert_eq!(parsed.verify(template.issuer), Ok(()));
-            prop_assert_eq!(parsed.entries(), &entries[..]);
+            prop_assert_eq!(parsed.entries().iter().collect::<Vec<_>>(), entries.clone());
+            prop_assert!(entries.iter().all(|entry| parsed.entries().get(&entry.serial) == Some(*entry)));
+        }
+
+        #[test]
+        fn edited_it_is_what_it_would_be_written_anew_and_the_steps_say_how(
+            before in proptest::collection::btree_map(any::<u8>(), any_entry(), 0..300),
+            edits in proptest::collection::btree_map(any::<u8>(), proptest::option::of(any_entry()), 0..100),
+        ) {
+            let ca = TestCa::root(CaRole::DeviceRoot);
+            // Serials that lie close together, so that edits meet entries.
+            let named = |number: u8, entry: CrlEntry| CrlEntry { serial: SerialNumber::from_bytes([number; 16]), ..entry };
+            let serial = |number: u8| SerialNumber::from_bytes([number; 16]);
+            let before: BTreeMap<SerialNumber, Option<CrlEntry>> = before.into_iter().map(|(number, entry)| (serial(number), Some(named(number, entry)))).collect();
+            let edits: BTreeMap<SerialNumber, Option<CrlEntry>> =
+                edits.into_iter().map(|(number, edit)| (serial(number), edit.map(|entry| named(number, entry)))).collect();
+            let mut after = before.clone();
+            after.extend(edits.clone());
+            after.retain(|_, entry| entry.is_some());
+
+            let template = template(&ca);
+            let sign = |prepared: PreparedCrl| {
+                let signature = ca.key.sign(prepared.tbs());
+                prepared.assemble_with_steps(&signature)
+            };
+            let old = ParsedCrl::parse(sign(template.prepare(None, before.clone())).0).unwrap();
+            let next = CrlTemplate { number: 8, ..template };
+            let anew = next.prepare(None, after.clone());
+            let edited = next.prepare(Some(&old), edits.clone());
+            prop_assert_eq!(anew.tbs(), edited.tbs());
+            let (new, steps) = sign(edited);
+            let steps = steps.through(&old);
+            let patched = fleetca_proto::patch::apply(&steps, old.der(), new.len());
+            prop_assert_eq!(patched.unwrap(), new.to_vec());
+            let read = ParsedCrl::parse(new).unwrap();
+            prop_assert_eq!(read.verify(template.issuer), Ok(()));
+            let lost = check_successor(&old, &read).unwrap();
+            let taken_off = edits.iter().filter(|(serial, edit)| edit.is_none() && before.contains_key(serial));
+            prop_assert_eq!(lost, taken_off.map(|(serial, _)| *serial).collect::<Vec<_>>());
         }
     }
 }

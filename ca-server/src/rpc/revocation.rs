@@ -1,15 +1,18 @@
 //! `Revocation`: CRLs for gateways, in chunks. The same bytes as over HTTP.
 
+mod watch;
+
 use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use fleetca_proto::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, CrlChunk, CrlHead, GetCrlRequest, get_crl_request::Form,
-    revocation_server::Revocation,
+    AcknowledgeRequest, AcknowledgeResponse, CrlChunk, CrlHead, GetCrlRequest, WatchCrlRequest, WatchCrlResponse,
+    get_crl_request::Form, revocation_server::Revocation, watch_crl_request,
 };
 use futures::Stream;
 use tonic::{Request, Response, Status};
 
+use self::watch::Watch;
 use super::Caller;
 use crate::{
     authority::{Authority, HeldCrl, Published, Refusal, Refused},
@@ -23,6 +26,7 @@ const CHUNK: usize = 32 * 1024;
 const MOST_HELD: usize = 100;
 
 /// The service.
+#[derive(Clone)]
 pub struct Service {
     authority: Arc<Authority>,
 }
@@ -82,6 +86,21 @@ impl Revocation for Service {
         let total = u32::try_from(crls.len()).unwrap_or(u32::MAX);
         let chunks = crls.into_iter().zip(0u32..).flat_map(move |(crl, index)| chunks(&crl, index, total, signed));
         Ok(Response::new(Box::pin(futures::stream::iter(chunks.map(Ok)))))
+    }
+
+    type WatchCrlStream = Pin<Box<dyn Stream<Item = Result<WatchCrlResponse, Status>> + Send>>;
+
+    async fn watch_crl(&self, request: Request<WatchCrlRequest>) -> Result<Response<Self::WatchCrlStream>, Status> {
+        let refuse = |refused: Refused| self.authority.status(refused);
+        let presented = Caller::certificate(&request).map_err(refuse)?;
+        let WatchCrlRequest { form, held } = request.into_inner();
+        let form = match form {
+            Some(watch_crl_request::Form::Full(issuer)) => Form::Full(issuer),
+            Some(watch_crl_request::Form::Bundle(bundle)) => Form::Bundle(bundle),
+            None => return Err(refuse(Refusal::invalid("form", "say which CRLs").into())),
+        };
+        let watch = Watch::new(self.clone(), presented, form, held).map_err(|refusal| refuse(refusal.into()))?;
+        Ok(Response::new(Box::pin(watch.stream())))
     }
 
     async fn acknowledge(&self, request: Request<AcknowledgeRequest>) -> Result<Response<AcknowledgeResponse>, Status> {

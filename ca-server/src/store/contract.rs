@@ -104,6 +104,7 @@ macro_rules! store_contract {
                 trust_bundles_only_grow,
                 a_device_is_found_by_its_handle_where_it_has_certificates,
                 changes_come_in_order_from_any_number_on,
+                what_expires_within_a_time_is_found_by_when_it_does,
             }
             past {
                 a_lost_time_ends_tokens_and_operators_once,

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use super::CliError;
@@ -27,18 +26,11 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) async fn run(self) -> Result<(), CliError> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = super::told_to_stop()?;
         let credential = Credential::load(&self.dir)?;
         let folder = LockedFolder::open(&self.dir)?;
         let state = credential.state();
         info!(kind = %state.kind, id = %state.id, renew_at = %state.renew_at, "keeps the credential alive");
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
         Agent { on_renew: self.on_renew }.run(&folder, stop).await?;
         info!("told to stop");
         Ok(())

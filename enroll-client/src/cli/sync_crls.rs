@@ -6,13 +6,14 @@ use clap::Args;
 
 use super::CliError;
 use crate::{
-    crl_sync::{CrlSync, Form, HttpUrl, Source},
+    crl_sync::{CrlSync, Form, HttpUrl, Source, SyncError, Synced},
     trust::Roots,
 };
 
 /// Fetch and verify CRLs, and swap the file that a TLS program loads
 ///
-/// Runs once. The file is in PEM; FILE.state.json beside it keeps the CRL numbers that no later one may fall below.
+/// Runs once, or with --watch until it is told to stop. The file is in PEM; FILE.state.json beside it keeps the CRL numbers
+/// that no later one may fall below.
 #[derive(Debug, Args)]
 pub(super) struct SyncCrls {
     /// Fetch over mTLS, with this credential folder
@@ -33,12 +34,23 @@ pub(super) struct SyncCrls {
     /// Run through `sh -c` when the file has changed, with its path in FLEETCA_FILE
     #[arg(long, value_name = "CMD")]
     on_change: Option<String>,
+    /// Run through `sh -c` after that, in the same way: where it fails, the file from before comes back
+    #[arg(long, value_name = "CMD")]
+    probe: Option<String>,
+    /// Go on: the server tells of each new CRL (with --dir), or is asked every five seconds
+    #[arg(long)]
+    watch: bool,
     /// Fail (3) when a CRL of an issuing CA is older than this, for example 90s, 15m, 2h or 7d
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     max_age: Option<Duration>,
 }
 
 impl SyncCrls {
+    /// Whether it runs until it is told to stop.
+    pub(super) fn goes_on(&self) -> bool {
+        self.watch
+    }
+
     pub(super) async fn run(self) -> Result<(), CliError> {
         let source = match (self.dir, self.http_url, self.trust) {
             (Some(dir), _, _) => Source::Folder(dir),
@@ -49,18 +61,30 @@ impl SyncCrls {
             }
             _ => return Err(CliError::Usage("--dir, or --http-url with --trust".into())),
         };
-        let sync = CrlSync { source, form: self.form, out: self.out, on_change: self.on_change, max_age: self.max_age };
-        let synced = sync.run().await?;
-        let news = if synced.changed { "written" } else { "unchanged" };
-        eprintln!("{news}: {}", sync.out.display());
-        for crl in synced.crls {
-            let kind = if crl.is_root { "root " } else { "" };
-            eprintln!(
-                "  {kind}issuer {}: number {}, {} revoked, made {}, next by {}",
-                crl.issuer, crl.number, crl.entries, crl.this_update, crl.next_update
-            );
+        let Self { form, out, on_change, probe, max_age, .. } = self;
+        let sync = CrlSync { source, form, out, on_change, probe, max_age };
+        if !self.watch {
+            print(&sync, &sync.run().await?);
+            return Ok(());
         }
-        Ok(())
+        let stop = super::told_to_stop()?;
+        let tell = |outcome: Result<&Synced, &SyncError>| match outcome {
+            Ok(synced) => print(&sync, synced),
+            Err(failure) => eprintln!("error: {failure}"),
+        };
+        Ok(sync.watch(tell, stop).await?)
+    }
+}
+
+fn print(sync: &CrlSync, synced: &Synced) {
+    let news = if synced.changed { "written" } else { "unchanged" };
+    eprintln!("{news}: {}", sync.out.display());
+    for crl in &synced.crls {
+        let kind = if crl.is_root { "root " } else { "" };
+        eprintln!(
+            "  {kind}issuer {}: number {}, {} revoked, made {}, next by {}",
+            crl.issuer, crl.number, crl.entries, crl.this_update, crl.next_update
+        );
     }
 }
 

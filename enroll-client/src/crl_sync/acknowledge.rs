@@ -7,7 +7,10 @@ use fleetca_proto::v1::{AcknowledgeRequest, CrlHead};
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::{SyncError, state::State};
+use super::{
+    SyncError,
+    state::{State, octets},
+};
 use crate::{connect::Connection, refusal::Refusal};
 
 /// How many one call may name.
@@ -44,16 +47,10 @@ fn held(state: &State) -> Vec<CrlHead> {
                 nanos: 0,
             }),
             sha256: octets(&crl.sha256)?,
-            signature: octets(&crl.head_signature).filter(|signature| !signature.is_empty())?,
+            signature: crl.head_signature_octets().filter(|signature| !signature.is_empty())?,
         })
     });
     heads.flatten().collect()
-}
-
-/// Reads hexadecimal digits.
-fn octets(text: &str) -> Option<Vec<u8>> {
-    let octet = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    (0..text.len()).step_by(2).map(octet).collect()
 }
 
 #[cfg(test)]
@@ -66,6 +63,7 @@ mod tests {
             number: number.into(),
             sha256: hex(&[7; 32]),
             this_update: WallTime::from_unix(1_800_000_000),
+            next_update: None,
             issuer_serial: "1".into(),
             issuer_not_after: WallTime::from_unix(1_900_000_000),
             in_file,

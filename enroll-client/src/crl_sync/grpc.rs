@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Fetches with the credential in `dir`; once more if the agent has renewed it meanwhile. What is held is acknowledged
 /// first: a CA whose past was restored, and that learns of it here, would give out CRLs that lack revocations.
-pub(super) async fn fetch(dir: &Path, form: &Form, kept: &State) -> Result<Fetched, SyncError> {
+pub(super) async fn fetch(dir: &Path, form: &Form, kept: &State) -> Result<(Connection, Fetched), SyncError> {
     let credential = Credential::load(dir)?;
     let fetched = fetch_with(&credential, form, kept).await;
     if !matches!(fetched, Err(SyncError::Refused(_))) {
@@ -24,7 +24,28 @@ pub(super) async fn fetch(dir: &Path, form: &Form, kept: &State) -> Result<Fetch
     if now.leaf().der() == credential.leaf().der() { fetched } else { fetch_with(&now, form, kept).await }
 }
 
-async fn fetch_with(credential: &Credential, form: &Form, kept: &State) -> Result<Fetched, SyncError> {
+async fn fetch_with(credential: &Credential, form: &Form, kept: &State) -> Result<(Connection, Fetched), SyncError> {
+    let (connection, bundle) = meet(credential, kept).await?;
+    let form = match form {
+        Form::Full(issuer) => get_crl_request::Form::Full(issuer.to_string()),
+        form => get_crl_request::Form::Bundle(bundle_of(form)),
+    };
+    let request = GetCrlRequest { form: Some(form) };
+    let chunks = connection.revocation().get_crl(request).await.map_err(Refusal::from)?.into_inner();
+    let (crls, head_signatures) = assemble(chunks).await?;
+    let fetched = Fetched {
+        crls,
+        head_signatures,
+        roots: bundle.device_roots,
+        issuers: bundle.device_issuers,
+        is_closed: true,
+        etag: None,
+    };
+    Ok((connection, fetched))
+}
+
+/// Acknowledges what is held, and learns which issuers there are.
+pub(super) async fn meet(credential: &Credential, kept: &State) -> Result<(Connection, TrustBundle), SyncError> {
     let connection = Connection::with_credential(credential).await?;
     acknowledge(&connection, kept).await?;
     let signed = connection.enrollment().get_trust_bundle(GetTrustBundleRequest {}).await.map_err(Refusal::from)?;
@@ -35,23 +56,12 @@ async fn fetch_with(credential: &Credential, form: &Form, kept: &State) -> Resul
         &state.trust_domain,
         state.trust_sequence,
     )?;
-    let form = match form {
-        Form::Bundle => get_crl_request::Form::Bundle(Bundle { fleet: String::new() }),
-        Form::Fleet(name) => get_crl_request::Form::Bundle(Bundle { fleet: name.to_string() }),
-        Form::Full(issuer) => get_crl_request::Form::Full(issuer.to_string()),
-    };
-    let request = GetCrlRequest { form: Some(form) };
-    let chunks = connection.revocation().get_crl(request).await.map_err(Refusal::from)?.into_inner();
-    let (crls, head_signatures) = assemble(chunks).await?;
-    Ok(Fetched {
-        crls,
-        head_signatures,
-        connection: Some(connection),
-        roots: bundle.device_roots,
-        issuers: bundle.device_issuers,
-        is_closed: true,
-        etag: None,
-    })
+    Ok((connection, bundle))
+}
+
+/// A bundle's form on the wire.
+pub(super) fn bundle_of(form: &Form) -> Bundle {
+    Bundle { fleet: if let Form::Fleet(name) = form { name.to_string() } else { String::new() } }
 }
 
 /// Puts the CRLs together, and the signature that came with each.

@@ -144,8 +144,7 @@ pub(super) async fn fetch(
         return Err(SyncError::Empty);
     }
     let issuers = issuers(url, roots, &crls).await?;
-    let (head_signatures, connection) = (Vec::new(), None);
-    Ok(Fetched { crls, head_signatures, connection, roots: roots.clone(), issuers, is_closed: false, etag })
+    Ok(Fetched { crls, head_signatures: Vec::new(), roots: roots.clone(), issuers, is_closed: false, etag })
 }
 
 /// The certificates of those issuers of `crls` that are no roots. Not verified here.

@@ -33,6 +33,9 @@ pub(super) struct Kept {
     pub(super) sha256: String,
     /// When that CRL was made.
     pub(super) this_update: WallTime,
+    /// Until when it is good; unknown in files of earlier versions.
+    #[serde(default)]
+    pub(super) next_update: Option<WallTime>,
     /// The issuer's serial number, under which its root would revoke it.
     pub(super) issuer_serial: String,
     /// When the issuer's certificate ends, and with it the need for its CRL.
@@ -49,6 +52,19 @@ pub(super) struct Kept {
 
 fn unknown() -> bool {
     true
+}
+
+impl Kept {
+    /// The CA's signature over its head; none where what is kept is damaged.
+    pub(super) fn head_signature_octets(&self) -> Option<Vec<u8>> {
+        octets(&self.head_signature)
+    }
+}
+
+/// Reads hexadecimal digits.
+pub(super) fn octets(text: &str) -> Option<Vec<u8>> {
+    let octet = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(octet).collect()
 }
 
 impl State {

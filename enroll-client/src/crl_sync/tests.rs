@@ -83,6 +83,7 @@ impl Gateway {
             form: Form::Bundle,
             out: folder.path().join("crl.pem"),
             on_change: Some("echo >> \"$FLEETCA_FILE.reloads\"".into()),
+            probe: None,
             max_age: None,
         };
         Self { site, house, folder, sync }
@@ -212,7 +213,87 @@ async fn a_server_that_never_comes_to_an_end_does_not_keep_the_next_run_from_beg
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
     gateway.sync.source = Source::Http { url, roots: gateway.house.device_root.roots() };
-    let given_up = gateway.sync.run_within(Duration::from_millis(50)).await;
+    let given_up = gateway.sync.turn(&mut gateway.sync.open().unwrap(), Duration::from_millis(50)).await;
     assert!(matches!(given_up, Err(SyncError::TimedOut)), "{given_up:?}");
     assert!(gateway.sync.lock().is_ok(), "the next run may begin");
+}
+
+#[tokio::test]
+async fn where_the_gateway_does_not_live_with_the_new_file_the_one_from_before_comes_back() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.probe = Some("test ! -e \"$FLEETCA_FILE.dead\"".into());
+    gateway.sync.run().await.unwrap();
+    let good = gateway.file();
+    fs::write(gateway.folder.path().join("crl.pem.dead"), "").unwrap();
+    gateway.publish(&gateway.bundle(8, &[1, 2]));
+    // However often it is tried, and whichever of them fails.
+    for (number, reloads) in [(8, 3), (9, 5)] {
+        gateway.publish(&gateway.bundle(number, &[1, 2]));
+        let failed = gateway.sync.run().await.unwrap_err();
+        assert!(matches!(failed, SyncError::Probe { restored: true, .. }), "{failed}");
+        assert_eq!((gateway.file(), gateway.reloads()), (good.clone(), reloads), "back, and told of");
+    }
+    fs::remove_file(gateway.folder.path().join("crl.pem.dead")).unwrap();
+    gateway.publish(&gateway.bundle(8, &[1, 2]));
+    let older = gateway.sync.run().await.unwrap_err();
+    assert!(matches!(older, SyncError::Crl { .. }), "what was seen is the least that is taken: {older}");
+    gateway.publish(&gateway.bundle(9, &[1, 2]));
+    assert!(gateway.sync.run().await.unwrap().changed);
+    assert_ne!(gateway.file(), good);
+    assert!(!gateway.folder.path().join("crl.pem.before").exists());
+}
+
+#[tokio::test]
+async fn a_first_file_with_which_the_gateway_does_not_live_is_tried_again() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.probe = Some("false".into());
+    for reloads in [1, 2] {
+        let failed = gateway.sync.run().await.unwrap_err();
+        assert!(matches!(failed, SyncError::Probe { restored: false, .. }), "{failed}");
+        assert_eq!(gateway.reloads(), reloads);
+    }
+    gateway.sync.probe = None;
+    assert!(!gateway.sync.run().await.unwrap().changed);
+    assert_eq!(gateway.reloads(), 3);
+}
+
+#[tokio::test]
+async fn a_watch_over_http_goes_on_through_failures_until_it_is_told_to_stop() {
+    let gateway = Gateway::new().await;
+    let (mut heard, told) = (Vec::new(), tokio::sync::Notify::new());
+    let watch = gateway.sync.watch(
+        |outcome| {
+            heard.push(outcome.map(|synced| synced.changed).map_err(ToString::to_string));
+            match heard.len() {
+                // Nothing was there; now it is.
+                1 => gateway.publish(&gateway.bundle(7, &[1])),
+                2 => told.notify_one(),
+                _ => {}
+            }
+        },
+        told.notified(),
+    );
+    watch.await.unwrap();
+    assert!(heard[0].is_err() && heard[1] == Ok(true), "{heard:?}");
+}
+
+#[test]
+fn a_patch_is_taken_only_if_it_makes_what_it_announces() {
+    use fleetca_proto::v1::{CrlPatch, CrlPatchStep};
+    use prost::Message;
+    let patch = |length, sha256: &[u8]| CrlPatch {
+        length,
+        sha256: sha256.to_vec(),
+        steps: vec![CrlPatchStep { skip: 1, copy: 2, insert: b"x".to_vec() }],
+        ..CrlPatch::default()
+    };
+    let patched = |patch: CrlPatch| watch::patched(&patch.encode_to_vec(), b"abcd");
+    assert_eq!(patched(patch(3, &sha256(b"bcx"))).unwrap(), b"bcx");
+    for wrong in [patch(3, &sha256(b"bcy")), patch(3, &[]), patch(4, &sha256(b"bcx")), patch(u64::MAX, &sha256(b"bcx"))]
+    {
+        assert!(matches!(patched(wrong), Err(SyncError::NotCrls(_))));
+    }
+    assert!(watch::patched(b"\xff", b"abcd").is_err());
 }

@@ -77,6 +77,7 @@ impl Verdict {
             number: crl.number.as_hex().to_owned(),
             sha256: hex(&sha256(crl.der())),
             this_update: crl.this_update,
+            next_update: Some(crl.next_update),
             issuer_serial: issuer.certificate.serial(),
             issuer_not_after: issuer.certificate.not_after(),
             in_file: true,
@@ -169,7 +170,6 @@ mod tests {
         Fetched {
             crls,
             head_signatures: vec![],
-            connection: None,
             roots: house.device_root.roots(),
             issuers: vec![house.device_ca.certificate.clone()],
             is_closed: true,

@@ -38,7 +38,7 @@ impl Ca {
         let world = World::new();
         let held = [CaRole::DeviceIssuing, CaRole::ControlCa].map(|role| {
             let (der, issuer) = (world.crl(role), IssuerCertificate::parse(world.certificate(role)).expect("a CA"));
-            let crl = ParsedCrl::parse(&der).expect("our own CRL");
+            let crl = ParsedCrl::parse(der.clone().into()).expect("our own CRL");
             let this_update = prost_types::Timestamp { seconds: crl.this_update().secs(), nanos: 0 };
             let sha256 = digest(&SHA256, &der).as_ref().to_vec();
             let head = CrlHead {

@@ -40,7 +40,9 @@ impl Publisher {
         }
         let full = self.current(issuer).ok_or(PublishError::UnknownIssuer)?;
         let engine = engines.get(issuer).ok_or(PublishError::UnknownIssuer)?;
-        let entries = engine.entries.only(&self.store.serials_of(holder, *issuer).await?);
+        let base = engine.base.as_ref().ok_or(PublishError::UnknownIssuer)?;
+        let serials = self.store.serials_of(holder, *issuer).await?;
+        let entries: Vec<_> = serials.iter().filter_map(|serial| base.crl.entries().get(serial)).collect();
         let url = self.locations.crl(issuer, CrlScope::Device(handle)).map_err(|_| PublishError::UnknownIssuer)?;
         let next_update = full.this_update + LIFETIME;
         let template = CrlTemplate {
@@ -50,7 +52,8 @@ impl Publisher {
             next_update,
             distribution_point: Some(&url),
         };
-        let (count, prepared) = (entries.len() as u64, template.prepare(entries));
+        let (count, prepared) =
+            (entries.len() as u64, template.prepare(None, entries.iter().map(|entry| (entry.serial, Some(*entry)))));
         let signature = online.signer.sign(prepared.tbs())?;
         let der = prepared.assemble(&signature);
         let list = Arc::new(Published {
@@ -58,7 +61,7 @@ impl Publisher {
             entries: count,
             sha256: sha256(&der),
             head_signature: Bytes::new(),
-            der: der.into(),
+            der,
             ..(*full).clone()
         });
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Engine, PublishError, Publisher, sha256, to_its_end};
+use super::{
+    PublishError, Publisher, sha256, to_its_end,
+    turn::{Base, Engine},
+};
 use crate::{
     audit::Draft,
     identity::Timestamp,
@@ -21,7 +24,7 @@ impl Publisher {
     }
 
     async fn take_root(&self, der: &[u8], audit: Draft) -> Result<(), PublishError> {
-        let crl = ParsedCrl::parse(der)?;
+        let crl = ParsedCrl::parse(der.to_vec().into())?;
         let (id, role, certificate) = self
             .issuers
             .certificates()
@@ -34,8 +37,8 @@ impl Publisher {
         }
         let mut engines = self.engines.lock().await;
         let engine = engines.entry(*id).or_default();
-        if let Some(last) = &engine.last
-            && let Some(lost) = check_successor(last, &crl)?.first()
+        if let Some(base) = &engine.base
+            && let Some(lost) = check_successor(&base.crl, &crl)?.first()
         {
             return Err(PublishError::LosesEntry(*lost));
         }
@@ -52,8 +55,9 @@ impl Publisher {
         };
         let previous = engine.head.as_ref().map(|head| head.number);
         self.store.put_crl(head.clone(), previous, Some(audit.fact("number", head.number))).await?;
-        self.serve(role, &head, crl.entries().len(), der.to_vec());
-        *engine = Engine { head: Some(head), last: Some(crl), ..Engine::default() };
+        self.serve(role, &head, &crl);
+        let base = Base { crl, horizon: head.horizon, sha256: head.sha256 };
+        *engine = Engine { head: Some(head), base: Some(base), ..Engine::default() };
         Ok(())
     }
 }

@@ -63,9 +63,9 @@ impl World {
         let mut entries: Vec<_> =
             entries.iter().map(|&(serial, reason)| CrlEntry { serial, revoked_at: at, reason }).collect();
         entries.sort_by_key(|entry| entry.serial);
-        let prepared = template.prepare(entries);
+        let prepared = template.prepare(None, entries.into_iter().map(|entry| (entry.serial, Some(entry))));
         let signature = self.signers[&CaRole::DeviceIssuing].sign(prepared.tbs()).unwrap();
-        prepared.assemble(&signature)
+        prepared.assemble(&signature).to_vec()
     }
 
     async fn status(&self, id: &str) -> Status {

@@ -181,7 +181,7 @@ async fn a_root_crl_that_no_gateway_would_take_today_is_not_taken_in() {
     let issuers = world.authority.issuers();
     let (id, _, root) = issuers.certificates().find(|(_, role, _)| *role == CaRole::DeviceRoot).unwrap();
     let signer = &world.signers[&CaRole::DeviceRoot];
-    let before = ParsedCrl::parse(&world.authority.publisher.current(id).unwrap().der).unwrap();
+    let before = ParsedCrl::parse(world.authority.publisher.current(id).unwrap().der.clone()).unwrap();
     let take = async |at| {
         let (der, _) = root_crl(root, signer.as_ref(), Some(&before), at).unwrap();
         let audit = crate::audit::Draft::done(START, "operator/ana", "crl.root_taken_in", "crl".into());

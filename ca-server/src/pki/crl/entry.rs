@@ -1,7 +1,14 @@
-//! One revoked certificate, and how it is written: a list has a million of them, so each is put together in place and
-//! copied once.
+//! One revoked certificate, and how it is written and read: a list has a million of them, so each is put together in
+//! place and copied once, and those that are written as ours are read without a general parser.
+
+use const_oid::db::rfc5280::ID_CE_CRL_REASONS;
+use der::Decode;
+use x509_cert::crl::RevokedCert;
+use x509_cert::ext::pkix::CrlReason;
 
 use super::super::encode::{INTEGER, SEQUENCE, TimeWriter};
+use super::super::signed::timestamp;
+use super::CrlError;
 use crate::identity::{RevocationReason, SerialNumber, Timestamp};
 
 /// How many octets an entry takes at most: SEQUENCE, a serial with a leading zero, a GeneralizedTime, a reason.
@@ -49,5 +56,109 @@ impl CrlEntry {
         }
         octets[..2].copy_from_slice(&[SEQUENCE, (at - 2) as u8]);
         der.extend_from_slice(&octets[..at]);
+    }
+
+    /// Reads one entry: all of `der`. A serial that this CA cannot have given and a reason that it does not give are
+    /// refused, and so is a critical extension.
+    pub(super) fn decode(der: &[u8]) -> Result<Self, CrlError> {
+        let read: RevokedCert = RevokedCert::from_der(der).map_err(|_| CrlError::Malformed)?;
+        let mut reason = RevocationReason::Unspecified;
+        for extension in read.crl_entry_extensions.as_deref().unwrap_or_default() {
+            if extension.extn_id == ID_CE_CRL_REASONS {
+                let read = CrlReason::from_der(extension.extn_value.as_bytes()).map_err(|_| CrlError::Entry)?;
+                reason = RevocationReason::from_number(i64::from(read as u32)).map_err(|_| CrlError::Entry)?;
+            } else if extension.critical {
+                return Err(CrlError::Entry);
+            }
+        }
+        let serial = read_serial(read.serial_number.as_bytes()).ok_or(CrlError::Entry)?;
+        Ok(Self { serial, revoked_at: timestamp(read.revocation_date), reason })
+    }
+
+    /// Whether `der` is an entry written as ours are, whose date lies on a day that was read before: then nothing of it
+    /// needs a general parser.
+    pub(super) fn is_plain(der: &[u8], days: &mut KnownDay) -> bool {
+        let Some((serial, rest)) = integer(der.get(2..).unwrap_or_default()) else { return false };
+        if read_serial(serial).is_none() || rest.len() < 2 {
+            return false;
+        }
+        let length = usize::from(rest[1]);
+        let Some((time, rest)) = rest.split_at_checked(2 + length) else { return false };
+        let reason = match rest.split_last() {
+            None => true,
+            Some((reason, prefix)) => {
+                *reason != 0 && prefix == REASON_PREFIX && RevocationReason::from_number(i64::from(*reason)).is_ok()
+            }
+        };
+        reason && days.holds(time)
+    }
+}
+
+/// The serial of an entry whose form was checked before.
+pub(super) fn serial_of(entry: &[u8]) -> SerialNumber {
+    let header = match entry.get(1) {
+        Some(0x81) => 3,
+        Some(0x82) => 4,
+        _ => 2,
+    };
+    let serial = integer(entry.get(header..).unwrap_or_default()).and_then(|(serial, _)| read_serial(serial));
+    serial.unwrap_or(SerialNumber::from_bytes([0; 16]))
+}
+
+/// The content of the INTEGER that these octets begin with, in its shortest form and of at most 127 octets; and the rest.
+fn integer(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&[tag, length], rest) = der.split_first_chunk::<2>()?;
+    let (content, rest) = rest.split_at_checked(usize::from(length))?;
+    let shortest = match content {
+        [] => false,
+        [0, second, ..] => *second >= 0x80,
+        [0xff, second, ..] => *second < 0x80,
+        _ => true,
+    };
+    (tag == INTEGER && length < 0x80 && shortest).then_some((content, rest))
+}
+
+/// A serial of at most 16 octets, which may be shorter than ours are, or carry the octet that makes it positive. A
+/// negative one is none: other software reads it as another number or not at all.
+fn read_serial(octets: &[u8]) -> Option<SerialNumber> {
+    if octets.first().is_some_and(|first| *first >= 0x80) {
+        return None;
+    }
+    let octets = octets.strip_prefix(&[0]).unwrap_or(octets);
+    let mut serial = [0; 16];
+    serial[16usize.checked_sub(octets.len())?..].copy_from_slice(octets);
+    Some(SerialNumber::from_bytes(serial))
+}
+
+/// Times on one day after the other: that a day exists is looked up once for all that lie on it.
+#[derive(Default)]
+pub(super) struct KnownDay {
+    /// Tag, length and date of a time that was read.
+    day: Vec<u8>,
+}
+
+impl KnownDay {
+    /// Whether a Time (DER) is well-formed and its day known.
+    fn holds(&self, time: &[u8]) -> bool {
+        let Some((day, clock)) = time.split_last_chunk::<7>() else { return false };
+        let [hours @ .., _, _, _, _, zone] = clock;
+        let [_, _, minutes @ .., _, _, _] = clock;
+        let [_, _, _, _, seconds @ .., _] = clock;
+        let below = |digits: &[u8; 2], limit: &[u8; 2]| digits.iter().all(u8::is_ascii_digit) && digits < limit;
+        !day.is_empty()
+            && *day == *self.day
+            && below(hours, b"24")
+            && below(minutes, b"60")
+            && below(seconds, b"60")
+            && *zone == b'Z'
+    }
+
+    /// Takes the day of a whole entry that a general parser has read.
+    pub(super) fn learn(&mut self, entry: &[u8]) {
+        let time = entry.get(2..).and_then(integer).map(|(_, rest)| rest);
+        let Some(time) = time.and_then(|rest| rest.get(..2 + usize::from(*rest.get(1)?))) else { return };
+        if let Some((day, _)) = time.split_last_chunk::<7>() {
+            self.day = day.to_vec();
+        }
     }
 }

@@ -1,19 +1,21 @@
 //! Reads CRLs back: those that were signed offline, and our own before they are given out.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 
-use const_oid::db::rfc5280::{
-    ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_CRL_NUMBER, ID_CE_CRL_REASONS, ID_CE_ISSUING_DISTRIBUTION_POINT,
-};
-use der::{Decode, Encode};
+use bytes::Bytes;
+use const_oid::db::rfc5280::{ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_CRL_NUMBER, ID_CE_ISSUING_DISTRIBUTION_POINT};
+use der::asn1::AnyRef;
+use der::{Decode, Encode, Reader, SliceReader, Tag, TagMode, TagNumber};
+use spki::AlgorithmIdentifierRef;
 use x509_cert::certificate::Version;
-use x509_cert::crl::{RevokedCert, TbsCertList};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason, IssuingDistributionPoint};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, IssuingDistributionPoint};
+use x509_cert::time::Time;
 
-use super::CrlEntry;
-use crate::identity::{RevocationReason, SerialNumber, Timestamp};
+use super::EntryList;
+use crate::identity::{SerialNumber, Timestamp};
+use crate::pki::encode::SEQUENCE;
 use crate::pki::issuer::IssuerCertificate;
 use crate::pki::signed::{Signed, timestamp};
 
@@ -44,38 +46,42 @@ pub enum CrlError {
     Signature,
 }
 
-/// A CRL that was read.
+/// A CRL that was read. Its octets are shared, not copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedCrl {
-    der: Vec<u8>,
+    der: Bytes,
     issuer: Vec<u8>,
     authority_key: [u8; 20],
     number: u64,
     this_update: Timestamp,
     next_update: Timestamp,
     distribution_point: Option<String>,
-    entries: Vec<CrlEntry>,
+    entries: EntryList,
+    /// Where the entries begin: not the list's header, which is missing where there are none.
+    entries_at: usize,
 }
 
 impl ParsedCrl {
     /// Reads a CRL such as this software makes. Not checked: its signature (see [`verify`](Self::verify)) and its dates.
-    pub fn parse(der: &[u8]) -> Result<Self, CrlError> {
-        let signed = Signed::read(der).map_err(|_| CrlError::Malformed)?;
-        let list: TbsCertList = TbsCertList::from_der(signed.content).map_err(|_| CrlError::Malformed)?;
-        let same_algorithm = list.signature.to_der().ok() == signed.algorithm.to_der().ok();
-        if list.version != Version::V2 || !same_algorithm {
+    pub fn parse(der: Bytes) -> Result<Self, CrlError> {
+        let signed = Signed::read(&der).map_err(|_| CrlError::Malformed)?;
+        let list = TbsCrl::read(signed.content).map_err(|_| CrlError::Malformed)?;
+        let same_algorithm = list.algorithm.to_der().ok() == signed.algorithm.to_der().ok();
+        if !same_algorithm {
             return Err(CrlError::Malformed);
         }
-        let extensions = CrlExtensions::read(list.crl_extensions.as_deref().unwrap_or_default())?;
+        let extensions = CrlExtensions::read(&list.extensions)?;
+        let entries = EntryList::read(der.slice_ref(list.entries))?;
         Ok(Self {
-            der: der.to_vec(),
-            issuer: list.issuer.to_der().map_err(|_| CrlError::Malformed)?,
+            issuer: list.issuer.to_vec(),
             authority_key: extensions.authority_key,
             number: extensions.number,
             this_update: timestamp(list.this_update),
-            next_update: timestamp(list.next_update.ok_or(CrlError::Malformed)?),
+            next_update: timestamp(list.next_update),
             distribution_point: extensions.distribution_point,
-            entries: list.revoked_certificates.unwrap_or_default().iter().map(read_entry).collect::<Result<_, _>>()?,
+            entries_at: list.entries.as_ptr().addr() - der.as_ptr().addr(),
+            entries,
+            der,
         })
     }
 
@@ -89,8 +95,13 @@ impl ParsedCrl {
     }
 
     /// The CRL (DER).
-    pub fn der(&self) -> &[u8] {
+    pub fn der(&self) -> &Bytes {
         &self.der
+    }
+
+    /// Where its entries begin and end in it. Without entries: where they would.
+    pub(super) fn entries_range(&self) -> Range<usize> {
+        self.entries_at..self.entries_at + self.entries.octets().len()
     }
 
     /// Its issuer's Name (DER).
@@ -124,7 +135,7 @@ impl ParsedCrl {
     }
 
     /// Its entries, in their order.
-    pub fn entries(&self) -> &[CrlEntry] {
+    pub fn entries(&self) -> &EntryList {
         &self.entries
     }
 
@@ -173,8 +184,72 @@ pub fn check_successor(old: &ParsedCrl, new: &ParsedCrl) -> Result<Vec<SerialNum
     if new.this_update < old.this_update || new.next_update <= new.this_update {
         return Err(SuccessorError::Dates);
     }
-    let listed: BTreeSet<SerialNumber> = new.entries.iter().map(|entry| entry.serial).collect();
-    Ok(old.entries.iter().map(|entry| entry.serial).filter(|serial| !listed.contains(serial)).collect())
+    let (mut listed, mut lost) = (in_order(&new.entries).peekable(), Vec::new());
+    for serial in in_order(&old.entries) {
+        while listed.next_if(|other| *other < serial).is_some() {}
+        if listed.peek() != Some(&serial) {
+            lost.push(serial);
+        }
+    }
+    Ok(lost)
+}
+
+/// The serials in their order, whatever that of the CRL is.
+fn in_order(entries: &EntryList) -> Box<dyn Iterator<Item = SerialNumber> + '_> {
+    if entries.is_ascending() {
+        return Box::new(entries.serials());
+    }
+    let mut serials: Vec<SerialNumber> = entries.serials().collect();
+    serials.sort_unstable();
+    Box::new(serials.into_iter())
+}
+
+/// The fields of a TBSCertList of version 2, as slices of it.
+struct TbsCrl<'a> {
+    algorithm: AlgorithmIdentifierRef<'a>,
+    /// Name (DER).
+    issuer: &'a [u8],
+    this_update: Time,
+    next_update: Time,
+    /// The content of revokedCertificates; empty, at its place, where that is missing.
+    entries: &'a [u8],
+    extensions: Vec<Extension>,
+}
+
+impl<'a> TbsCrl<'a> {
+    /// Reads one that has both dates. Not checked: the entries.
+    fn read(tbs: &'a [u8]) -> der::Result<Self> {
+        let mut reader = SliceReader::new(tbs)?;
+        let crl = reader.sequence(|fields| -> der::Result<Self> {
+            if Version::decode(fields)? != Version::V2 {
+                return Err(Tag::Integer.value_error().into());
+            }
+            let (algorithm, issuer) = (fields.decode()?, fields.tlv_bytes()?);
+            let (this_update, next_update) = (Time::decode(fields)?, Time::decode(fields)?);
+            let entries = match fields.peek_byte() {
+                Some(SEQUENCE) => {
+                    let list = AnyRef::decode(fields)?.value();
+                    // An empty list must not be there at all (section 5.1.2.6).
+                    if list.is_empty() {
+                        return Err(Tag::Sequence.value_error().into());
+                    }
+                    list
+                }
+                _ => &tbs[tbs.len() - usize::try_from(fields.remaining_len())?..][..0],
+            };
+            let extensions = fields.context_specific(TagNumber(0), TagMode::Explicit)?;
+            Ok(Self {
+                algorithm,
+                issuer,
+                this_update,
+                next_update,
+                entries,
+                extensions: extensions.unwrap_or_default(),
+            })
+        })?;
+        reader.finish()?;
+        Ok(crl)
+    }
 }
 
 struct CrlExtensions {
@@ -240,38 +315,15 @@ fn read_distribution_point(value: &[u8]) -> Result<String, CrlError> {
     }
 }
 
-fn read_entry(entry: &RevokedCert) -> Result<CrlEntry, CrlError> {
-    // A serial may be shorter than ours are, or carry the octet that makes it positive.
-    let octets = entry.serial_number.as_bytes();
-    if octets.first().is_some_and(|first| *first >= 0x80) {
-        // A negative number, which other software reads as another one or not at all.
-        return Err(CrlError::Entry);
-    }
-    let octets = octets.strip_prefix(&[0]).unwrap_or(octets);
-    let mut serial = [0; 16];
-    let start = 16usize.checked_sub(octets.len()).ok_or(CrlError::Entry)?;
-    serial[start..].copy_from_slice(octets);
-
-    let mut reason = RevocationReason::Unspecified;
-    for extension in entry.crl_entry_extensions.as_deref().unwrap_or_default() {
-        if extension.extn_id == ID_CE_CRL_REASONS {
-            let read = CrlReason::from_der(extension.extn_value.as_bytes()).map_err(|_| CrlError::Entry)?;
-            reason = RevocationReason::from_number(i64::from(read as u32)).map_err(|_| CrlError::Entry)?;
-        } else if extension.critical {
-            return Err(CrlError::Entry);
-        }
-    }
-    Ok(CrlEntry { serial: SerialNumber::from_bytes(serial), revoked_at: timestamp(entry.revocation_date), reason })
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
 
-    use super::super::CrlTemplate;
+    use super::super::{CrlEntry, CrlTemplate};
     use super::*;
+    use crate::identity::RevocationReason;
     use crate::pki::CaRole;
     use crate::pki::fixture::{NOW, TestCa, serial};
 
@@ -294,9 +346,9 @@ mod tests {
             revoked_at: NOW,
             reason: RevocationReason::Superseded,
         });
-        let prepared = template.prepare(entries.collect::<Vec<_>>());
+        let prepared = template.prepare(None, entries.map(|entry| (entry.serial, Some(entry))));
         let signature = ca.key.sign(prepared.tbs());
-        ParsedCrl::parse(&prepared.assemble(&signature)).unwrap()
+        ParsedCrl::parse(prepared.assemble(&signature)).unwrap()
     }
 
     #[test]
@@ -310,8 +362,8 @@ mod tests {
 
         let mut forged = read.der().to_vec();
         *forged.last_mut().unwrap() ^= 1;
-        assert_eq!(ParsedCrl::parse(&forged).unwrap().verify(ca.issuer.certificate()), Err(CrlError::Signature));
-        assert_eq!(ParsedCrl::parse(&[read.der(), &[0]].concat()), Err(CrlError::Malformed));
+        assert_eq!(ParsedCrl::parse(forged.into()).unwrap().verify(ca.issuer.certificate()), Err(CrlError::Signature));
+        assert_eq!(ParsedCrl::parse([read.der(), &[0][..]].concat().into()), Err(CrlError::Malformed));
     }
 
     #[test]
@@ -338,12 +390,12 @@ mod tests {
             at in 0usize..10_000,
             octet: u8,
         ) {
-            let _ = ParsedCrl::parse(&bytes);
+            let _ = ParsedCrl::parse(bytes.into());
             let ca = TestCa::root(CaRole::DeviceRoot);
             let mut changed = crl(&ca, 1, NOW, &[1, 2]).der().to_vec();
             let at = at % changed.len();
             changed[at] = octet;
-            let _ = ParsedCrl::parse(&changed).map(|crl| crl.verify(ca.issuer.certificate()));
+            let _ = ParsedCrl::parse(changed.into()).map(|crl| crl.verify(ca.issuer.certificate()));
         }
     }
 }

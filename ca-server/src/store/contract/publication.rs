@@ -72,3 +72,24 @@ pub(crate) async fn changes_come_in_order_from_any_number_on<P: Place>() {
     let unknown = world.store.last_change(issuer("nobody")).await;
     assert!(matches!(unknown, Err(StoreError::NotFound("issuer"))), "{unknown:?}");
 }
+
+pub(crate) async fn what_expires_within_a_time_is_found_by_when_it_does<P: Place>() {
+    let world = World::<P>::new().await;
+    for n in 0..3 {
+        world.enroll(&format!("d{n}"), 1 + 10 * n).await;
+        world.cut_off(&format!("d{n}"), Cut, Unspecified, 40).await;
+    }
+    let changes = world.changes().await;
+    let ends: Vec<_> = changes.iter().map(|change| change.not_after).collect();
+    let expired = async |from, until| {
+        let mut serials = world.store.expired(devices_ca(), from, until).await.unwrap();
+        serials.sort_unstable();
+        serials
+    };
+    let mut serials: Vec<_> = changes.iter().map(|change| change.serial).collect();
+    assert_eq!(expired(ends[0], ends[2]).await, serials[..2], "from the beginning, and before the end");
+    assert_eq!(expired(ends[2], ends[2]).await, []);
+    serials.sort_unstable();
+    assert_eq!(expired(Timestamp::default(), ends[2] + std::time::Duration::from_millis(1)).await, serials);
+    assert_eq!(world.store.expired(issuer("control"), Timestamp::default(), ends[2]).await.unwrap(), []);
+}

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     audit::Draft,
-    identity::IssuerId,
+    identity::{IssuerId, SerialNumber, Timestamp},
     store::{Change, CrlHead, Domain, IssuerRow, StoreError, TrustBundleRow},
 };
 
@@ -80,6 +80,18 @@ pub(super) fn changes(db: &Connection, issuer: IssuerId, after: u64, limit: u32)
         Ok(Change { sequence, serial, not_after, revoked: certificates::read_revoked(row)? })
     };
     all(db, sql, params![key(db, issuer)?, int(after), limit], read)
+}
+
+/// Serials of certificates that were ever revoked or on hold, and expired within this time: from its beginning, and before
+/// its end.
+pub(super) fn expired(
+    db: &Connection,
+    issuer: IssuerId,
+    from: Timestamp,
+    until: Timestamp,
+) -> Result<Vec<SerialNumber>, StoreError> {
+    let sql = "-- expired()\nSELECT serial FROM changes WHERE issuer = ?1 AND not_after >= ?2 AND not_after < ?3";
+    all(db, sql, params![key(db, issuer)?, from, until], column)
 }
 
 /// The number of the last change.

@@ -142,6 +142,10 @@ impl ReadStore for SqliteStore {
         self.scan_to_publish(move |db| issuers::changes(db, issuer, after, limit)).await
     }
 
+    async fn expired(&self, issuer: IssuerId, from: Timestamp, until: Timestamp) -> Result<Vec<SerialNumber>> {
+        self.scan_to_publish(move |db| issuers::expired(db, issuer, from, until)).await
+    }
+
     async fn last_change(&self, issuer: IssuerId) -> Result<u64> {
         self.look(|db| issuers::last_change(db, issuer))
     }

@@ -1,0 +1,170 @@
+//! What has changed since a CRL: fed by the change log, in the order of serials. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    identity::{SerialNumber, Timestamp},
+    pki::{CrlEntry, Edit},
+    store::Change,
+};
+
+/// How long an entry stays after its certificate expired.
+pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// How far the horizon may move at once. A clock that jumped this far ahead has not yet passed the expiry of any
+/// certificate whose entry it would drop.
+const MAX_STRIDE: Duration = RETENTION;
+
+/// Changes of one issuer's certificates, each certificate's last one. From the first change on: all that is revoked or on
+/// hold.
+#[derive(Clone, Debug, Default)]
+pub struct Pending {
+    changed: BTreeMap<SerialNumber, Option<(CrlEntry, Timestamp)>>,
+    watermark: u64,
+}
+
+impl Pending {
+    /// What comes after this change.
+    pub fn after(watermark: u64) -> Self {
+        Self { watermark, ..Self::default() }
+    }
+
+    /// Takes the next change. `false`: it is not the next one, and nothing was changed.
+    #[must_use]
+    pub fn apply(&mut self, change: &Change) -> bool {
+        if change.sequence != self.watermark + 1 {
+            return false;
+        }
+        self.watermark = change.sequence;
+        let serial = change.serial;
+        let entry = change
+            .revoked
+            .map(|revoked| (CrlEntry { serial, revoked_at: revoked.at, reason: revoked.reason }, change.not_after));
+        self.changed.insert(serial, entry);
+        true
+    }
+
+    /// The last change taken.
+    pub fn watermark(&self) -> u64 {
+        self.watermark
+    }
+
+    /// What this makes of a CRL whose entries are of certificates that expire at `horizon` or later. `expired`: what the
+    /// CRL before it may list, and has expired since.
+    pub fn until(&self, horizon: Timestamp, expired: impl IntoIterator<Item = SerialNumber>) -> Turn<'_> {
+        let expired = expired.into_iter().filter(|serial| !self.changed.contains_key(serial)).collect();
+        Turn { pending: self, horizon, expired }
+    }
+}
+
+/// What becomes of the entries of a CRL at one publication.
+pub struct Turn<'a> {
+    pending: &'a Pending,
+    horizon: Timestamp,
+    /// Not among the changes.
+    expired: BTreeSet<SerialNumber>,
+}
+
+impl Turn<'_> {
+    /// Whether the entry of this certificate is taken off: it was released, or has expired.
+    pub fn takes_off(&self, serial: &SerialNumber) -> bool {
+        self.expired.contains(serial)
+            || self.pending.changed.get(serial).is_some_and(|entry| self.listed(entry).is_none())
+    }
+
+    /// What becomes of which entry, in the order of serials.
+    pub fn edits(&self) -> impl Iterator<Item = Edit> + '_ {
+        let mut changed = self.pending.changed.iter().map(|(serial, entry)| (*serial, self.listed(entry))).peekable();
+        let mut expired = self.expired.iter().map(|serial| (*serial, None)).peekable();
+        std::iter::from_fn(move || match (changed.peek(), expired.peek()) {
+            (Some((next, _)), Some((other, _))) if other < next => expired.next(),
+            (None, _) => expired.next(),
+            _ => changed.next(),
+        })
+    }
+
+    fn listed(&self, entry: &Option<(CrlEntry, Timestamp)>) -> Option<CrlEntry> {
+        entry.filter(|(_, not_after)| *not_after >= self.horizon).map(|(entry, _)| entry)
+    }
+}
+
+/// The horizon of the next publication: entries of certificates that expired before it leave. It never goes back, and
+/// where the clock leaps it stands still (`true`) until somebody says that the clock is right: a clock that jumps stops
+/// removals, never additions.
+pub fn next_horizon(last: Option<Timestamp>, now: Timestamp, clock_accepted: bool) -> (Timestamp, bool) {
+    let wanted = now - RETENTION;
+    match last {
+        None => (wanted, false),
+        Some(last) if wanted <= last => (last, false),
+        Some(last) if wanted.since(last) > MAX_STRIDE && !clock_accepted => (last, true),
+        Some(_) => (wanted, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{identity::RevocationReason, store::Revoked};
+
+    fn serial(n: u8) -> SerialNumber {
+        SerialNumber::from_bytes([n; 16])
+    }
+
+    fn change(sequence: u64, n: u8, revoked: bool) -> Change {
+        let revocation = Revoked { at: Timestamp::from_secs(50), reason: RevocationReason::KeyCompromise };
+        Change {
+            sequence,
+            serial: serial(n),
+            not_after: Timestamp::from_secs(100 + i64::from(n)),
+            revoked: revoked.then_some(revocation),
+        }
+    }
+
+    fn listed(turn: &Turn<'_>) -> Vec<SerialNumber> {
+        turn.edits().filter_map(|(serial, entry)| entry.map(|_| serial)).collect()
+    }
+
+    #[test]
+    fn of_each_certificate_the_last_change_counts() {
+        let mut pending = Pending::default();
+        for next in [change(1, 7, true), change(2, 3, true), change(3, 7, false)] {
+            assert!(pending.apply(&next));
+        }
+        let turn = pending.until(Timestamp::default(), []);
+        assert_eq!((listed(&turn), pending.watermark()), (vec![serial(3)], 3));
+        assert!(turn.takes_off(&serial(7)) && !turn.takes_off(&serial(3)) && !turn.takes_off(&serial(4)));
+    }
+
+    #[test]
+    fn a_gap_in_the_log_is_not_passed_over() {
+        let mut pending = Pending::after(4);
+        assert!(!pending.apply(&change(6, 7, true)));
+        assert_eq!((pending.changed.len(), pending.watermark()), (0, 4));
+        assert!(pending.apply(&change(5, 7, true)));
+    }
+
+    #[test]
+    fn an_entry_leaves_when_the_horizon_has_passed_its_expiry() {
+        let mut pending = Pending::default();
+        assert!(pending.apply(&change(1, 1, true)) && pending.apply(&change(2, 9, true)));
+        let turn = pending.until(Timestamp::from_secs(105), [9, 5, 200, 0].map(serial));
+        let edits: Vec<_> = turn.edits().map(|(serial, entry)| (serial, entry.is_some())).collect();
+        let expected = [(0, false), (1, false), (5, false), (9, true), (200, false)];
+        assert_eq!(edits, expected.map(|(n, stays)| (serial(n), stays)));
+        assert!([0, 1, 5, 200].iter().all(|n| turn.takes_off(&serial(*n))) && !turn.takes_off(&serial(9)));
+        // A clock that steps back before it is published brings them back.
+        assert_eq!(listed(&pending.until(Timestamp::from_secs(0), [])), [serial(1), serial(9)]);
+    }
+
+    #[test]
+    fn the_horizon_stands_still_where_the_clock_leaps() {
+        let at = |hours: i64| Timestamp::from_secs(hours * 3600);
+        assert_eq!(next_horizon(None, at(100), false), (at(76), false));
+        assert_eq!(next_horizon(Some(at(76)), at(101), false), (at(77), false));
+        assert_eq!(next_horizon(Some(at(76)), at(90), false), (at(76), false), "never back");
+        assert_eq!(next_horizon(Some(at(76)), at(9000), false), (at(76), true), "stopped");
+        assert_eq!(next_horizon(Some(at(76)), at(9000), true), (at(8976), false), "somebody checked the clock");
+    }
+}

@@ -1,0 +1,173 @@
+//! One publication: from what has changed to a CRL that is served.
+
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+
+use super::{
+    CADENCE, LIFETIME, PublishError, Published, Publisher,
+    pending::{Pending, Turn, next_horizon},
+    sha256,
+};
+use crate::{
+    authority::{OnlineIssuer, notice},
+    identity::Timestamp,
+    pki::{CaRole, CrlTemplate, IssuerCertificate, ParsedCrl, check_successor},
+    step::{Step, reached},
+    store::{ClaimedCrl, CrlHead, StoreError},
+};
+
+/// What an issuer's next publication starts from.
+#[derive(Default)]
+pub(super) struct Engine {
+    /// What was recorded last, here or elsewhere.
+    pub head: Option<CrlHead>,
+    /// The CRL whose entries the next one takes over; none where all are to be written anew.
+    pub base: Option<Base>,
+    /// What has changed since the base.
+    pub pending: Pending,
+}
+
+/// A CRL that was published.
+pub(super) struct Base {
+    pub crl: ParsedCrl,
+    /// Of its DER.
+    pub sha256: [u8; 32],
+    /// Entries of certificates that expired before this are not on it.
+    pub horizon: Timestamp,
+}
+
+impl Publisher {
+    /// Publishes an issuer's CRL, if it is due or `asked` for.
+    pub(super) async fn publish(
+        &self,
+        online: &OnlineIssuer,
+        engine: &mut Engine,
+        asked: Option<bool>,
+    ) -> Result<(), PublishError> {
+        let id = online.issuer.id();
+        self.catch_up(id, &mut engine.pending, None).await?;
+        let now = self.dating.now();
+        let (last, previous) = (engine.head.as_ref(), engine.head.as_ref().map(|head| head.number));
+        let due = last
+            .is_none_or(|head| engine.pending.watermark() > head.watermark || now.since(head.this_update) >= CADENCE);
+        if !due && asked.is_none() && engine.base.is_some() {
+            return Ok(());
+        }
+        let (horizon, stopped) = next_horizon(last.map(|head| head.horizon), now, asked == Some(true));
+        self.telemetry.removals_stopped(stopped);
+        if stopped {
+            tracing::warn!(issuer = %id, "the clock leapt: expired entries stay on the CRL until `crl publish --accept-clock`");
+        }
+        let expired = match &engine.base {
+            Some(base) => self.store.expired(id, base.horizon, horizon).await?,
+            None => Vec::new(),
+        };
+        let turn = engine.pending.until(horizon, expired);
+        let this_update = now.max(last.map_or(now, |head| head.this_update)).floor_secs();
+        // By the clock as it is: what was published in a time that a restored machine has forgotten has lower numbers.
+        let number = previous.map_or(0, |number| number + 1).max(self.dating.number());
+        let mut head = CrlHead {
+            issuer: id,
+            number,
+            this_update,
+            next_update: this_update + LIFETIME,
+            watermark: engine.pending.watermark(),
+            horizon,
+            sha256: [0; 32],
+            signature: Vec::new(),
+            der: None,
+        };
+        let base = engine.base.as_ref().map(|base| &base.crl);
+        let prepared = template(online.issuer.certificate(), &head).prepare(base, turn.edits());
+        head.signature = online.signer.sign(prepared.tbs())?;
+        let (der, steps) = prepared.assemble_with_steps(&head.signature);
+        reached(Step::CrlSigned);
+        head.sha256 = sha256(&der);
+        let crl = check(online, base, &turn, der)?;
+        if let Err(error) = self.store.put_crl(head.clone(), previous, None).await {
+            if matches!(error, StoreError::Conflict) {
+                // Somebody else has published: go on from there, at the next turn.
+                engine.head = self.store.crl_head(id).await?;
+            }
+            return Err(error.into());
+        }
+        reached(Step::CrlRecorded);
+        tracing::info!(issuer = %id, number = head.number, entries = crl.entries().len(), "published a CRL");
+        if let Some(base) = &engine.base {
+            let steps = steps.through(&base.crl);
+            let from = (base.crl.number(), base.sha256);
+            self.patches_of(id, |patches| patches.add(from, (head.number, crl.der().len()), steps));
+        }
+        self.serve(online.issuer.role(), &head, &crl);
+        reached(Step::CrlServed);
+        let base = Base { crl, horizon, sha256: head.sha256 };
+        *engine = Engine { pending: Pending::after(head.watermark), head: Some(head), base: Some(base) };
+        Ok(())
+    }
+
+    /// By this signature the CA knows a CRL that it has given out, and forgotten. A CRL without one is as good as any.
+    fn sign_head(&self, role: CaRole, head: &CrlHead) -> Bytes {
+        if role.is_root() {
+            return Bytes::new();
+        }
+        let CrlHead { issuer, number, this_update, sha256, .. } = *head;
+        let signed = notice::sign_head(self.issuers.control(), &ClaimedCrl { issuer, number, this_update, sha256 });
+        signed.unwrap_or_default().into()
+    }
+
+    pub(super) fn serve(&self, role: CaRole, head: &CrlHead, crl: &ParsedCrl) {
+        if self.is_halted() && !role.is_root() {
+            return;
+        }
+        // Roots sign by hand, days apart.
+        let last = self.current(&head.issuer);
+        let dated_apart = last.map_or(role.is_root(), |last| last.this_update < head.this_update);
+        let entries = crl.entries().len() as u64;
+        let published = Arc::new(Published {
+            issuer: head.issuer,
+            role,
+            number: head.number,
+            this_update: head.this_update,
+            dated_apart,
+            next_update: head.next_update,
+            entries,
+            watermark: head.watermark,
+            sha256: head.sha256,
+            head_signature: self.sign_head(role, head),
+            der: crl.der().clone(),
+        });
+        self.telemetry.published(head.issuer, head.number, entries, (head.this_update, head.next_update));
+        let mut served = (**self.served.load()).clone();
+        served.insert(head.issuer, published);
+        self.served.store(Arc::new(served));
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).retain(|(issuer, _), _| *issuer != head.issuer);
+    }
+}
+
+/// Reads back what was written: our issuer's signature, and a fit successor of the CRL before it.
+fn check(
+    online: &OnlineIssuer,
+    base: Option<&ParsedCrl>,
+    turn: &Turn<'_>,
+    der: Bytes,
+) -> Result<ParsedCrl, PublishError> {
+    let crl = ParsedCrl::parse(der)?;
+    crl.verify(online.issuer.certificate())?;
+    let Some(base) = base else { return Ok(crl) };
+    match check_successor(base, &crl)?.into_iter().find(|lost| !turn.takes_off(lost)) {
+        Some(lost) => Err(PublishError::LosesEntry(lost)),
+        None => Ok(crl),
+    }
+}
+
+/// What a CRL with this head has besides its entries.
+pub(super) fn template<'a>(issuer: &'a IssuerCertificate, head: &CrlHead) -> CrlTemplate<'a> {
+    CrlTemplate {
+        issuer,
+        number: head.number,
+        this_update: head.this_update,
+        next_update: head.next_update,
+        distribution_point: None,
+    }
+}

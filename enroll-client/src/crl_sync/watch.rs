@@ -1,0 +1,306 @@
+//! The watch: keeps the file up to date for as long as it runs. Whatever fails, the file stays as it is, and the next try
+//! comes.
+
+use std::{collections::BTreeMap, convert::Infallible, future::Future, path::Path, time::Duration};
+
+use fleetca_proto::{
+    patch,
+    v1::{
+        CrlPatch, CurrentCrls, HeldCrl, PatchChunk, WatchCrlRequest, WatchCrlResponse, watch_crl_request,
+        watch_crl_response::Part,
+    },
+};
+use prost::Message;
+use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::Streaming;
+use tracing::{error, warn};
+
+use super::{
+    CrlSync, Desk, Fetched, Form, IssuerId, LONGEST_FETCH, Source, SyncError, Synced,
+    crl::Crl,
+    grpc::{bundle_of, meet},
+    http::MOST_BYTES,
+    state::State,
+};
+use crate::{
+    adoption::random,
+    certificate::sha256,
+    connect::Connection,
+    credential::{Credential, CredentialError},
+    refusal::Refusal,
+    renewal::{Action, Backoff},
+    trust::TrustBundle,
+    wall_time::WallTime,
+};
+
+/// How often a server is asked over plain HTTP: what lies between may keep an answer for as long.
+const POLL: Duration = Duration::from_secs(5);
+/// How long the server may say nothing: it ends each answer after less.
+const SILENCE: Duration = Duration::from_secs(300);
+/// How long the next part of what has begun may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After a failure: soon, and not all gateways at once.
+const AFTER_FAILURE: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+/// Twice the time within which a CA publishes where nothing changes. Somebody may be keeping newer CRLs back.
+const OLD: Duration = Duration::from_secs(3600);
+/// When nextUpdate is near: at most gateways nobody gets in after it.
+const NEAR: Duration = Duration::from_secs(24 * 3600);
+/// How often age is looked at and, while it lasts, told of.
+const LOOK: Duration = Duration::from_secs(60);
+
+impl CrlSync {
+    /// Keeps the file up to date until `stop` is ready (`Ok`), or there is nothing more to be had: this gateway was cut
+    /// off, its folder or the file cannot be used, or the CRLs are older than `max_age` (`Err`). `tell` hears of every
+    /// try that brought something, and of every failure.
+    pub async fn watch(
+        &self,
+        tell: impl FnMut(Result<&Synced, &SyncError>),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), SyncError> {
+        tokio::select! {
+            biased;
+            () = stop => Ok(()),
+            ended = self.keep_watching(tell) => ended.map(|never| match never {}),
+        }
+    }
+
+    async fn keep_watching(&self, mut tell: impl FnMut(Result<&Synced, &SyncError>)) -> Result<Infallible, SyncError> {
+        let mut desk = self.open()?;
+        let mut failures = 0;
+        loop {
+            let outcome = match &self.source {
+                Source::Folder(dir) => self.watch_once(dir, &mut desk, &mut tell).await,
+                Source::Http { .. } => match self.turn(&mut desk, LONGEST_FETCH).await {
+                    Ok(synced) => {
+                        if synced.changed {
+                            tell(Ok(&synced));
+                        }
+                        sleep(POLL).await;
+                        Ok(())
+                    }
+                    Err(failure) => Err(failure),
+                },
+            };
+            self.warn_of_age(&desk.state);
+            match outcome {
+                Ok(()) => failures = 0,
+                Err(failure) if ends(&failure) => return Err(failure),
+                Err(failure) => {
+                    tell(Err(&failure));
+                    sleep(AFTER_FAILURE.delay(failures, random().unwrap_or(u64::MAX))).await;
+                    failures = failures.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// One answer of the server, to its end.
+    async fn watch_once(
+        &self,
+        dir: &Path,
+        desk: &mut Desk,
+        tell: &mut impl FnMut(Result<&Synced, &SyncError>),
+    ) -> Result<(), SyncError> {
+        let credential = Credential::load(dir)?;
+        let (connection, bundle) = timeout(LONGEST_FETCH, meet(&credential, &desk.state)).await.map_err(late)??;
+        let mut watched = Watched::begin(&connection, &self.form, bundle, desk).await?;
+        let mut looked = Instant::now();
+        while let Some(fetched) = watched.next().await? {
+            let synced = self.take(desk, fetched, Some(&connection)).await?;
+            if synced.changed {
+                tell(Ok(&synced));
+            }
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                self.warn_of_age(&desk.state);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what somebody should know long before gateways refuse everybody.
+    fn warn_of_age(&self, state: &State) {
+        let now = WallTime::now();
+        for (issuer, crl) in state.crls.iter().filter(|(_, crl)| crl.in_file && !crl.is_root) {
+            let age = crl.this_update.until(now);
+            if age > OLD {
+                warn!(%issuer, seconds = age.as_secs(), "the CRL is older than twice the CA's cadence: nothing newer comes");
+            }
+            if crl.next_update.is_some_and(|next| now.until(next) < NEAR) {
+                error!(%issuer, "the CRL's nextUpdate is near: after it gateways refuse everybody");
+            }
+        }
+    }
+}
+
+/// Whether no further try can help.
+fn ends(failure: &SyncError) -> bool {
+    match failure {
+        SyncError::Refused(refusal) => !matches!(refusal.action, Action::Retry { .. }),
+        SyncError::FailedAndTooOld { .. } | SyncError::TooOld { .. } => true,
+        SyncError::Credential(CredentialError::Absent(_)) | SyncError::State { .. } | SyncError::Io { .. } => true,
+        _ => false,
+    }
+}
+
+fn late<T>(_: T) -> SyncError {
+    SyncError::TimedOut
+}
+
+/// What the server sends of a watch, put together.
+struct Watched {
+    answer: Streaming<WatchCrlResponse>,
+    bundle: TrustBundle,
+    /// What is held, with its head's signature: from now on by this answer.
+    held: BTreeMap<IssuerId, Piece>,
+}
+
+/// A CRL, and the CA's signature over its head.
+#[derive(Default)]
+struct Piece {
+    der: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl Watched {
+    async fn begin(connection: &Connection, form: &Form, bundle: TrustBundle, desk: &Desk) -> Result<Self, SyncError> {
+        let held = held(desk);
+        let named = held.iter().filter_map(|(issuer, piece)| {
+            let number = u64::from_str_radix(&desk.state.crls.get(issuer)?.number, 16).ok()?;
+            Some(HeldCrl { issuer: issuer.to_string(), number, sha256: sha256(&piece.der).to_vec() })
+        });
+        let request = WatchCrlRequest {
+            held: named.collect(),
+            form: Some(match form {
+                Form::Full(issuer) => watch_crl_request::Form::Full(issuer.to_string()),
+                form => watch_crl_request::Form::Bundle(bundle_of(form)),
+            }),
+        };
+        let answer = connection.revocation().watch_crl(request).await.map_err(Refusal::from)?.into_inner();
+        Ok(Self { answer, bundle, held })
+    }
+
+    /// The next set. `None`: the answer has ended.
+    async fn next(&mut self) -> Result<Option<Fetched>, SyncError> {
+        let mut parts = Parts::default();
+        let mut patience = SILENCE;
+        loop {
+            let Some(response) =
+                timeout(patience, self.answer.message()).await.map_err(late)?.map_err(Refusal::from)?
+            else {
+                return if patience == SILENCE { Ok(None) } else { Err(SyncError::NotCrls("the answer was cut off")) };
+            };
+            patience = PATIENCE;
+            match response.part {
+                Some(Part::Crl(chunk)) => parts.add(chunk.issuer, chunk.data, chunk.head_signature)?,
+                Some(Part::Patch(chunk)) => {
+                    if let Some((issuer, piece)) = parts.add_patch(chunk, &self.held)? {
+                        parts.whole.insert(issuer, piece);
+                    }
+                }
+                Some(Part::Current(current)) => return self.put_together(parts, current).map(Some),
+                None => {}
+            }
+        }
+    }
+
+    fn put_together(&mut self, mut parts: Parts, current: CurrentCrls) -> Result<Fetched, SyncError> {
+        let mut held = BTreeMap::new();
+        let (mut crls, mut head_signatures) = (Vec::new(), Vec::new());
+        for crl in current.crls {
+            let issuer: IssuerId = crl.issuer.parse().map_err(|_| SyncError::NotCrls("no issuer"))?;
+            let piece = parts.whole.remove(&issuer).or_else(|| self.held.remove(&issuer));
+            let piece = piece.ok_or_else(|| SyncError::Missing(issuer.clone()))?;
+            if sha256(&piece.der)[..] != crl.sha256[..] {
+                return Err(SyncError::NotCrls("other bytes than announced"));
+            }
+            crls.push(piece.der.clone());
+            head_signatures.push(piece.signature.clone());
+            held.insert(issuer, piece);
+        }
+        self.held = held;
+        Ok(Fetched {
+            crls,
+            head_signatures,
+            roots: self.bundle.device_roots.clone(),
+            issuers: self.bundle.device_issuers.clone(),
+            is_closed: true,
+            etag: None,
+        })
+    }
+}
+
+/// What has come of one publication.
+#[derive(Default)]
+struct Parts {
+    whole: BTreeMap<IssuerId, Piece>,
+    /// Whose CRL or patch is coming.
+    coming: Option<IssuerId>,
+    patch: Vec<u8>,
+    octets: usize,
+}
+
+impl Parts {
+    fn count(&mut self, octets: usize) -> Result<(), SyncError> {
+        self.octets += octets;
+        if self.octets > MOST_BYTES { Err(SyncError::NotCrls("more than fits")) } else { Ok(()) }
+    }
+
+    /// The first part of a CRL names its issuer, those that follow don't.
+    fn add(&mut self, issuer: String, data: Vec<u8>, signature: Vec<u8>) -> Result<(), SyncError> {
+        self.count(data.len())?;
+        if !issuer.is_empty() {
+            let issuer: IssuerId = issuer.parse().map_err(|_| SyncError::NotCrls("no issuer"))?;
+            self.coming = Some(issuer.clone());
+            self.whole.insert(issuer, Piece { der: data, signature });
+            return Ok(());
+        }
+        let piece = self.coming.as_ref().and_then(|issuer| self.whole.get_mut(issuer));
+        piece.ok_or(SyncError::NotCrls("chunks out of order"))?.der.extend_from_slice(&data);
+        Ok(())
+    }
+
+    /// With the last part of a patch: what it makes of what is held.
+    fn add_patch(
+        &mut self,
+        chunk: PatchChunk,
+        held: &BTreeMap<IssuerId, Piece>,
+    ) -> Result<Option<(IssuerId, Piece)>, SyncError> {
+        self.count(chunk.data.len())?;
+        let issuer: IssuerId = chunk.issuer.parse().map_err(|_| SyncError::NotCrls("no issuer"))?;
+        if self.coming.replace(issuer.clone()).is_some_and(|coming| coming != issuer) {
+            self.patch.clear();
+        }
+        self.patch.extend_from_slice(&chunk.data);
+        if !chunk.last {
+            return Ok(None);
+        }
+        let octets = std::mem::take(&mut self.patch);
+        self.coming = None;
+        let old = held.get(&issuer).ok_or(SyncError::NotCrls("a patch of what is not held"))?;
+        let der = patched(&octets, &old.der)?;
+        Ok(Some((issuer, Piece { der, signature: chunk.head_signature })))
+    }
+}
+
+/// What a serialized patch makes of a CRL, which has the length and the SHA-256 that it announces.
+pub(super) fn patched(patch: &[u8], old: &[u8]) -> Result<Vec<u8>, SyncError> {
+    let patch = CrlPatch::decode(patch).map_err(|_| SyncError::NotCrls("no patch"))?;
+    let length = usize::try_from(patch.length).ok().filter(|length| *length <= MOST_BYTES);
+    let length = length.ok_or(SyncError::NotCrls("more than fits"))?;
+    let new = patch::apply(&patch.steps, old, length).map_err(|_| SyncError::NotCrls("a patch that does not fit"))?;
+    if sha256(&new)[..] == patch.sha256[..] { Ok(new) } else { Err(SyncError::NotCrls("other bytes than announced")) }
+}
+
+/// What the file holds, if it is as the state describes it.
+fn held(desk: &Desk) -> BTreeMap<IssuerId, Piece> {
+    let ders = desk.known().into_iter().flat_map(CertificateRevocationListDer::pem_slice_iter);
+    let pieces = ders.filter_map(|der| {
+        let der = der.ok()?.to_vec();
+        let issuer = IssuerId::of_key_identifier(Crl::parse(&der).ok()?.authority_key)?;
+        let signature = desk.state.crls.get(&issuer)?.head_signature_octets()?;
+        Some((issuer, Piece { der, signature }))
+    });
+    pieces.collect()
+}
