@@ -79,6 +79,27 @@ fn what_is_explained_is_what_happens_and_nothing_comes_of_explaining() {
 }
 
 #[test]
+fn what_is_registered_for_a_device_is_what_it_could_come_by() {
+    let server = Server::start();
+    let admin = server.admin();
+    admin.run(&["fleet", "create", "depot", "--attest", "tpm,registered-key"]);
+    let ek = "7".repeat(64);
+    admin.run(&["device", "register", "lock-1", "--fleet", "depot", "--ek-hash", &ek]);
+    let explained = admin.run(&["fleet", "explain", "depot", "lock-1"]);
+    assert_eq!(
+        (way(&explained, "tpm"), way(&explained, "registered-key")),
+        ("in force".into(), "ATTESTATION_FAILED".into())
+    );
+    let ways = explained["ways"].as_array().expect("ways");
+    assert!(ways.iter().any(|way| way["way"] == "tpm" && way["identity"] == format!("ek:{ek}")), "{explained}");
+    // It is this device's, and nobody else's.
+    let other = admin.run(&["fleet", "explain", "depot", "lock-2", "--identity", &format!("ek:{ek}")]);
+    assert_eq!(way(&other, "tpm"), "ID_REFUSED");
+    let unknown = admin.run(&["fleet", "explain", "depot", "lock-1", "--identity", &format!("ek:{}", "8".repeat(64))]);
+    assert_eq!(way(&unknown, "tpm"), "ATTESTATION_FAILED");
+}
+
+#[test]
 fn who_proves_too_little_is_told_so() {
     let Some(world) = World::new() else { return };
     let admin = world.server.admin();
@@ -107,10 +128,12 @@ fn waits(finished: &Finished) {
     assert!(finished.stderr.contains("an operator has to approve"), "{finished:?}");
 }
 
-/// The key with which one waits under this name.
-fn key(admin: &Operator, id: &str) -> String {
+/// Decides about the one that waits under this name, by all that is seen of it.
+fn decide(admin: &Operator, word: &str, id: &str) {
     let rows = admin.run(&["device", "show", id]);
-    rows[0]["key_sha256"].as_str().unwrap_or_else(|| panic!("nothing waits: {rows}")).to_owned()
+    let seen = |field: &str| rows[0][field].as_str().unwrap_or_else(|| panic!("nothing waits: {rows}")).to_owned();
+    let (key, identity) = (seen("key_sha256"), seen("identity"));
+    admin.run(&["device", word, id, "--key", &key, "--fleet", &seen("fleet"), "--identity", &identity]);
 }
 
 #[test]
@@ -133,8 +156,7 @@ fn an_unknown_device_is_told_what_its_fleet_does_with_such() {
     let found = waiting["ways"].as_array().expect("ways").iter().find(|way| way["way"] == "factory").expect("factory");
     assert_eq!((&waiting["status"], &found["identity"]), (&"pending".into(), &identity.as_str().into()));
     assert_eq!(explain("board-1"), "waits");
-    let approval = ["--fleet", "boards", "--identity", &identity, "--key", &key(&admin, "board-1")];
-    admin.run(&[&["device", "approve", "board-1"], &approval[..]].concat());
+    decide(&admin, "approve", "board-1");
     for _ in 0..2 {
         assert_eq!(explain("board-1"), "in force", "to say it uses nothing up");
     }
@@ -158,9 +180,7 @@ fn an_unknown_device_is_told_what_its_fleet_does_with_such() {
     admin.run(&["fleet", "set", "boards", "--max-devices", "none"]);
     let two = world.board("two", "SN-2", &world.root);
     waits(&world.enroll("two", &two, Some("board-2")));
-    let second = identity.replace("SN-1", "SN-2");
-    let rejection = ["--fleet", "boards", "--identity", &second, "--key", &key(&admin, "board-2")];
-    admin.run(&[&["device", "reject", "board-2"], &rejection[..]].concat());
+    decide(&admin, "reject", "board-2");
     assert_eq!(explain("board-2"), "ATTESTATION_FAILED");
     refused(&world.enroll("two", &two, Some("board-2")), "ATTESTATION_FAILED");
 

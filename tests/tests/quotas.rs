@@ -28,6 +28,8 @@ fn a_fleet_that_is_full_takes_nobody_and_who_is_there_goes_on() {
     assert_eq!(admin.reason(&three), "FLEET_FULL");
     admin.run(&["device", "decommission", "sensor-1"]);
     admin.run(&three);
+    let shown = admin.run(&["fleet", "show", "sensors"]);
+    assert_eq!((&shown["device_count"], &shown["devices_in_use"]), (&3.into(), &2.into()));
     // Both policies are on record, with what was changed.
     let changes = admin.run(&["audit", "list", "--subject", "fleet/sensors"]);
     let quotas = |at: usize, which: &str| changes[at]["detail"][which]["quotas"].clone();

@@ -232,6 +232,7 @@ struct View {
     max_enrollments_per_hour: Option<u32>,
     created_at: Option<Instant>,
     device_count: u64,
+    devices_in_use: u64,
     issuers: Vec<String>,
 }
 
@@ -261,6 +262,7 @@ impl From<v1::Fleet> for View {
             max_enrollments_per_hour: policy.max_enrollments_per_hour.filter(|most| *most > 0),
             created_at: Instant::from_wire(wire.created_at),
             device_count: wire.device_count,
+            devices_in_use: wire.devices_in_use,
             issuers: wire.issuers,
         }
     }
@@ -302,7 +304,7 @@ impl Details for View {
             [("factory root", &self.factory_roots), ("TPM root", &self.tpm_roots), ("banned", &self.banned_keys)];
         let mut lines = vec![
             ("name", self.name.clone()),
-            ("devices", self.device_count.to_string()),
+            ("devices", format!("{}, {} in use", self.device_count, self.devices_in_use)),
             ("attest", self.attest.join(", ")),
             ("validity", self.validity()),
             ("key types", self.key_types()),

@@ -260,6 +260,7 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
         policy: Some(wire),
         created_at: Some(timestamp(row.created_at)),
         device_count: row.device_count,
+        devices_in_use: row.devices_in_use,
         issuers,
     }
 }

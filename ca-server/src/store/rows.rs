@@ -56,6 +56,8 @@ pub struct FleetRow {
     pub created_at: Timestamp,
     /// How many devices it has, whatever their state.
     pub device_count: u64,
+    /// How many of them count towards its quota: those that are not decommissioned.
+    pub devices_in_use: u64,
 }
 
 /// What an operator may do: each role includes those before it.

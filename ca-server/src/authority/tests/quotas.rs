@@ -46,6 +46,19 @@ async fn a_lost_answer_is_given_again_where_the_quotas_are_used_up() {
     world.renew(&first).await.unwrap();
 }
 
+/// Whoever comes second finds the quotas used up, by himself.
+#[tokio::test]
+async fn one_request_that_comes_twice_at_once_is_answered_twice_in_the_last_place() {
+    let world = World::new().await;
+    set(&world, |policy| policy.quotas = Quotas { max_devices: Some(1), max_enrollments_per_hour: Some(1) }).await;
+    let token = TokenFor::NewDevices { fleet: "pumps".parse().unwrap(), pattern: "*".into(), uses: 2 };
+    let token = world.token(token, Duration::ZERO).await.unwrap();
+    let own = request();
+    let (one, other) =
+        tokio::join!(world.enroll_with(&token, "pump-1", &own), world.enroll_with(&token, "pump-1", &own));
+    assert_eq!(one.unwrap().0.serial, other.unwrap().0.serial);
+}
+
 #[tokio::test]
 async fn what_is_allowed_at_once_is_what_is_left_of_the_hour() {
     let world = World::new().await;
@@ -119,4 +132,22 @@ async fn explaining_writes_nothing() {
         .await
         .unwrap();
     assert_ne!(version(), before);
+}
+
+#[tokio::test]
+async fn a_device_that_slept_is_told_how_it_comes_back_and_until_when() {
+    let world = World::new().await;
+    let sleeper = previous::Sleeper::enroll(&world, "pump-1").await;
+    assert!(matches!(explained(&world, "pump-1", "previous").await, Err(Refusal::State(_))));
+    world.at(DAY * 2);
+    set(&world, |policy| policy.quotas = Quotas { max_devices: Some(1), max_enrollments_per_hour: Some(1) }).await;
+    let confirmed = |answer| matches!(answer, Ok(Answer::Certificate { confirm: true }));
+    assert!(matches!(explained(&world, "pump-1", "renew").await, Err(Refusal::CertificateExpired)));
+    assert!(confirmed(explained(&world, "pump-1", "previous").await));
+    assert!(matches!(explained(&world, "pump-2", "token").await, Err(Refusal::FleetFull)));
+    let (_, confirm_required) = sleeper.come_back(&world, request().0).await.unwrap();
+    assert!(confirm_required);
+    world.at(DAY * 40);
+    assert!(matches!(explained(&world, "pump-1", "previous").await, Err(Refusal::CertificateExpired)));
+    assert!(matches!(sleeper.refused(&world).await, Refusal::CertificateExpired));
 }

@@ -16,7 +16,8 @@ use crate::{
 /// By name.
 pub(super) fn by_name(db: &Connection, name: &FleetName) -> Result<Option<FleetRow>, StoreError> {
     let sql = "-- fleet()\nSELECT name, policy, created_at, \
-               (SELECT count(*) FROM holders WHERE holders.fleet = fleets.key) FROM fleets WHERE name = ?1";
+               (SELECT count(*) FROM holders WHERE holders.fleet = fleets.key), \
+               ifnull((SELECT devices FROM fleet_devices WHERE fleet_devices.fleet = fleets.key), 0) FROM fleets WHERE name = ?1";
     first(db, sql, params![name], read)
 }
 
@@ -58,13 +59,20 @@ pub(super) fn close_all(db: &Connection, at: Timestamp) -> Result<Vec<FleetName>
 /// By name, after the one named.
 pub(super) fn list(db: &Connection, after: &str, limit: u32) -> Result<Vec<FleetRow>, StoreError> {
     let sql = "-- fleets()\nSELECT name, policy, created_at, \
-               (SELECT count(*) FROM holders WHERE holders.fleet = fleets.key) FROM fleets \
+               (SELECT count(*) FROM holders WHERE holders.fleet = fleets.key), \
+               ifnull((SELECT devices FROM fleet_devices WHERE fleet_devices.fleet = fleets.key), 0) FROM fleets \
                WHERE name > ?1 ORDER BY name LIMIT ?2";
     all(db, sql, params![after, limit], read)
 }
 
 fn read(row: &mut Columns) -> rusqlite::Result<FleetRow> {
-    Ok(FleetRow { name: row.take()?, policy: row.take()?, created_at: row.take()?, device_count: row.count()? })
+    Ok(FleetRow {
+        name: row.take()?,
+        policy: row.take()?,
+        created_at: row.take()?,
+        device_count: row.count()?,
+        devices_in_use: row.count()?,
+    })
 }
 
 /// The key of a fleet that exists.
