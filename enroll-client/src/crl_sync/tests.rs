@@ -221,24 +221,27 @@ async fn a_server_that_never_comes_to_an_end_does_not_keep_the_next_run_from_beg
 #[tokio::test]
 async fn where_the_gateway_does_not_live_with_the_new_file_the_one_from_before_comes_back() {
     let mut gateway = Gateway::new().await;
-    gateway.publish(&gateway.bundle(7, &[1]));
+    let root = gateway.house.device_root.crl(1, &[]);
+    let publish = |gateway: &Gateway, number, serials: &[u64]| {
+        gateway.publish(&[gateway.house.device_ca.crl(number, serials), root.clone()]);
+    };
+    publish(&gateway, 7, &[1]);
     gateway.sync.probe = Some("test ! -e \"$FLEETCA_FILE.dead\"".into());
     gateway.sync.run().await.unwrap();
     let good = gateway.file();
     fs::write(gateway.folder.path().join("crl.pem.dead"), "").unwrap();
-    gateway.publish(&gateway.bundle(8, &[1, 2]));
     // However often it is tried, and whichever of them fails.
     for (number, reloads) in [(8, 3), (9, 5)] {
-        gateway.publish(&gateway.bundle(number, &[1, 2]));
+        publish(&gateway, number, &[1, 2]);
         let failed = gateway.sync.run().await.unwrap_err();
         assert!(matches!(failed, SyncError::Probe { restored: true, .. }), "{failed}");
         assert_eq!((gateway.file(), gateway.reloads()), (good.clone(), reloads), "back, and told of");
     }
     fs::remove_file(gateway.folder.path().join("crl.pem.dead")).unwrap();
-    gateway.publish(&gateway.bundle(8, &[1, 2]));
+    publish(&gateway, 8, &[1, 2]);
     let older = gateway.sync.run().await.unwrap_err();
     assert!(matches!(older, SyncError::Crl { .. }), "what was seen is the least that is taken: {older}");
-    gateway.publish(&gateway.bundle(9, &[1, 2]));
+    publish(&gateway, 10, &[1, 2]);
     assert!(gateway.sync.run().await.unwrap().changed);
     assert_ne!(gateway.file(), good);
     assert!(!gateway.folder.path().join("crl.pem.before").exists());

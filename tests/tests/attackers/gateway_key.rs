@@ -35,7 +35,7 @@ async fn a_gateways_key_reads_crls_and_renews_itself_and_changes_nothing_else() 
                 ("Enrollment", "GetTime" | "GetTrustBundle") | ("Renewal", "GetRenewalInfo" | "Confirm") => "OK",
                 ("Enrollment", "Enroll") => "PROTOCOL_ERROR",
                 ("Renewal", "Renew") => "CSR_REFUSED",
-                ("Revocation", "GetCrl") => "INVALID_ARGUMENT",
+                ("Revocation", "GetCrl" | "WatchCrl") => "INVALID_ARGUMENT",
                 ("Revocation", "Acknowledge") => "OK",
                 _ => panic!("{call:?} is new: may gateways call it?"),
             };
