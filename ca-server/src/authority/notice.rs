@@ -77,8 +77,14 @@ fn head(crl: &ClaimedCrl) -> Vec<u8> {
 impl Authority {
     /// Takes in what a gateway holds. Refused where the CA stands still, and where what it holds was given up: then it
     /// is not to take a newer list, for its own may be the last one that has some revocations. A gateway that the CA has
-    /// forgotten is taken in by this, where it may be.
-    pub async fn acknowledge(&self, presented: &PeerCertificate, held: &[HeldCrl]) -> Result<(), Refused> {
+    /// forgotten is taken in by this, where it may be. `loaded`: the gateway's program has taken these CRLs in, by its
+    /// word; where it has not, they tell of a past only.
+    pub async fn acknowledge(
+        &self,
+        presented: &PeerCertificate,
+        held: &[HeldCrl],
+        loaded: bool,
+    ) -> Result<(), Refused> {
         let now = self.now();
         let about = Refused::about(&presented.subject);
         self.refuse_who_may_not_tell(presented, now).await?;
@@ -104,7 +110,7 @@ impl Authority {
             }
             peer => peer?,
         };
-        if !genuine.is_empty() {
+        if loaded && !genuine.is_empty() {
             let recorded = self.store.record_acknowledgement(&peer.holder.subject, genuine).await;
             recorded.map_err(Refusal::from).map_err(&about)?;
         }

@@ -106,12 +106,12 @@ impl Revocation for Service {
     async fn acknowledge(&self, request: Request<AcknowledgeRequest>) -> Result<Response<AcknowledgeResponse>, Status> {
         let outcome = async {
             let presented = Caller::certificate(&request)?;
-            let heads = request.into_inner().held;
+            let AcknowledgeRequest { held: heads, not_loaded } = request.into_inner();
             if heads.len() > MOST_HELD {
                 return Err(Refusal::invalid("held", format!("must be at most {MOST_HELD}")).into());
             }
             let held = heads.into_iter().map(held).collect::<Result<Vec<_>, _>>()?;
-            self.authority.acknowledge(&presented, &held).await
+            self.authority.acknowledge(&presented, &held, !not_loaded).await
         };
         outcome.await.map_err(|refused: Refused| self.authority.status(refused))?;
         Ok(Response::new(AcknowledgeResponse {}))

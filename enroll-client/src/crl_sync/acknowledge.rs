@@ -18,13 +18,14 @@ const MOST: usize = 100;
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Acknowledges all that the file holds. Refused with `RESTORED` where the CA stands still: then what is held stays.
+/// Acknowledges all that the file holds; as loaded, unless the gateway's program was not told yet, or has failed on it.
+/// Refused with `RESTORED` where the CA stands still: then what is held stays.
 pub(super) async fn acknowledge(connection: &Connection, state: &State) -> Result<(), SyncError> {
     let held = held(state);
     // Who holds nothing shows himself all the same: the CA may have forgotten him.
     let nothing = held.is_empty().then_some([].as_slice());
     for held in held.chunks(MOST).chain(nothing) {
-        let request = AcknowledgeRequest { held: held.to_vec() };
+        let request = AcknowledgeRequest { held: held.to_vec(), not_loaded: state.hook_pending };
         let mut service = connection.revocation();
         let answer = timeout(PATIENCE, service.acknowledge(request)).await.map_err(|_| SyncError::TimedOut)?;
         match answer {
