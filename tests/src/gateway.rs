@@ -1,12 +1,18 @@
 //! Gateways: real TLS servers that let in devices with a certificate under the device root which no CRL lists.
 //!
 //! A gateway reads two files that Fleet CA provides, the device root and the bundle of CRLs that `enroll-client
-//! sync-crls` writes, and is reloaded by SIGHUP. Its own server certificate comes from a CA of the test's own: Fleet CA
-//! has no part in that.
+//! sync-crls` writes, and is told of a new one by a command. It is set up as its recipe in `docs/gateways.md` says. Its
+//! own server certificate comes from a CA of the test's own: Fleet CA has no part in that.
 
+pub mod apache;
+pub mod haproxy;
 pub mod identity;
 pub mod mosquitto;
 pub mod nginx;
+pub mod place;
+pub mod postgres;
+pub mod stunnel;
+pub mod visitor;
 
 use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -14,8 +20,7 @@ use std::{
     process::Command,
 };
 
-use tempfile::TempDir;
-
+use self::place::Place;
 use crate::{process::Running, wait::SOON, wait::until};
 
 /// What a device that came to a gateway got.
@@ -54,8 +59,12 @@ impl Presented {
 pub trait Gateway {
     /// Its name in messages.
     fn name(&self) -> &'static str;
-    /// The process to send SIGHUP to.
+    /// The process that signals go to.
     fn pid(&self) -> u32;
+    /// The command that tells it of a new file, as `--on-change` of `sync-crls`.
+    fn reload(&self) -> String {
+        format!("kill -HUP {}", self.pid())
+    }
     /// Lets a device try to get in.
     fn admit(&self, device: &Presented) -> Admission;
 }
@@ -63,10 +72,10 @@ pub trait Gateway {
 /// Starts a server on a free port of the loopback interface, and waits until it listens.
 ///
 /// A port that was free can be taken before the server comes to it: then the next one is tried.
-fn start_on_free_port(name: &str, folder: &TempDir, command: impl Fn(u16) -> Command) -> (Running, u16) {
+fn start_on_free_port(name: &str, place: &Place, command: impl Fn(u16) -> Command) -> (Running, u16) {
     until(SOON, &format!("{name} starts"), || {
         let port = free_port();
-        let mut process = Running::start(name, command(port), folder.path());
+        let mut process = Running::start(name, command(port), place.path());
         let listens = until(SOON, &format!("{name} listens on port {port}"), || {
             if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
                 return Some(true);
@@ -77,7 +86,8 @@ fn start_on_free_port(name: &str, folder: &TempDir, command: impl Fn(u16) -> Com
         if listens && process.ended().is_none() {
             return Some((process, port));
         }
-        assert!(complaint.contains("in use"), "{name} does not start:\n{complaint}{}", process.stdout());
+        let taken = complaint.contains("in use") || complaint.contains("cannot bind socket");
+        assert!(taken, "{name} does not start:\n{complaint}{}", process.stdout());
         None
     })
 }

@@ -2,13 +2,16 @@
 
 use std::{
     env,
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
 };
 
 /// Where Debian keeps servers, which is not on every user's path.
 const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// Debian's releases of PostgreSQL, each with a folder `bin`, which is on nobody's path.
+const POSTGRESQL: &str = "/usr/lib/postgresql";
 
 /// The path of a program, or `None` where it is missing: then the test says nothing and returns at once.
 ///
@@ -19,6 +22,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path)
         .chain(MORE_FOLDERS.iter().map(PathBuf::from))
+        .chain(fs::read_dir(POSTGRESQL).into_iter().flatten().flatten().map(|release| release.path().join("bin")))
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file());
     found.or_else(|| missing(&format!("{name} is not installed")))

@@ -1,16 +1,21 @@
 //! Real gateways, fed by `enroll-client sync-crls`: a good device gets in, a revoked one does not once the gateway has
 //! loaded the new list, and one that was revoked earlier still does not.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 use fleetca_tests::{
     binaries,
     device::Device,
-    gateway::{Admission, Gateway, mosquitto::Mosquitto, nginx::Nginx},
+    gateway::{
+        Admission, Gateway,
+        apache::Apache,
+        haproxy::{Haproxy, News},
+        mosquitto::Mosquitto,
+        nginx::Nginx,
+        place::Place,
+        postgres::Postgres,
+        stunnel::Stunnel,
+    },
     http,
     process::run,
     server::Server,
@@ -36,19 +41,17 @@ fn sync_command(server: &Server, source: &Source, out: &Path) -> Command {
 }
 
 /// Fetches what a gateway loads, as a cron job would.
-fn sync_crls(server: &Server, source: &Source, on_change: Option<&str>) -> PathBuf {
-    let bundle = server.scratch().join("crls.pem");
-    let mut command = sync_command(server, source, &bundle);
+fn sync_crls(server: &Server, source: &Source, out: &Path, on_change: Option<&str>) {
+    let mut command = sync_command(server, source, out);
     if let Some(hook) = on_change {
         command.args(["--on-change", hook]);
     }
     run(&mut command).succeeded();
-    bundle
 }
 
 fn a_revoked_device_is_kept_out<G: Gateway>(
     source: impl FnOnce(&Server) -> Source,
-    start: impl FnOnce(&Path, &Path) -> Option<G>,
+    start: impl FnOnce(Place) -> Option<G>,
 ) {
     let server = Server::start();
     let admin = server.admin();
@@ -58,14 +61,16 @@ fn a_revoked_device_is_kept_out<G: Gateway>(
         ["good", "revoked", "revoked-earlier"].map(|id| Device::enroll(&server, "sensors", id).presented());
     admin.run(&["device", "revoke", "revoked-earlier", "--reason", "keyCompromise"]);
 
-    let bundle = sync_crls(&server, &source, None);
-    let Some(gateway) = start(&server.device_root(), &bundle) else { return };
+    let place = Place::make(&server.device_root());
+    let crls = place.crls();
+    sync_crls(&server, &source, &crls, None);
+    let Some(gateway) = start(place) else { return };
     assert_eq!(gateway.admit(&good), Admission::Admitted);
     assert_eq!(gateway.admit(&revoked), Admission::Admitted);
     assert!(!gateway.admit(&revoked_earlier).is_admitted());
 
     admin.run(&["device", "revoke", "revoked", "--reason", "keyCompromise"]);
-    sync_crls(&server, &source, Some(&format!("kill -HUP {}", gateway.pid())));
+    sync_crls(&server, &source, &crls, Some(&gateway.reload()));
     until_true(SOON, "the gateway has loaded the new list", || !gateway.admit(&revoked).is_admitted());
     assert!(!gateway.admit(&revoked_earlier).is_admitted());
     assert_eq!(gateway.admit(&good), Admission::Admitted);
@@ -79,6 +84,31 @@ fn nginx_keeps_revoked_devices_out() {
 #[test]
 fn mosquitto_keeps_revoked_devices_out() {
     a_revoked_device_is_kept_out(|server| Source::Grpc(Device::enroll_gateway(server, "eu-7")), Mosquitto::start);
+}
+
+#[test]
+fn haproxy_keeps_revoked_devices_out_after_a_reload() {
+    a_revoked_device_is_kept_out(|_| Source::Http, |place| Haproxy::start(place, News::Reload));
+}
+
+#[test]
+fn haproxy_keeps_revoked_devices_out_after_a_commit() {
+    a_revoked_device_is_kept_out(|_| Source::Http, |place| Haproxy::start(place, News::Commit));
+}
+
+#[test]
+fn stunnel_keeps_revoked_devices_out() {
+    a_revoked_device_is_kept_out(|_| Source::Http, Stunnel::start);
+}
+
+#[test]
+fn apache_keeps_revoked_devices_out() {
+    a_revoked_device_is_kept_out(|_| Source::Http, Apache::start);
+}
+
+#[test]
+fn postgresql_keeps_revoked_devices_out() {
+    a_revoked_device_is_kept_out(|_| Source::Http, Postgres::start);
 }
 
 #[test]
