@@ -212,7 +212,8 @@ pub trait Store: ReadStore {
         key: NewRegisteredKey,
         audit: Draft,
     ) -> Result<(), StoreError>;
-    /// The end of a registered key, or another one. `NotFound` if the device has no such key.
+    /// The end of a registered key, or another one: the holder has changed by it, so that no enrollment decided before goes
+    /// through. `NotFound` if the device has no such key.
     async fn record_key_retirement(
         &self,
         holder: &Subject,
@@ -245,8 +246,9 @@ pub trait Store: ReadStore {
     async fn record_verdict(&self, verdict: Verdict) -> Result<NewcomerRow, StoreError>;
 
     /// An enrollment: the certificate, its holder (new, or as it was read), the token's use.
-    /// `Conflict` if the holder, the token or the key is not as it was read. Where the holder is revoked and may enroll
-    /// once more, that is used up, and what it had before stays or becomes revoked.
+    /// `Conflict` if the holder, the token, the key or the policy is not as it was read, where the hardware was rejected
+    /// meanwhile, and where nobody has decided upon a restored past. Where the holder is revoked and may enroll once more,
+    /// that is used up, and what it had before stays or becomes revoked.
     async fn record_enrollment(&self, record: Enrollment) -> Result<(), StoreError>;
     /// A renewal's pending certificate. `Conflict` if the holder is not as it was read, or the key came into use.
     async fn record_renewal(&self, record: Renewal) -> Result<(), StoreError>;
@@ -343,6 +345,10 @@ pub struct Enrollment {
     pub hardware: Option<HardwareId>,
     /// An operator's approval of that hardware, for this name and key, is used up. `Conflict` if there is none.
     pub approved: bool,
+    /// The policy of its fleet by which a device that nobody registered was let in. `Conflict` if it is another one by now.
+    pub policy: Option<Policy>,
+    /// Made on the server's own folder: nothing that a restored past stops.
+    pub local: bool,
     /// The token used, of which one use is taken. `Conflict` unless it is live, unexpired at `at`, and has a use left.
     pub token: Option<TokenId>,
     /// The assertion used, and until when that is remembered. `Conflict` if it was used before.

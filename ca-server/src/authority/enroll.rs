@@ -55,6 +55,8 @@ impl Authority {
         self.refuse_restored()?;
         let proven = self.verify_enrollment(request, challenge, proof).await?;
         for _ in 0..MAX_ATTEMPTS {
+            // Again: a restored past may be why the attempt failed.
+            self.refuse_restored()?;
             let now = self.now();
             // Read again each time: what was read before may be why the attempt failed.
             let case = self.case(request, &proven).await?;
@@ -129,6 +131,8 @@ impl Authority {
             attested: case.attested(&proven.claims),
             hardware: case.newcomer().map(|newcomer| newcomer.hardware.clone()),
             approved,
+            policy: case.newcomer().map(|newcomer| newcomer.policy.clone()),
+            local: false,
             token: case.token().cloned(),
             assertion: proven.assertion.map(|used| (used.hash, used.expires_at)),
             came_by: case.came_by().cloned(),

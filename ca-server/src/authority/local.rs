@@ -109,6 +109,8 @@ pub(super) fn local_enrollment(
         attested: Attested { method: "local".into(), tier: "local".into(), identity: String::new() },
         hardware: None,
         approved: false,
+        policy: None,
+        local: true,
         token: None,
         assertion: None,
         came_by: None,

@@ -156,8 +156,10 @@ impl Authority {
             let audit = Draft::done(now, actor, "device.reenroll_allowed", subject.to_string())
                 .fact("until", until.to_string());
             match self.store.record_reenrollment(holder.version, until, audit).await.map_err(Refusal::from) {
-                Ok(()) | Err(Refusal::Contended) => continue,
+                Err(Refusal::Contended) => continue,
                 Err(other) => return Err(other),
+                // As it is now, which may be revoked once more: what has ended since is not allowed again.
+                Ok(()) => return self.store.holder(subject).await?.ok_or(Refusal::NotFound(subject.kind.as_str())),
             }
         }
         Err(Refusal::Contended)

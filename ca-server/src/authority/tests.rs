@@ -7,6 +7,7 @@ mod policies;
 mod previous;
 mod publication;
 mod quotas;
+mod races;
 mod reenrollments;
 mod second_holders;
 mod takers;

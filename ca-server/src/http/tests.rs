@@ -111,6 +111,8 @@ impl World {
             attested: Attested { method: "token".into(), tier: "bearer".into(), identity: "x".into() },
             hardware: None,
             approved: false,
+            policy: None,
+            local: false,
             token: None,
             assertion: None,
             came_by: None,

@@ -59,8 +59,8 @@ impl Minute {
         Self(Self::of(now).0 - COUNTED)
     }
 
-    /// The newest that counts now: a clock that was set back does not let everybody in twice, and one that was far ahead
-    /// stops nobody for longer than an hour.
+    /// The newest that counts now: a clock that was set back by an hour or less does not let everybody in twice. What was
+    /// counted further ahead counts for nothing, so that a clock that was far ahead stops nobody for longer than an hour.
     pub const fn newest(now: Timestamp) -> Self {
         Self(Self::of(now).0 + COUNTED)
     }

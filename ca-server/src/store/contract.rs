@@ -56,6 +56,7 @@ macro_rules! store_contract {
             hardware {
                 hardware_that_is_added_while_others_claim_it_is_one_devices,
                 hardware_that_was_retired_lets_in_nobody_who_was_decided_upon_before,
+                a_key_that_was_retired_lets_in_nobody_who_was_decided_upon_before,
             }
             newcomers {
                 an_approval_lets_in_what_was_seen_and_once,
@@ -63,6 +64,8 @@ macro_rules! store_contract {
                 what_waits_is_bounded_evicts_nobody_and_is_forgotten,
                 what_waits_keeps_no_name_and_no_hardware_from_an_operator,
                 two_who_ask_with_one_identity_at_once_are_one,
+                who_was_let_in_by_another_policy_is_not_recorded,
+                who_was_rejected_is_not_recorded_until_that_is_forgotten,
             }
             renewal {
                 a_renewal_waits_for_its_confirmation,
@@ -110,6 +113,7 @@ macro_rules! store_contract {
                 a_lost_time_ends_tokens_and_operators_once,
                 a_lost_time_closes_every_fleet_that_takes_devices_that_nobody_registered,
                 a_decision_is_made_once,
+                nobody_is_let_in_until_somebody_has_decided,
                 a_crl_is_remembered_until_nobody_takes_it,
                 a_crl_that_is_taken_back_stands_for_those_before_it,
                 a_certificate_whose_revocation_was_known_only_becomes_its_holders,

@@ -69,7 +69,10 @@ impl Authority {
                 self.case_of_hardware(request.asks(), &id, proven.newcomer.as_ref()).await
             }
             Evidence::RegisteredKey(id) => {
-                let (_, holder) = self.store.registered_key(id).await?.ok_or(Refusal::NotFound("registered key"))?;
+                let (key, holder) = self.store.registered_key(id).await?.ok_or(Refusal::NotFound("registered key"))?;
+                if !key.is_in_force(self.now()) {
+                    return Err(Refusal::KeyNotInForce(holder.subject));
+                }
                 known::check_name(request.asks(), &holder)?;
                 Ok(Case { subject: holder.subject.clone(), by: By::Known(Box::new(holder)) })
             }

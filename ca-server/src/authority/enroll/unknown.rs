@@ -18,7 +18,7 @@ use crate::{
     audit::Draft,
     authority::{Authority, Refusal, refuse_key_kind},
     identity::{DeviceId, FleetName, HardwareId, KeyFingerprint, Kind, Subject, Timestamp},
-    inventory::unknown::UnknownDevices,
+    inventory::{fleet::Policy, unknown::UnknownDevices},
     pki::{KeyKind, PublicKey},
     store::{Ask, Asking, NewcomerQuery, NewcomerRow, NewcomerState, StoreError, Verdict},
 };
@@ -31,6 +31,8 @@ const WAITS: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(super) struct Newcomer {
     pub hardware: HardwareId,
     pub fleet: FleetName,
+    /// The fleet's policy, by which it is the one: roots, banned keys, what becomes of unknown devices.
+    pub policy: Policy,
 }
 
 /// The key that it wants certified.
@@ -61,7 +63,9 @@ pub(super) async fn welcome(
     let takers = authority.takers().await?;
     match choose(&takers) {
         _ if rejected => Err(UNREGISTERED),
-        Ok(taker) => Ok(Newcomer { hardware: hardware.clone(), fleet: taker.name.clone() }),
+        Ok(Taker { name, policy, .. }) => {
+            Ok(Newcomer { hardware: hardware.clone(), fleet: name.clone(), policy: policy.clone() })
+        }
         Err(why) => Err(why),
     }
 }
@@ -109,10 +113,13 @@ pub(super) async fn decide(
     if !key_use.certificates.is_empty() {
         return Err(Refusal::KeyReused);
     }
-    // The policy as it is now: it may have changed since the evidence was looked at.
+    // The policy as it is now: if it has changed since the evidence was held against it, the evidence may hold no more.
     let policy = authority.policy(&newcomer.fleet).await?;
     if !takes(&policy, claims.method) {
         return Err(UNREGISTERED);
+    }
+    if policy != newcomer.policy {
+        return Err(Refusal::Contended);
     }
     // Rejected meanwhile: who was so before got no further than `welcome`.
     let row = authority.store.newcomer(&newcomer.hardware).await?.filter(|row| row.expires_at >= now);

@@ -32,6 +32,8 @@ async fn raise(world: &World, id: &str) -> Device {
         attested: Attested { method: "tpm".into(), tier: "hardware".into(), identity: "ek".into() },
         hardware: None,
         approved: false,
+        policy: None,
+        local: false,
         token: None,
         assertion: None,
         came_by: None,

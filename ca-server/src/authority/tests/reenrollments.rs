@@ -127,6 +127,23 @@ async fn of_two_that_come_at_once_one_gets_in() {
 
 /// What had expired when its device was revoked is on no CRL, and nothing in its row says that it was.
 #[tokio::test]
+async fn who_is_revoked_again_before_the_permission_was_answered_is_not_given_it_twice() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    revoke(&world, "pump-1", RevocationReason::Unspecified).await;
+    let allowing = allow(&world, "pump-1");
+    tokio::pin!(allowing);
+    assert!(futures::poll!(allowing.as_mut()).is_pending());
+    // What was handed to the store before this is committed when this is.
+    let _ = world.authority.store.record_acknowledgement(&subject("nobody"), Vec::new()).await;
+    assert_eq!(told(&world, "device.reenroll_allowed").await, 1);
+    revoke(&world, "pump-1", RevocationReason::Unspecified).await;
+    assert_eq!(allowing.await.unwrap().reenroll_until, None, "what is answered is how it is");
+    assert_eq!(holder(&world, "pump-1").await.reenroll_until, None);
+    assert_eq!(told(&world, "device.reenroll_allowed").await, 1);
+}
+
+#[tokio::test]
 async fn an_expired_certificate_of_before_the_revocation_brings_nobody_back() {
     let world = World::new().await;
     let (key, csr) = request();

@@ -1,7 +1,7 @@
-//! Hardware that is added to devices and retired.
+//! Hardware that is added to devices and retired, and registered keys that are.
 
 use super::world::*;
-use crate::{identity::HardwareId, store::*};
+use crate::{identity::HardwareId, pki::PublicKey, store::*};
 
 const HARDWARE: HardwareId = HardwareId::Ek([7; 32]);
 
@@ -72,4 +72,25 @@ pub(crate) async fn hardware_that_was_retired_lets_in_nobody_who_was_decided_upo
         let refused = add(&world, id).await;
         assert!(matches!(refused, Err(StoreError::Exists("hardware identity"))), "{id}: {refused:?}");
     }
+}
+
+pub(crate) async fn a_key_that_was_retired_lets_in_nobody_who_was_decided_upon_before<P: Place>() {
+    let world = World::<P>::new().await;
+    world.enroll("pump-7", 1).await;
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let key = PublicKey::from_spki_der(&rcgen::PublicKeyData::subject_public_key_info(&pair)).unwrap();
+    let thumbprint = key.thumbprint();
+    let new = NewRegisteredKey { key, active_from: at(0), retires_at: None };
+    world.store.record_registered_key(&device("pump-7"), new, draft(2, "key.registered")).await.unwrap();
+    let read = world.holder("pump-7").await;
+    let mut late = world.enrollment("pump-7", 4);
+    late.holder = EnrollmentHolder::Known(read.version);
+    late.lineage = read.lineage.issued(false, late.certificate.serial);
+    let retired = draft(3, "key.retired");
+    world.store.record_key_retirement(&device("pump-7"), &thumbprint, at(3), retired).await.unwrap();
+    let refused = world.store.record_enrollment(late.clone()).await;
+    assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
+    // Decided anew, by whatever else it has.
+    late.holder = EnrollmentHolder::Known(world.holder("pump-7").await.version);
+    world.store.record_enrollment(late).await.unwrap();
 }

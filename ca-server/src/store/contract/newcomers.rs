@@ -184,3 +184,48 @@ pub(crate) async fn two_who_ask_with_one_identity_at_once_are_one<P: Place>() {
     let query = NewcomerQuery { now: at(1), limit: 100, ..NewcomerQuery::default() };
     assert_eq!(world.store.newcomers(&query).await.unwrap().len(), 1);
 }
+
+pub(crate) async fn who_was_let_in_by_another_policy_is_not_recorded<P: Place>() {
+    let world = World::<P>::new().await;
+    let store = &world.store;
+    let (first, second) = (Policy::default(), Policy { validity_secs: 600, ..Policy::default() });
+    let registers = |n: u8, policy: &Policy| Enrollment {
+        hardware: Some(HardwareId::Ek([n; 32])),
+        policy: Some(policy.clone()),
+        ..world.enrollment(&format!("pump-{n}"), 3)
+    };
+    let approved = Enrollment { policy: Some(first.clone()), ..enrollment(&world, &approved(&world).await, 3) };
+    let early = registers(2, &first);
+    store.record_policy(&fleet(), &first, &second, draft(3, "fleet.changed")).await.unwrap();
+    for late in [early, approved] {
+        let refused = store.record_enrollment(late).await;
+        assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
+    }
+    assert_eq!(state(&world, &asking(1, "pump-7", 1)).await, Some(Approved), "nothing is used up");
+    store.record_enrollment(registers(2, &second)).await.unwrap();
+    let mut nowhere = registers(3, &second);
+    let EnrollmentHolder::New(new) = &mut nowhere.holder else { panic!("a new one") };
+    new.fleet = None;
+    assert!(matches!(store.record_enrollment(nowhere).await, Err(StoreError::Conflict)));
+}
+
+pub(crate) async fn who_was_rejected_is_not_recorded_until_that_is_forgotten<P: Place>() {
+    let world = World::<P>::new().await;
+    let store = &world.store;
+    let pump = asking(1, "pump-7", 1);
+    store.record_ask(ask(pump.clone(), 1)).await.unwrap();
+    store.record_verdict(verdict(&pump, Rejected, 2)).await.unwrap();
+    let registers = |secs| Enrollment {
+        hardware: Some(pump.hardware.clone()),
+        policy: Some(Policy::default()),
+        ..world.enrollment("board-1", secs)
+    };
+    let last = 2 + 7 * DAY;
+    for secs in [3, last] {
+        let refused = store.record_enrollment(registers(secs)).await;
+        assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
+        assert_eq!(state(&world, &pump).await, Some(Rejected));
+    }
+    store.record_enrollment(registers(last + 1)).await.unwrap();
+    assert_eq!(state(&world, &pump).await, None);
+}

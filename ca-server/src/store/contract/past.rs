@@ -247,3 +247,25 @@ pub(crate) async fn the_last_word_of_a_gateway_counts<P: Place>() {
     let nobody = world.store.record_acknowledgement(&device("nobody"), vec![said(5, 20)]).await;
     assert!(matches!(nobody, Err(StoreError::NotFound(_))));
 }
+
+pub(crate) async fn nobody_is_let_in_until_somebody_has_decided<P: Place>() {
+    let world = World::<P>::new().await;
+    let known = world.enroll("pump-7", 1).await;
+    let again = || {
+        let again = world.enrollment("pump-7", 101);
+        let lineage = known.lineage.issued(false, again.certificate.serial);
+        Enrollment { holder: EnrollmentHolder::Known(known.version), lineage, ..again }
+    };
+    world.store.record_notice(notice(100, 50)).await.unwrap();
+    for late in [again(), world.enrollment("pump-8", 101)] {
+        let refused = world.store.record_enrollment(late).await;
+        assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
+    }
+    // But for who sits at the server: he is to decide.
+    let local = Enrollment { local: true, ..world.enrollment("pump-9", 101) };
+    world.store.record_enrollment(local).await.unwrap();
+    resume(&world, 102).await.unwrap();
+    for late in [again(), world.enrollment("pump-8", 103)] {
+        world.store.record_enrollment(late).await.unwrap();
+    }
+}

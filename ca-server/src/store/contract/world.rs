@@ -142,6 +142,8 @@ impl<P: Place> World<P> {
             attested: Attested { method: "token".into(), tier: "token".into(), identity: "t".into() },
             hardware: None,
             approved: false,
+            policy: None,
+            local: false,
             token: None,
             assertion: None,
             came_by: None,

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::{audit, certificates, holders, issuers, newcomers, quotas, registrations, tokens};
+use super::{audit, certificates, fleets, holders, issuers, newcomers, past, quotas, registrations, tokens};
 use crate::{
     inventory::device::Status,
     store::{Confirmation, Enrollment, EnrollmentHolder, Initialization, NewHolder, Renewal, StoreError},
@@ -20,11 +20,23 @@ pub(super) fn record_initialization(db: &Connection, record: &Initialization) ->
 
 /// A certificate made from an attestation.
 pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<(), StoreError> {
+    if !record.local && past::is_undecided(db)? {
+        return Err(StoreError::Conflict);
+    }
+    if let Some(policy) = &record.policy {
+        let EnrollmentHolder::New(NewHolder { fleet: Some(fleet), .. }) = &record.holder else {
+            return Err(StoreError::Conflict);
+        };
+        if fleets::policy(db, fleet)?.as_ref() != Some(policy) {
+            return Err(StoreError::Conflict);
+        }
+    }
     let holders::Admitted { key: holder, was_revoked } = holders::admit(db, &record.holder, record.at)?;
     if was_revoked {
         certificates::withdraw_all(db, holder, record.at)?;
     }
     if let Some(hardware) = &record.hardware {
+        newcomers::refuse_rejected(db, hardware, record.at)?;
         if record.approved {
             let EnrollmentHolder::New(new) = &record.holder else { return Err(StoreError::Conflict) };
             newcomers::use_approval(db, hardware, new, &record.certificate.key, record.at)?;

@@ -150,6 +150,13 @@ pub(super) fn use_approval(
     }
 }
 
+/// `Conflict` where an operator has said lately that he does not want this one.
+pub(super) fn refuse_rejected(db: &Connection, hardware: &HardwareId, now: Timestamp) -> Result<(), StoreError> {
+    let row = by_hardware(db, hardware)?.filter(|row| row.expires_at >= now);
+    let rejected = row.is_some_and(|row| row.state == NewcomerState::Rejected);
+    if rejected { Err(StoreError::Conflict) } else { Ok(()) }
+}
+
 /// Hardware that is a device's waits no more.
 pub(super) fn forget(db: &Connection, hardware: &HardwareId) -> Result<(), StoreError> {
     let sql = "-- forget_newcomer()\nDELETE FROM newcomers WHERE kind = ?1 AND identity = ?2";

@@ -46,6 +46,12 @@ fn undecided(db: &Connection) -> Result<Option<Restoration>, StoreError> {
     first(db, sql, [], read)
 }
 
+/// Whether nobody has decided yet upon a lost time.
+pub(super) fn is_undecided(db: &Connection) -> Result<bool, StoreError> {
+    let sql = "-- is_undecided()\nSELECT EXISTS (SELECT 1 FROM restorations WHERE resumed_at IS NULL)";
+    the(db, sql, [], column)
+}
+
 /// A lost time that was noticed, or one that is larger than it seemed.
 pub(super) fn record_notice(db: &Connection, notice: &Notice) -> Result<Restoration, StoreError> {
     let found = || undecided(db)?.ok_or(StoreError::NotFound("restoration"));

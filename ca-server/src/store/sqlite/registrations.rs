@@ -86,7 +86,7 @@ pub(super) fn record_key(
     audit::append(db, draft)
 }
 
-/// The end of a registered key.
+/// The end of a registered key. Whoever was let in by it, and is not recorded yet, has to be decided upon again.
 pub(super) fn record_key_retirement(
     db: &Connection,
     holder: &Subject,
@@ -96,10 +96,11 @@ pub(super) fn record_key_retirement(
 ) -> Result<(), StoreError> {
     let holder = holders::standing(db, holder)?.key;
     let sql = "-- retire_key()\nUPDATE registered_keys SET retires_at = ?3 WHERE thumbprint = ?1 AND holder = ?2";
-    match change(db, sql, params![key.as_bytes(), holder, at])? {
-        0 => Err(StoreError::NotFound("registered key")),
-        _ => audit::append(db, draft),
+    if change(db, sql, params![key.as_bytes(), holder, at])? == 0 {
+        return Err(StoreError::NotFound("registered key"));
     }
+    touch(db, holder)?;
+    audit::append(db, draft)
 }
 
 /// More hardware for a device.
@@ -132,8 +133,13 @@ pub(super) fn record_hardware_retirement(
     if change(db, sql, params![id.kind(), id.to_string(), at])? == 0 {
         return Ok(());
     }
-    change_one(db, "-- touch()\nUPDATE holders SET version = version + 1 WHERE key = ?1", params![holder])?;
+    touch(db, holder)?;
     audit::append(db, draft)
+}
+
+/// The holder has changed: what was read of it before counts no more.
+fn touch(db: &Connection, holder: i64) -> Result<(), StoreError> {
+    change_one(db, "-- touch()\nUPDATE holders SET version = version + 1 WHERE key = ?1", params![holder])
 }
 
 /// The columns that [`read_hardware`] takes.
