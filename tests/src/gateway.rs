@@ -5,8 +5,10 @@
 //! own server certificate comes from a CA of the test's own: Fleet CA has no part in that.
 
 pub mod apache;
+pub mod envoy;
 pub mod haproxy;
 pub mod identity;
+pub mod matrix;
 pub mod mosquitto;
 pub mod nginx;
 pub mod place;
@@ -20,7 +22,7 @@ use std::{
     process::Command,
 };
 
-use self::place::Place;
+use self::{place::Place, visitor::Visitor};
 use crate::{process::Running, wait::SOON, wait::until};
 
 /// What a device that came to a gateway got.
@@ -65,8 +67,16 @@ pub trait Gateway {
     fn reload(&self) -> String {
         format!("kill -HUP {}", self.pid())
     }
+    /// Whether a new list makes it close the connections that it has, where nothing is going on in them.
+    fn closes_connections(&self) -> bool {
+        false
+    }
+    /// A client of it that remembers TLS sessions and keeps connections; `None` where TLS begins another way.
+    fn visitor(&self, device: &Presented) -> Option<Visitor>;
     /// Lets a device try to get in.
-    fn admit(&self, device: &Presented) -> Admission;
+    fn admit(&self, device: &Presented) -> Admission {
+        self.visitor(device).expect("a gateway without visitors has a client of its own").admission()
+    }
 }
 
 /// Starts a server on a free port of the loopback interface, and waits until it listens.

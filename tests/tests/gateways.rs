@@ -9,12 +9,15 @@ use fleetca_tests::{
     gateway::{
         Admission, Gateway,
         apache::Apache,
+        envoy::Envoy,
         haproxy::{Haproxy, News},
+        matrix,
         mosquitto::Mosquitto,
         nginx::Nginx,
         place::Place,
         postgres::Postgres,
         stunnel::Stunnel,
+        visitor::{Visit, Visitor},
     },
     http,
     process::run,
@@ -68,12 +71,53 @@ fn a_revoked_device_is_kept_out<G: Gateway>(
     assert_eq!(gateway.admit(&good), Admission::Admitted);
     assert_eq!(gateway.admit(&revoked), Admission::Admitted);
     assert!(!gateway.admit(&revoked_earlier).is_admitted());
+    let mut regular = gateway.visitor(&revoked).map(Regular::come);
 
     admin.run(&["device", "revoke", "revoked", "--reason", "keyCompromise"]);
     sync_crls(&server, &source, &crls, Some(&gateway.reload()));
     until_true(SOON, "the gateway has loaded the new list", || !gateway.admit(&revoked).is_admitted());
     assert!(!gateway.admit(&revoked_earlier).is_admitted());
     assert_eq!(gateway.admit(&good), Admission::Admitted);
+
+    let [open, resumed] = match &mut regular {
+        Some(regular) => [regular.stays(gateway.closes_connections()), regular.resumes()],
+        None => [NOT_TRIED, NOT_TRIED].map(str::to_owned),
+    };
+    matrix::hold(gateway.name(), &["in, out, out".to_owned(), open, resumed]);
+}
+
+const NOT_TRIED: &str = "not tried";
+
+/// A device that was there before it was revoked: with a connection, and a session to come back with.
+struct Regular {
+    visitor: Visitor,
+    visit: Visit,
+    came_back_with_a_session: bool,
+}
+
+impl Regular {
+    fn come(visitor: Visitor) -> Regular {
+        let visit = || visitor.visit().expect("it is not revoked yet");
+        let (mut first, second) = (visit(), visit());
+        assert!(first.goes_on(), "a connection can be used again");
+        Regular { came_back_with_a_session: second.was_resumed(), visit: second, visitor }
+    }
+
+    /// What became of the connection. One that is closed is so a moment after the new list is in force.
+    fn stays(&mut self, closes: bool) -> String {
+        if closes {
+            until_true(SOON, "the gateway closes the connection", || !self.visit.goes_on());
+            return "closed when idle".to_owned();
+        }
+        assert!(self.visit.goes_on(), "the gateway closes connections by now");
+        "**stay**".to_owned()
+    }
+
+    /// For how long a session from before gets it in: never after the hook.
+    fn resumes(&self) -> String {
+        assert!(self.visitor.visit().is_err(), "a revoked device resumes its session");
+        if self.came_back_with_a_session { "until the next hook".to_owned() } else { "never".to_owned() }
+    }
 }
 
 #[test]
@@ -109,6 +153,11 @@ fn apache_keeps_revoked_devices_out() {
 #[test]
 fn postgresql_keeps_revoked_devices_out() {
     a_revoked_device_is_kept_out(|_| Source::Http, Postgres::start);
+}
+
+#[test]
+fn envoy_keeps_revoked_devices_out() {
+    a_revoked_device_is_kept_out(|_| Source::Http, Envoy::start);
 }
 
 #[test]

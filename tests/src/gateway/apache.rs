@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use super::{
-    Admission, Gateway, Presented,
+    Gateway, Presented,
     place::Place,
     start_on_free_port,
     visitor::{HTTP, Visitor},
@@ -55,8 +55,12 @@ impl Gateway for Apache {
         format!("kill -USR1 {}", self.pid())
     }
 
-    fn admit(&self, device: &Presented) -> Admission {
-        Visitor::new(self.port, &self.place.identity().ca, device, HTTP).admission()
+    fn closes_connections(&self) -> bool {
+        true
+    }
+
+    fn visitor(&self, device: &Presented) -> Option<Visitor> {
+        Some(Visitor::new(self.port, &self.place.identity().ca, device, HTTP))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use super::{
-    Admission, Gateway, Presented,
+    Gateway, Presented,
     place::Place,
     start_on_free_port,
     visitor::{HTTP, Visitor},
@@ -67,8 +67,12 @@ impl Gateway for Haproxy {
         }
     }
 
-    fn admit(&self, device: &Presented) -> Admission {
-        Visitor::new(self.port, &self.place.identity().ca, device, HTTP).admission()
+    fn closes_connections(&self) -> bool {
+        self.news == News::Reload
+    }
+
+    fn visitor(&self, device: &Presented) -> Option<Visitor> {
+        Some(Visitor::new(self.port, &self.place.identity().ca, device, HTTP))
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, process::Command};
 
-use super::{Admission, Gateway, Presented, place::Place, start_on_free_port};
+use super::{
+    Admission, Gateway, Presented,
+    place::Place,
+    start_on_free_port,
+    visitor::{Manners, Visitor},
+};
 use crate::{
     process::{Running, run},
     require,
@@ -10,6 +15,14 @@ use crate::{
 
 /// `user` keeps a broker that root starts from becoming another user, who could not read its key.
 const OURS: &str = "user root\npersistence false\nlog_dest stderr\nlog_type all\nallow_anonymous true\n";
+
+/// MQTT 3.1.1: CONNECT without a client ID and its acknowledgement, PINGREQ and PINGRESP.
+const MQTT: Manners = Manners {
+    hello: b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
+    welcome: b"\x20\x02\x00\x00",
+    again: b"\xc0\x00",
+    still: b"\xd0\x00",
+};
 
 /// mosquitto, which ends with its place.
 #[derive(Debug)]
@@ -42,6 +55,10 @@ impl Gateway for Mosquitto {
 
     fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    fn visitor(&self, device: &Presented) -> Option<Visitor> {
+        Some(Visitor::new(self.port, &self.place.identity().ca, device, MQTT))
     }
 
     /// Publishes one message, acknowledged by the broker.

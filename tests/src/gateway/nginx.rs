@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::{
-    Admission, Gateway, Presented,
+    Gateway, Presented,
     place::Place,
     start_on_free_port,
     visitor::{HTTP, Visitor},
@@ -42,9 +42,13 @@ impl Gateway for Nginx {
         self.process.pid()
     }
 
+    fn closes_connections(&self) -> bool {
+        true
+    }
+
     /// nginx finishes the handshake with everybody, and answers those whose certificate it refuses with status 400.
-    fn admit(&self, device: &Presented) -> Admission {
-        Visitor::new(self.port, &self.place.identity().ca, device, HTTP).admission()
+    fn visitor(&self, device: &Presented) -> Option<Visitor> {
+        Some(Visitor::new(self.port, &self.place.identity().ca, device, HTTP))
     }
 }
 

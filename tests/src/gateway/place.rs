@@ -14,7 +14,7 @@ use super::identity::Identity;
 use crate::{binaries, process::run};
 
 /// The folder that recipes name.
-const WRITTEN_FOLDER: &str = "/etc/fleetca/";
+const WRITTEN_FOLDER: &str = "/etc/fleetca";
 
 /// A folder that everybody on the machine can enter: some gateways become another user.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Place {
         let section = section.split("\n## ").next().and_then(|rest| rest.split("\n### ").next()).unwrap_or_default();
         let mut blocks = section.split("\n```").skip(1).step_by(2).map(|block| {
             let (_, block) = block.split_once('\n').expect("a block has lines");
-            block.replace(WRITTEN_FOLDER, &format!("{}/", self.path().display())) + "\n"
+            block.replace(WRITTEN_FOLDER, &self.path().display().to_string()) + "\n"
         });
         let mut recipe: [String; N] =
             std::array::from_fn(|_| blocks.next().unwrap_or_else(|| panic!("{heading} has fewer than {N} blocks")));

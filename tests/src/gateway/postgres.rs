@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use super::{Admission, Gateway, Presented, place::Place, start_on_free_port};
+use super::{Admission, Gateway, Presented, place::Place, start_on_free_port, visitor::Visitor};
 use crate::{
     process::{Running, run},
     require,
@@ -57,6 +57,11 @@ impl Gateway for Postgres {
 
     fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Its protocol speaks before TLS begins.
+    fn visitor(&self, _: &Presented) -> Option<Visitor> {
+        None
     }
 
     /// Asks one question.

@@ -3,14 +3,14 @@
 use std::process::Command;
 
 use super::{
-    Admission, Gateway, Presented,
+    Gateway, Presented,
     place::Place,
     start_on_free_port,
     visitor::{Manners, Visitor},
 };
 use crate::{process::Running, require};
 
-const ECHO: Manners = Manners { hello: b"hello\n", welcome: b"hello\n" };
+const ECHO: Manners = Manners { hello: b"hello\n", welcome: b"hello\n", again: b"again\n", still: b"again\n" };
 
 /// stunnel, which ends with its place.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Gateway for Stunnel {
         self.process.pid()
     }
 
-    fn admit(&self, device: &Presented) -> Admission {
-        Visitor::new(self.port, &self.place.identity().ca, device, ECHO).admission()
+    fn visitor(&self, device: &Presented) -> Option<Visitor> {
+        Some(Visitor::new(self.port, &self.place.identity().ca, device, ECHO))
     }
 }

@@ -24,11 +24,17 @@ pub struct Manners {
     pub hello: &'static [u8],
     /// What the answer holds.
     pub welcome: &'static [u8],
+    /// What is said later on the same connection.
+    pub again: &'static [u8],
+    /// What the answer to that holds.
+    pub still: &'static [u8],
 }
 
-/// A request that leaves the connection open.
-pub const HTTP: Manners =
-    Manners { hello: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", welcome: b"HTTP/1.1 200 OK\r\n" };
+/// A request that leaves the connection open, and the same again.
+pub const HTTP: Manners = Manners { hello: GET, welcome: OK, again: GET, still: OK };
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
 /// A device that comes to a gateway, and remembers TLS sessions from one visit to the next.
 #[derive(Debug)]
@@ -68,7 +74,7 @@ impl Visitor {
         })?;
         socket.set_read_timeout(Some(SOON))?;
         let mut visit = Visit { stream: StreamOwned::new(connection, socket), manners: self.manners };
-        visit.speak()?;
+        visit.speak(self.manners.hello, self.manners.welcome)?;
         Ok(visit)
     }
 
@@ -82,16 +88,16 @@ impl Visitor {
 }
 
 impl Visit {
-    /// Says hello (again), and waits for the welcome.
-    ///
-    /// # Errors
-    ///
-    /// Where something else is answered, or the connection ends.
-    pub fn speak(&mut self) -> io::Result<()> {
-        self.stream.write_all(self.manners.hello)?;
+    /// Speaks again: whether the connection is still there, and this device still welcome.
+    pub fn goes_on(&mut self) -> bool {
+        self.speak(self.manners.again, self.manners.still).is_ok()
+    }
+
+    fn speak(&mut self, words: &[u8], welcome: &[u8]) -> io::Result<()> {
+        self.stream.write_all(words)?;
         let mut answer = Vec::new();
         let mut piece = [0; 4096];
-        while !holds(&answer, self.manners.welcome) {
+        while !holds(&answer, welcome) {
             match self.stream.read(&mut piece)? {
                 0 => return Err(io::Error::other(String::from_utf8_lossy(&answer).into_owned())),
                 length => answer.extend_from_slice(&piece[..length]),
