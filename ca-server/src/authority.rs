@@ -14,6 +14,7 @@ mod initialize;
 mod issuers;
 mod local;
 mod notice;
+mod proof;
 mod publish;
 mod recognize;
 mod refusal;
@@ -44,6 +45,7 @@ pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, init
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};
 pub use local::{issue_server_certificate, recover_operator};
 pub use notice::HeldCrl;
+pub use proof::{LoadedAt, LoadedBy, LoadedCrl, Watching};
 pub use publish::{Leap, PublishError, Published, Publisher};
 pub use refusal::{Refusal, Refused};
 pub use restore::{
@@ -79,6 +81,7 @@ pub struct Authority {
     issuers: Arc<Issuers>,
     bundle: bundle::KeptBundle,
     kept: enroll::Kept,
+    word: Arc<proof::Word>,
     backdate: std::time::Duration,
     policy_arc: Option<PolicyArc>,
     random: SystemRandom,
@@ -111,8 +114,8 @@ impl Authority {
         backdate: std::time::Duration,
     ) -> Self {
         let (bundle, kept) = (bundle::KeptBundle::default(), enroll::Kept::default());
-        let (policy_arc, random) = (None, SystemRandom::new());
-        Self { store, publisher, telemetry, clock, domain, issuers, bundle, kept, backdate, policy_arc, random }
+        let (policy_arc, random, word) = (None, SystemRandom::new(), Arc::default());
+        Self { store, publisher, telemetry, clock, domain, issuers, bundle, kept, word, backdate, policy_arc, random }
     }
 
     /// The same, with what devices have proven in their certificates, under this arc.

@@ -19,6 +19,7 @@ mod init;
 mod issuer;
 mod key;
 mod key_passphrase;
+mod loaded;
 mod operator;
 mod operator_folder;
 pub mod output;
@@ -145,6 +146,9 @@ mod tests {
             "ca-server token create --fleet sensors --pattern pump-* --uses 5 --lifetime 8h --out batch.token",
             "ca-server device list --fleet sensors --status lapsed --sort expires --descending --limit 5",
             "ca-server device list --expiring-within 6h --output json",
+            "ca-server device revoke pump-7 --wait",
+            "ca-server device hold --wait=5m pump-7",
+            "ca-server device decommission --wait pump-7",
             "ca-server device revoke pump-7 --reason keyCompromise --server https://ca:7444 --credential dir",
             "ca-server device release pump-7 --keep 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF",
             "ca-server --output json crl publish --root-crl root.crl",
@@ -172,6 +176,7 @@ mod tests {
             "ca-server token create --fleet sensors --pattern pump-* --uses 2 --reenroll --out a.token",
             "ca-server device revoke pump-7 --reason certificateHold",
             "ca-server device release pump-7 --keep 0011",
+            "ca-server device revoke pump-7 --wait=soon",
             "ca-server operator create ana --out ana.token",
             "ca-server restore --dir ca --accept-loss",
             "ca-server restore --dir ca --keys keys",

@@ -270,6 +270,7 @@ impl Server {
         let background = vec![
             tokio::spawn(publisher.run()),
             tokio::spawn(keep_books(store, issuers, telemetry, clock)),
+            tokio::spawn(authority.clone().keep_all_words()),
             tokio::spawn(own.keep_renewed(identity, renew_every)),
         ];
         Ok(Self { addresses, stop, tasks, authority, background, _lock: lock })
@@ -303,6 +304,7 @@ impl Server {
             task.abort();
         }
         let authority = &self.authority;
+        authority.keep_words().await;
         write_books(authority.store.as_ref(), authority.issuers(), &authority.telemetry, authority.now()).await;
     }
 }

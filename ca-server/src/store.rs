@@ -173,8 +173,14 @@ pub trait ReadStore: Send + Sync {
     async fn orphan(&self, serial: SerialNumber) -> Result<Option<Revoked>, StoreError>;
     /// The certificate of a holder that was taken in out of a lost time.
     async fn adopted(&self, restoration: i64, holder: &Subject) -> Result<Option<SerialNumber>, StoreError>;
-    /// The CRLs that a gateway said it holds.
-    async fn acknowledged(&self, holder: &Subject) -> Result<Vec<Acknowledged>, StoreError>;
+    /// Every gateway in force, by ID, and the CRLs that it said it has loaded.
+    async fn gateways(&self) -> Result<Vec<GatewayRow>, StoreError>;
+    /// thisUpdate of the CRL that was published after the one with this number.
+    async fn published_after(&self, issuer: IssuerId, number: u64) -> Result<Option<Timestamp>, StoreError>;
+    /// The number of the first CRL known to hold this change.
+    async fn first_to_hold(&self, issuer: IssuerId, change: u64) -> Result<Option<u64>, StoreError>;
+    /// Every issuer of a holder's certificates that belong on a CRL, with the last of their changes, where there was one.
+    async fn last_changes(&self, holder: &Subject, now: Timestamp) -> Result<Vec<(IssuerId, u64)>, StoreError>;
 
     /// How many of each, for metrics and lists.
     async fn counts(&self, now: Timestamp) -> Result<Counts, StoreError>;
@@ -283,8 +289,9 @@ pub trait Store: ReadStore {
     /// A certificate that was revoked in a lost time and shown by its holder, who is cut off. `Conflict` where its
     /// revocation is not known, or it is known as his already, or its key is another's.
     async fn record_recognition(&self, recognition: Recognition) -> Result<CutoffReceipt, StoreError>;
-    /// The CRLs that a gateway holds. No audit record: it changes nothing for anybody.
-    async fn record_acknowledgement(&self, holder: &Subject, held: Vec<Acknowledged>) -> Result<(), StoreError>;
+    /// The CRLs that gateways have loaded: each one's last word counts. No audit record: it changes nothing for anybody. Of
+    /// whom the store does not know nothing is written.
+    async fn record_acknowledgements(&self, loaded: Vec<(Subject, Vec<Acknowledged>)>) -> Result<(), StoreError>;
 
     /// A seal; `Conflict` unless it begins right after the last one.
     async fn record_seal(&self, seal: Seal) -> Result<(), StoreError>;

@@ -8,11 +8,17 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64},
     },
+    time::Duration,
 };
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::Registry,
 };
 
@@ -24,6 +30,8 @@ use crate::{
 /// How many different events are told apart between two writes to the store. What comes beyond is counted under no
 /// subject.
 const MAX_DISTINCT: usize = 1000;
+/// Of how many gateways metrics tell.
+const MAX_GATEWAYS: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
 pub const EVENTS: [&str; 31] = [
@@ -82,6 +90,11 @@ struct OfIssuer {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfGateway {
+    gateway: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Overload {
     port: &'static str,
     places: &'static str,
@@ -104,6 +117,9 @@ pub struct Telemetry {
     removals_stopped: Gauge<i64, AtomicI64>,
     overload: Family<Overload, Counter>,
     restored: Gauge<i64, AtomicI64>,
+    signed_after: Histogram,
+    loaded_after: Histogram,
+    gateway_lag: Family<OfGateway, Gauge<i64, AtomicI64>>,
     waiting: Mutex<HashMap<(&'static str, String), SecurityEventRow>>,
 }
 
@@ -172,6 +188,21 @@ impl Default for Telemetry {
                 "restored",
                 "1 while the CA stands still because its past was restored"
             ),
+            signed_after: register!(
+                Histogram::new(exponential_buckets(0.05, 2.0, 14)),
+                "revoke_to_signed_seconds",
+                "From a revocation's request until the CRL that holds it is signed and served"
+            ),
+            loaded_after: register!(
+                Histogram::new(exponential_buckets(0.05, 2.0, 14)),
+                "revoke_to_acknowledged_seconds",
+                "From a revocation's request until a gateway says that it has loaded it, one observation each gateway"
+            ),
+            gateway_lag: register!(
+                Family::default(),
+                "gateway_lag_seconds",
+                "How far a gateway's CRLs are behind those served, by its word; of the 1000 furthest behind"
+            ),
             waiting: Mutex::default(),
             registry,
         }
@@ -226,6 +257,26 @@ impl Telemetry {
     /// Whether the CA stands still because its past was restored.
     pub fn restored(&self, restored: bool) {
         self.restored.set(i64::from(restored));
+    }
+
+    /// The CRL that holds a revocation is served, so long after it was asked for.
+    pub fn signed_after(&self, time: Duration) {
+        self.signed_after.observe(time.as_secs_f64());
+    }
+
+    /// A gateway says that it has loaded the CRL that holds a revocation, so long after that was asked for.
+    pub fn loaded_after(&self, time: Duration) {
+        self.loaded_after.observe(time.as_secs_f64());
+    }
+
+    /// How far each gateway is behind. At most so many are told of, those first that are furthest.
+    pub fn gateways(&self, mut lags: Vec<(String, Duration)>) {
+        lags.sort_by_key(|(_, lag)| std::cmp::Reverse(*lag));
+        self.gateway_lag.clear();
+        for (gateway, lag) in lags.into_iter().take(MAX_GATEWAYS) {
+            let lag = i64::try_from(lag.as_secs()).unwrap_or(i64::MAX);
+            self.gateway_lag.get_or_create(&OfGateway { gateway }).set(lag);
+        }
     }
 
     /// Something happened that a keeper wants to know of: counted now, written with the next batch.
@@ -290,6 +341,17 @@ mod tests {
         let events = telemetry.take_events();
         assert!(events.len() <= MAX_DISTINCT + 1);
         assert_eq!(events.iter().map(|event| event.count).sum::<u64>(), 5000);
+    }
+
+    #[test]
+    fn of_a_thousand_gateways_at_most_metrics_tell_and_of_those_furthest_behind() {
+        let telemetry = Telemetry::default();
+        for count in [1500, 1200] {
+            telemetry.gateways((0..count).map(|n| (format!("eu-{n}"), Duration::from_secs(n))).collect());
+        }
+        let text = telemetry.metrics_text();
+        assert_eq!(text.matches("fleetca_gateway_lag_seconds{").count(), 1000);
+        assert!(text.contains("fleetca_gateway_lag_seconds{gateway=\"eu-1199\"} 1199"), "{text}");
     }
 
     #[test]

@@ -89,6 +89,7 @@ async fn json_has_stable_field_names_everywhere() {
     told += &fields("fleet explain, ways", &explained["ways"]);
     told += &fields("device show, certificates", &shown["certificates"]);
     told += &fields("device show, crls", &shown["crls"]);
+    told += &fields("device show, loaded", &shown["crls"][0]["loaded"]);
     told += &fields("enroll-client status", &device.status());
     assert_snapshot!(told, @r"
     fleet create (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
@@ -98,17 +99,17 @@ async fn json_has_stable_field_names_everywhere() {
     device register (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
     fleet explain (one): device fleet status tier ways
     certificate show (one): issuer not_after not_before pem position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
-    device revoke (one): certificates crls status subject tokens
+    device revoke (one): certificates crls gateways status subject tokens
     device list (list): created_at expires_at fleet generation head_serial id lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until status status_reason tier
     device show (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
     token create (one): created_at created_by expires_at file fleet id id_pattern kind reenroll role state subject_id uses uses_left
     token list (list): created_at created_by expires_at fleet id id_pattern kind reenroll role state subject_id uses uses_left
     token revoke (one): created_at created_by expires_at fleet id id_pattern kind reenroll role state subject_id uses uses_left
-    crl status (list): entries hierarchy issuer issuer_name next_update number sha256 size this_update url
-    crl publish (list): entries hierarchy issuer issuer_name next_update number sha256 size this_update url
+    crl status (list): entries hierarchy issuer issuer_name loaded next_update number sha256 size this_update url
+    crl publish (list): entries hierarchy issuer issuer_name loaded next_update number sha256 size this_update url
     issuer list (list): hierarchy id name not_after not_before pem
     gateway create (one): created_at created_by expires_at file fleet id id_pattern kind reenroll role state subject_id uses uses_left
-    gateway list (list): created_at expires_at head_serial id last_seen_at status
+    gateway list (list): created_at expires_at head_serial heard_at id last_seen_at loaded status watches
     operator create (one): created_at created_by expires_at file fleet id id_pattern kind reenroll role state subject_id uses uses_left
     operator list (list): created_at expires_at head_serial id last_seen_at role status
     audit list (list): action actor at at_millis detail hash outcome sequence serial subject
@@ -116,7 +117,8 @@ async fn json_has_stable_field_names_everywhere() {
     audit list --security (list): count detail first_at kind last_at subject
     fleet explain, ways (list): admitted because confirm_required identity reason waits way
     device show, certificates (list): issuer not_after not_before position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
-    device show, crls (list): issuer number
+    device show, crls (list): issuer loaded number
+    device show, loaded (one): behind gateways loaded
     enroll-client status (one): confirm_required expired generation id kind last_error not_after not_before on_renew_error renew_at renewal_window serial server trust_domain
     ");
 }

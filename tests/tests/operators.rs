@@ -30,7 +30,7 @@ use x509_cert::ext::pkix::CrlReason;
 const ROLES: [&str; 3] = ["viewer", "revoker", "admin"];
 
 /// Every call, the least role that it needs, and what comes of an empty request from one who may.
-const CALLS: [(&str, &str, &str); 38] = [
+const CALLS: [(&str, &str, &str); 39] = [
     ("CreateFleet", "admin", "INVALID_ARGUMENT"),
     ("UpdateFleet", "admin", "INVALID_ARGUMENT"),
     ("ExplainDevice", "viewer", "INVALID_ARGUMENT"),
@@ -59,6 +59,7 @@ const CALLS: [(&str, &str, &str); 38] = [
     ("ListCrls", "viewer", "OK"),
     ("PublishCrl", "admin", "OK"),
     ("ListIssuers", "viewer", "OK"),
+    ("WaitForGateways", "viewer", "OK"),
     ("CreateGateway", "admin", "INVALID_ARGUMENT"),
     ("ListGateways", "viewer", "OK"),
     ("RevokeGateway", "revoker", "INVALID_ARGUMENT"),

@@ -4,17 +4,20 @@
 //! After a restoration our next numbers, which follow the clock, are higher than all that were lost. So it is not a
 //! number that tells, but that one is missing: gateways show the heads that they were given, signed by the control CA.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fleetca_proto::transcript;
 
-use super::{Authority, OnlineIssuer, RESTORED, Refusal, Refused, publish::LIFETIME, refuse_cut_off, to_its_end};
+use super::{
+    Authority, OnlineIssuer, Published, RESTORED, Refusal, Refused, proof::SaidCrl, publish::LIFETIME, refuse_cut_off,
+    to_its_end,
+};
 use crate::{
     audit::Draft,
     identity::{FleetName, Kind, Timestamp},
     inventory::lineage::Request,
     pki::{CaRole, PeerCertificate},
-    store::{Acknowledged, ClaimedCrl, CrlMemory, Notice, Restoration, StoreError},
+    store::{Acknowledged, ClaimedCrl, CrlMemory, Notice, Peer, Restoration, StoreError},
 };
 
 /// Before the CRL that was forgotten there was another, at least so long ago.
@@ -87,39 +90,45 @@ impl Authority {
     ) -> Result<(), Refused> {
         let now = self.now();
         let about = Refused::about(&presented.subject);
-        self.refuse_who_may_not_tell(presented, now).await?;
+        let known = self.who_may_tell(presented, now).await?;
         let (mut genuine, mut given_up) = (Vec::new(), false);
         for crl in held {
-            if !self.has_signed(crl) {
+            let served = self.is_served(crl);
+            if served.is_none() && !self.has_signed(crl) {
                 // A lie, which must harm nobody but the liar: nothing more is heard of him.
                 let detail = format!("issuer {} number {}", crl.claimed.issuer, crl.claimed.number);
                 self.telemetry.event("crl.head_forged", &presented.subject.to_string(), &detail, now);
                 break;
             }
-            given_up |= self.weigh(presented, &crl.claimed, now).await.map_err(&about)? == Verdict::GivenUp;
-            genuine.push(Acknowledged { issuer: crl.claimed.issuer, number: crl.claimed.number, at: now });
+            if served.is_none() {
+                given_up |= self.weigh(presented, &crl.claimed, now).await.map_err(&about)? == Verdict::GivenUp;
+            }
+            let crl = Acknowledged { issuer: crl.claimed.issuer, number: crl.claimed.number, at: now };
+            genuine.push(SaidCrl { crl, watermark: served.map(|crl| crl.watermark) });
         }
         self.refuse_restored().map_err(&about)?;
         if given_up {
             return Err(about(Refusal::GivenUp));
         }
-        let peer = match self.authenticate(presented).await {
-            Err(Refused { why: Refusal::CertificateUnknown, .. }) => {
+        let peer = match known {
+            Some(peer) => peer,
+            None => {
                 self.take_in_forgotten(presented, Request::Confirm).await?;
                 self.authenticate(presented).await?
             }
-            peer => peer?,
         };
-        if loaded && !genuine.is_empty() {
-            let recorded = self.store.record_acknowledgement(&peer.holder.subject, genuine).await;
-            recorded.map_err(Refusal::from).map_err(&about)?;
+        if !loaded {
+            genuine.clear();
+        }
+        for age in self.word.heard(&peer.holder.subject, now, genuine) {
+            self.telemetry.loaded_after(age);
         }
         Ok(())
     }
 
     /// Refuses to hear of a past from anybody but a gateway: one in force, or one that was renewed or enrolled in a lost
-    /// time and is not cut off, but has a certificate of ours that has not expired and that no CRL taken back lists.
-    async fn refuse_who_may_not_tell(&self, presented: &PeerCertificate, now: Timestamp) -> Result<(), Refused> {
+    /// time and is not cut off, but has a certificate of ours that has not expired and that no CRL taken back lists (`None`).
+    async fn who_may_tell(&self, presented: &PeerCertificate, now: Timestamp) -> Result<Option<Peer>, Refused> {
         let about = Refused::about(&presented.subject);
         let kind = presented.subject.kind;
         if kind != Kind::Gateway {
@@ -127,7 +136,7 @@ impl Authority {
         }
         match self.authenticate(presented).await {
             Err(Refused { why: Refusal::CertificateUnknown, .. }) => {}
-            known => return known.map(drop),
+            known => return known.map(Some),
         }
         if !self.made(presented) {
             return Err(about(Refusal::CertificateUnknown));
@@ -139,14 +148,25 @@ impl Authority {
             return Err(about(Refusal::CertificateRevoked));
         }
         match self.store.holder(&presented.subject).await? {
-            Some(holder) => refuse_cut_off(&holder).map_err(about),
-            None => Ok(()),
+            Some(holder) => refuse_cut_off(&holder).map_err(about).map(|()| None),
+            None => Ok(None),
         }
     }
 
     /// Refuses everything that lets somebody in while nobody has decided upon a restored past.
     pub(super) fn refuse_restored(&self) -> Result<(), Refusal> {
         if self.publisher.is_halted() { Err(Refusal::Restored) } else { Ok(()) }
+    }
+
+    /// What all but a few hold needs no look into the store.
+    fn is_served(&self, crl: &HeldCrl) -> Option<Arc<Published>> {
+        let HeldCrl { claimed, signature } = crl;
+        let served = self.publisher.current(&claimed.issuer)?;
+        let is_it = (served.number, served.this_update, served.sha256)
+            == (claimed.number, claimed.this_update, claimed.sha256)
+            && !signature.is_empty()
+            && served.head_signature == *signature;
+        is_it.then_some(served)
     }
 
     fn has_signed(&self, crl: &HeldCrl) -> bool {

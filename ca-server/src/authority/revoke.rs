@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Authority, MAX_ATTEMPTS, Refusal, renew::FORK};
 use crate::{
     audit::Draft,
@@ -73,7 +75,7 @@ impl Authority {
         if status == Status::Held && !holder.status.may_become(Status::Held) {
             return Err(Refusal::State(format!("a {} that is {} can't be held", subject.kind.as_str(), holder.status)));
         }
-        let now = self.now();
+        let (now, began) = (self.now(), Instant::now());
         let cutoff = Cutoff {
             subject: subject.clone(),
             status,
@@ -87,7 +89,15 @@ impl Authority {
         if receipt.certificates > 0 || receipt.status != holder.status {
             self.telemetry.changed(receipt.status.as_str());
         }
-        self.receipt(subject, receipt).await
+        let changed = receipt.certificates > 0;
+        if changed {
+            self.word.cut_off(&receipt.watermarks, began);
+        }
+        let receipt = self.receipt(subject, receipt).await?;
+        if changed {
+            self.telemetry.signed_after(began.elapsed());
+        }
+        Ok(receipt)
     }
 
     /// Ends a hold. After a fork, or where there may have been one, somebody has to say which certificate is the honest

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::{
     CommandError, Session,
-    output::{Instant, Row, when},
+    loaded::LoadedAt,
+    output::{Format, Instant, Row, printable, when},
 };
 use crate::{
     identity::Timestamp,
@@ -50,7 +51,15 @@ pub async fn run(args: Crl, session: &Session) -> Result<(), CommandError> {
         }
     };
     let crls: Vec<View> = crls.into_inner().crls.into_iter().map(View::from).collect();
-    session.output().list(&crls)
+    let output = session.output();
+    output.list(&crls)?;
+    if output.format() == Format::Table {
+        for crl in &crls {
+            let Some(loaded) = &crl.loaded else { continue };
+            output.write(&format!("issuer {}: {}\n", printable(&crl.issuer), loaded.words()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads one CRL, whichever of the two forms it has. What it says is for the server to judge.
@@ -81,6 +90,7 @@ struct View {
     size: u64,
     sha256: String,
     url: String,
+    loaded: Option<LoadedAt>,
 }
 
 impl From<v1::CrlStatus> for View {
@@ -96,6 +106,7 @@ impl From<v1::CrlStatus> for View {
             size: wire.size,
             sha256: enroll_client::certificate::hex(&wire.sha256),
             url: wire.url,
+            loaded: wire.loaded.map(LoadedAt::from),
         }
     }
 }

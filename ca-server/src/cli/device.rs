@@ -5,6 +5,7 @@ mod newcomer;
 mod register;
 mod rows;
 mod view;
+mod wait;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use fleetca_proto::v1::{
     ListDevicesRequest, ReleaseDeviceRequest, RevokeDeviceRequest,
 };
 use view::View;
+use wait::Wait;
 
 use super::{
     CommandError, Session, duration, paging,
@@ -61,11 +63,15 @@ enum Command {
         /// Why, by the names of RFC 5280; keyCompromise bans its keys for ever
         #[arg(long, value_parser = parse_reason, default_value = "unspecified")]
         reason: RevocationReason,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Cut a device off until it is released
     Hold {
         /// Its ID
         id: String,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// End a hold
     Release {
@@ -87,6 +93,8 @@ enum Command {
     Decommission {
         /// Its ID
         id: String,
+        #[command(flatten)]
+        wait: Wait,
     },
 }
 
@@ -156,7 +164,7 @@ impl List {
 /// Runs the command.
 pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
     let mut operator = session.operator().await?;
-    let receipt = match args.command {
+    let (receipt, wait) = match args.command {
         Command::Register(register) => return register.run(operator, session).await,
         Command::Key { command } => return command.run(operator, session).await,
         Command::Hardware { command } => return command.run(operator, session).await,
@@ -188,21 +196,24 @@ pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
             let devices: Vec<View> = devices.await?.into_iter().map(View::from).collect();
             return session.output().list(&devices);
         }
-        Command::Revoke { id, reason } => {
-            operator.revoke_device(RevokeDeviceRequest { id, reason: reason_wire(reason) }).await?
+        Command::Revoke { id, reason, wait } => {
+            (operator.revoke_device(RevokeDeviceRequest { id, reason: reason_wire(reason) }).await?, wait)
         }
-        Command::Hold { id } => operator.hold_device(HoldDeviceRequest { id }).await?,
+        Command::Hold { id, wait } => (operator.hold_device(HoldDeviceRequest { id }).await?, wait),
         Command::Release { id, keep } => {
             let keep_serial = keep.map(|serial| serial.to_string()).unwrap_or_default();
-            operator.release_device(ReleaseDeviceRequest { id, keep_serial }).await?
+            let receipt = operator.release_device(ReleaseDeviceRequest { id, keep_serial }).await?;
+            let receipt = Receipt::from(receipt.into_inner());
+            return session.output().told(&receipt, |_| receipt.words());
         }
         Command::AllowReenroll { id, lifetime } => {
             let request = AllowReenrollRequest { id, lifetime: Some(duration::wire(lifetime)) };
             let device = View::from(operator.allow_reenroll(request).await?.into_inner());
             return session.output().told(&device, |now| device.words(now));
         }
-        Command::Decommission { id } => operator.decommission_device(DecommissionDeviceRequest { id }).await?,
+        Command::Decommission { id, wait } => {
+            (operator.decommission_device(DecommissionDeviceRequest { id }).await?, wait)
+        }
     };
-    let receipt = Receipt::from(receipt.into_inner());
-    session.output().told(&receipt, |_| receipt.words())
+    wait.after(&mut operator, receipt.into_inner(), session).await
 }

@@ -58,6 +58,14 @@ pub enum CommandError {
     /// A command of this machine's own CA failed.
     #[error("{0}")]
     Local(String),
+    /// What was asked is done, and some gateways have not loaded it in the time that was given them.
+    #[error("{missing} of {} not loaded it yet; what was asked is done", gateways_have(*gateways))]
+    Behind {
+        /// How many.
+        missing: u32,
+        /// Of how many.
+        gateways: u32,
+    },
     /// The output can't be written.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
@@ -88,11 +96,12 @@ impl CommandError {
         move |source| CommandError::File { path, source }
     }
 
-    /// 1 refused or failed, 2 usage, 3 server out of reach. A reader of our output that has had enough is no failure.
+    /// 1 refused or failed, 2 usage, 3 server or gateways out of reach. A reader of our output that has had enough is no failure.
     pub fn exit_code(&self) -> u8 {
         match self {
             CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             CommandError::Usage(_) => 2,
+            CommandError::Behind { .. } => 3,
             CommandError::Connect(error) if is_out_of_reach(error) => 3,
             CommandError::Refused(refusal) if refusal.reason.is_none() && refusal.code == Code::Unavailable => 3,
             _ => 1,
@@ -156,6 +165,7 @@ impl CommandError {
             CommandError::Credential(error) if matches!(**error, CredentialError::Absent(_)) => {
                 Some("--credential takes a credential folder, such as DIR/operator of `ca-server init`".into())
             }
+            CommandError::Behind { .. } => Some("`gateway list` tells what each has loaded".into()),
             CommandError::Exists(_) => Some("choose another file for --out, or remove this one".into()),
             CommandError::Audit(_) => Some("keep a copy of the database, and find out who could write to it".into()),
             _ => None,
@@ -178,6 +188,10 @@ fn first_paragraph(error: &clap::Error) -> String {
     let (reason, _) = text.split_once("\n\n").unwrap_or((&text, ""));
     let words: Vec<&str> = reason.trim_start_matches("error: ").split_whitespace().collect();
     words.join(" ")
+}
+
+fn gateways_have(count: u32) -> String {
+    if count == 1 { "1 gateway has".into() } else { format!("{count} gateways have") }
 }
 
 fn is_out_of_reach(error: &ConnectError) -> bool {

@@ -175,6 +175,11 @@ pub fn when(instant: Option<Instant>, now: Timestamp) -> String {
     or_dash(instant.map(|instant| instant.relative_to(now)))
 }
 
+/// Whole seconds of a span on the wire, which may say nothing.
+pub fn seconds(wire: Option<prost_types::Duration>) -> Option<u64> {
+    wire.map(|span| u64::try_from(span.seconds).unwrap_or(0))
+}
+
 /// The wire's empty text is an absent one.
 pub fn present(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)

@@ -1,21 +1,20 @@
 //! A gateway or an operator as it is shown.
 
+use std::time::Duration;
+
 use fleetca_proto::v1;
 use serde::Serialize;
 
 use super::{
-    output::{Instant, Row, or_dash, present, when},
+    duration,
+    output::{Instant, Row, or_dash, present, seconds, when},
     words::{Role, Status},
 };
 use crate::identity::Timestamp;
 
-fn status(status: Option<Status>) -> String {
-    or_dash(status.map(Status::as_str))
-}
-
-/// A gateway.
+/// What gateways and operators have in common.
 #[derive(Debug, Serialize)]
-pub struct Gateway {
+struct Peer {
     id: String,
     status: Option<Status>,
     created_at: Option<Instant>,
@@ -24,7 +23,7 @@ pub struct Gateway {
     head_serial: Option<String>,
 }
 
-impl From<v1::Peer> for Gateway {
+impl From<v1::Peer> for Peer {
     fn from(wire: v1::Peer) -> Self {
         Self {
             id: wire.id,
@@ -37,13 +36,12 @@ impl From<v1::Peer> for Gateway {
     }
 }
 
-impl Row for Gateway {
-    const COLUMNS: &'static [&'static str] = &["ID", "STATUS", "EXPIRES", "LAST SEEN", "SERIAL"];
+impl Peer {
+    const COLUMNS: [&'static str; 4] = ["STATUS", "EXPIRES", "LAST SEEN", "SERIAL"];
 
-    fn cells(&self, now: Timestamp) -> Vec<String> {
-        vec![
-            self.id.clone(),
-            status(self.status),
+    fn cells(&self, now: Timestamp) -> [String; 4] {
+        [
+            or_dash(self.status.map(Status::as_str)),
             when(self.expires_at, now),
             when(self.last_seen_at, now),
             or_dash(self.head_serial.clone()),
@@ -51,26 +49,94 @@ impl Row for Gateway {
     }
 }
 
-/// An operator: a gateway's fields, and a role.
+/// A gateway, and what it has loaded, by its word.
+#[derive(Debug, Serialize)]
+pub struct Gateway {
+    #[serde(flatten)]
+    peer: Peer,
+    watches: bool,
+    heard_at: Option<Instant>,
+    loaded: Vec<Loaded>,
+}
+
+/// What a gateway has loaded of one issuer.
+#[derive(Debug, Serialize)]
+struct Loaded {
+    issuer: String,
+    number: Option<u64>,
+    said_at: Option<Instant>,
+    is_served: bool,
+    behind_seconds: Option<u64>,
+}
+
+impl From<v1::LoadedCrl> for Loaded {
+    fn from(wire: v1::LoadedCrl) -> Self {
+        Self {
+            issuer: wire.issuer,
+            number: (wire.number > 0).then_some(wire.number),
+            said_at: Instant::from_wire(wire.said_at),
+            is_served: wire.is_served,
+            behind_seconds: seconds(wire.behind),
+        }
+    }
+}
+
+impl Loaded {
+    /// `1790000000123`, `1790000000123 (3m behind)`.
+    fn words(&self) -> String {
+        let number = or_dash(self.number.map(|number| number.to_string()));
+        match self.behind_seconds.filter(|_| !self.is_served) {
+            None => number,
+            Some(behind) => format!("{number} ({} behind)", duration::display(Duration::from_secs(behind))),
+        }
+    }
+}
+
+impl From<v1::Peer> for Gateway {
+    fn from(mut wire: v1::Peer) -> Self {
+        Self {
+            watches: wire.watches,
+            heard_at: Instant::from_wire(wire.heard_at),
+            loaded: std::mem::take(&mut wire.loaded).into_iter().map(Loaded::from).collect(),
+            peer: Peer::from(wire),
+        }
+    }
+}
+
+impl Row for Gateway {
+    const COLUMNS: &'static [&'static str] =
+        &["ID", Peer::COLUMNS[0], "LOADED CRL", "HEARD", Peer::COLUMNS[1], Peer::COLUMNS[2], Peer::COLUMNS[3]];
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let [status, expires, seen, serial] = self.peer.cells(now);
+        let loaded: Vec<String> = self.loaded.iter().map(Loaded::words).collect();
+        let loaded = or_dash((!loaded.is_empty()).then(|| loaded.join(", ")));
+        let heard = if self.watches { "watches".into() } else { when(self.heard_at, now) };
+        vec![self.peer.id.clone(), status, loaded, heard, expires, seen, serial]
+    }
+}
+
+/// An operator: a role beside what it has in common with gateways.
 #[derive(Debug, Serialize)]
 pub struct Operator {
     #[serde(flatten)]
-    peer: Gateway,
+    peer: Peer,
     role: Option<Role>,
 }
 
 impl From<v1::Peer> for Operator {
     fn from(wire: v1::Peer) -> Self {
-        Self { role: Role::from_wire(wire.role), peer: Gateway::from(wire) }
+        Self { role: Role::from_wire(wire.role), peer: Peer::from(wire) }
     }
 }
 
 impl Row for Operator {
-    const COLUMNS: &'static [&'static str] = &["NAME", "ROLE", "STATUS", "EXPIRES", "LAST SEEN", "SERIAL"];
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "ROLE", Peer::COLUMNS[0], Peer::COLUMNS[1], Peer::COLUMNS[2], Peer::COLUMNS[3]];
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
-        let mut cells = self.peer.cells(now);
-        cells.insert(1, or_dash(self.role.map(Role::as_str)));
+        let mut cells = vec![self.peer.id.clone(), or_dash(self.role.map(Role::as_str))];
+        cells.extend(self.peer.cells(now));
         cells
     }
 }

@@ -4,6 +4,7 @@ use fleetca_proto::v1;
 use serde::Serialize;
 
 use super::{
+    loaded::LoadedAt,
     output::{count, printable},
     words::Status,
 };
@@ -13,18 +14,20 @@ use super::{
 pub struct CrlReceipt {
     issuer: String,
     number: u64,
+    loaded: Option<LoadedAt>,
 }
 
 impl From<v1::CrlReceipt> for CrlReceipt {
     fn from(wire: v1::CrlReceipt) -> Self {
-        Self { issuer: wire.issuer, number: wire.number }
+        Self { issuer: wire.issuer, number: wire.number, loaded: wire.loaded.map(LoadedAt::from) }
     }
 }
 
 impl CrlReceipt {
     /// For people.
     pub fn words(&self) -> String {
-        format!("issuer {}: CRL number {}", self.issuer, self.number)
+        let loaded = self.loaded.as_ref().map(|loaded| format!("; {}", loaded.words())).unwrap_or_default();
+        format!("issuer {}: CRL number {}{loaded}", self.issuer, self.number)
     }
 }
 
@@ -36,6 +39,8 @@ pub struct Receipt {
     certificates: u32,
     tokens: u32,
     crls: Vec<CrlReceipt>,
+    /// Where somebody waited for them.
+    gateways: Option<LoadedAt>,
 }
 
 impl From<v1::RevocationReceipt> for Receipt {
@@ -46,11 +51,17 @@ impl From<v1::RevocationReceipt> for Receipt {
             certificates: wire.certificates,
             tokens: wire.tokens,
             crls: wire.crls.into_iter().map(CrlReceipt::from).collect(),
+            gateways: None,
         }
     }
 }
 
 impl Receipt {
+    /// The same, with what the gateways that were waited for have loaded.
+    pub fn loaded(self, gateways: Option<LoadedAt>) -> Self {
+        Self { gateways, ..self }
+    }
+
     /// For people: a line of what changed, then one line a CRL.
     pub fn words(&self) -> String {
         let status = self.status.map_or("in a state that this program does not know", Status::as_str);
@@ -73,7 +84,7 @@ mod tests {
             status: v1::DeviceStatus::Revoked.into(),
             certificates: 2,
             tokens: 1,
-            crls: vec![v1::CrlReceipt { issuer: "00ff".into(), number: 17 }],
+            crls: vec![v1::CrlReceipt { issuer: "00ff".into(), number: 17, loaded: None }],
         });
         let expected = "device/pump-7 is revoked (2 certificates and 1 token changed)\nissuer 00ff: CRL number 17\n";
         assert_eq!(receipt.words(), expected);

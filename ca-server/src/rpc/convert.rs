@@ -40,6 +40,11 @@ pub fn duration(field: &'static str, value: Option<prost_types::Duration>) -> Re
     value.try_into().map_err(|_| Refusal::invalid(field, "must not be negative"))
 }
 
+/// A span of time, in whole seconds.
+pub fn span(time: Duration) -> prost_types::Duration {
+    prost_types::Duration { seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), nanos: 0 }
+}
+
 /// The answer to a caller who holds the trust bundle of this sequence; 0: none.
 pub fn issued(grant: Grant, held: u64) -> v1::Issued {
     let bundle = grant.trust_bundle;
@@ -305,6 +310,9 @@ pub fn peer(holder: Holder) -> v1::Peer {
         expires_at: holder.expires_at.map(timestamp),
         last_seen_at: holder.last_seen_at.map(timestamp),
         head_serial: holder.lineage.head.map(|serial| serial.to_string()).unwrap_or_default(),
+        loaded: Vec::new(),
+        watches: false,
+        heard_at: None,
     }
 }
 
@@ -364,7 +372,9 @@ pub fn newcomer(row: NewcomerRow) -> v1::Newcomer {
 }
 
 pub fn receipts(crls: Vec<(IssuerId, u64)>) -> Vec<v1::CrlReceipt> {
-    crls.into_iter().map(|(issuer, number)| v1::CrlReceipt { issuer: issuer.to_string(), number }).collect()
+    crls.into_iter()
+        .map(|(issuer, number)| v1::CrlReceipt { issuer: issuer.to_string(), number, loaded: None })
+        .collect()
 }
 
 pub fn receipt(receipt: Receipt) -> v1::RevocationReceipt {
@@ -389,6 +399,7 @@ pub fn crl(published: &Published, name: String, hierarchy: &str, locations: &Loc
         sha256: published.sha256.to_vec(),
         hierarchy: hierarchy.into(),
         url: locations.full_crl(&published.issuer),
+        loaded: None,
     }
 }
 

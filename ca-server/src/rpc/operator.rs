@@ -6,6 +6,7 @@ mod devices;
 mod fleets;
 mod newcomers;
 mod peers;
+mod proof;
 mod registrations;
 mod tokens;
 
@@ -102,6 +103,7 @@ calls! {
 
     list_crls(v1::ListCrlsRequest) -> v1::ListCrlsResponse: Viewer = crls::list;
     publish_crl(v1::PublishCrlRequest) -> v1::ListCrlsResponse: Admin = crls::publish;
+    wait_for_gateways(v1::WaitForGatewaysRequest) -> v1::LoadedAt: Viewer = proof::wait;
     list_issuers(v1::ListIssuersRequest) -> v1::ListIssuersResponse: Viewer = crls::issuers;
 
     create_gateway(v1::CreateGatewayRequest) -> v1::Token: Admin = peers::create_gateway;

@@ -104,6 +104,7 @@ macro_rules! store_contract {
             }
             publication {
                 crl_numbers_only_grow,
+                the_first_crl_that_holds_a_change_is_known,
                 trust_bundles_only_grow,
                 a_device_is_found_by_its_handle_where_it_has_certificates,
                 changes_come_in_order_from_any_number_on,

@@ -3,7 +3,7 @@
 use super::{CrlHead, Cutoff, Domain, EnrollmentHolder, IssuerRow, NewCertificate};
 use crate::{
     audit::Draft,
-    identity::{FleetName, IssuerId, SerialNumber, Timestamp},
+    identity::{FleetName, IssuerId, SerialNumber, Subject, Timestamp},
     inventory::lineage::Lineage,
     pki::CrlEntry,
 };
@@ -148,7 +148,18 @@ pub struct Recognition {
     pub cutoff: Cutoff,
 }
 
-/// The CRL that a gateway holds, as it said last.
+/// A gateway in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayRow {
+    /// Which.
+    pub subject: Subject,
+    /// Since when it has been known.
+    pub created_at: Timestamp,
+    /// What it has loaded, as it said last.
+    pub loaded: Vec<Acknowledged>,
+}
+
+/// The CRL that a gateway has loaded, as it said last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
     /// Whose.

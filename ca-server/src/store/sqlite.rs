@@ -20,6 +20,7 @@ mod issuance;
 mod issuers;
 mod newcomers;
 mod past;
+mod proof;
 mod query;
 mod quotas;
 mod read;

@@ -42,6 +42,7 @@ const OPERATORS: [&str; 28] = [
     "ListCrls",
     "PublishCrl",
     "ListIssuers",
+    "WaitForGateways",
     "CreateGateway",
     "ListGateways",
     "RevokeGateway",

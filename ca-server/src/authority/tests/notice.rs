@@ -32,7 +32,7 @@ async fn a_ca_whose_past_was_restored_stands_still_even_where_who_tells_it_goes_
         world.at(HOUR * 3);
         abandoned(world.authority.acknowledge(&gateway.0, &[head], true), looks).await;
         // What was handed to the store before this is committed when this is.
-        let _ = world.authority.store.record_acknowledgement(&subject("nobody"), Vec::new()).await;
+        let _ = world.authority.store.record_acknowledgements(Vec::new()).await;
         if world.authority.store.restorations().await.unwrap().is_empty() {
             continue;
         }
@@ -116,7 +116,7 @@ async fn what_a_gateways_program_has_not_taken_in_tells_of_a_past_and_counts_for
     let eu_7 = Subject::new(Kind::Gateway, "eu-7".parse().unwrap());
     for (loaded, counted) in [(false, 0), (true, 1)] {
         world.authority.acknowledge(&gateway.0, std::slice::from_ref(&head), loaded).await.unwrap();
-        assert_eq!(world.authority.store.acknowledged(&eu_7).await.unwrap().len(), counted);
+        assert_eq!(world.authority.word.all()[&eu_7].loaded.len(), counted);
     }
     let refused = world.authority.acknowledge(&gateway.0, &[lost], false).await;
     assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::Restored)));

@@ -2,6 +2,7 @@
 
 use fleetca_proto::v1;
 
+use super::proof;
 use crate::{
     audit::Draft,
     authority::{Authority, Refusal},
@@ -14,8 +15,12 @@ pub async fn list(authority: &Authority, _: v1::ListCrlsRequest, _: &str) -> Res
         Locations::new(&authority.domain().public_url).map_err(|_| Refusal::Internal("public URL unreadable"))?;
     let name = |id| authority.issuers().certificate(id).map(|issuer| issuer.subject_text().to_owned());
     let crls = authority.publisher.all();
-    let rows =
-        crls.iter().map(|crl| convert::crl(crl, name(&crl.issuer).unwrap_or_default(), crl.role.as_str(), &locations));
+    let gateways = authority.loaded().await?;
+    let rows = crls.iter().map(|crl| {
+        let row = convert::crl(crl, name(&crl.issuer).unwrap_or_default(), crl.role.as_str(), &locations);
+        let loaded = authority.loaded_at(&gateways, &[(crl.issuer, crl.number)]);
+        v1::CrlStatus { loaded: loaded.as_ref().map(proof::loaded_at), ..row }
+    });
     Ok(v1::ListCrlsResponse { crls: rows.collect() })
 }
 

@@ -2,7 +2,7 @@
 
 use fleetca_proto::v1::{self, list_devices_request::Sort};
 
-use super::{page_refused, page_size, registrations};
+use super::{page_refused, page_size, proof, registrations};
 use crate::{
     authority::{Authority, Refusal},
     identity::{Kind, Subject},
@@ -23,9 +23,16 @@ pub async fn get(authority: &Authority, request: v1::GetDeviceRequest, _: &str) 
         let mut crls: Vec<_> = rows.iter().filter_map(|row| authority.publisher.current(&row.issuer)).collect();
         crls.sort_by_key(|crl| crl.issuer);
         crls.dedup_by_key(|crl| crl.issuer);
+        let (gateways, held_since) = (authority.loaded().await?, authority.held_since(&subject).await?);
         for crl in crls {
             if crl.watermark >= authority.store.last_change(crl.issuer).await? {
-                device.crls.push(v1::CrlReceipt { issuer: crl.issuer.to_string(), number: crl.number });
+                let first = held_since.iter().find(|(issuer, _)| *issuer == crl.issuer);
+                let loaded = first.and_then(|first| authority.loaded_at(&gateways, &[*first]));
+                device.crls.push(v1::CrlReceipt {
+                    issuer: crl.issuer.to_string(),
+                    number: crl.number,
+                    loaded: loaded.as_ref().map(proof::loaded_at),
+                });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use fleetca_proto::v1;
 
-use super::{next_page, page_size, tokens::public_key};
+use super::{next_page, page_size, proof, tokens::public_key};
 use crate::{
     authority::{Authority, NewToken, Refusal, TokenFor},
     identity::{Kind, Subject},
@@ -42,7 +42,14 @@ pub async fn list_gateways(
     request: v1::ListGatewaysRequest,
     _: &str,
 ) -> Result<v1::ListGatewaysResponse, Refusal> {
-    let (gateways, next_page_token) = list(authority, Kind::Gateway, request.page_size, &request.page_token).await?;
+    let (mut gateways, next_page_token) =
+        list(authority, Kind::Gateway, request.page_size, &request.page_token).await?;
+    let said = authority.loaded().await?;
+    for gateway in &mut gateways {
+        if let Some(said) = said.iter().find(|said| said.gateway.id.as_str() == gateway.id) {
+            proof::add(gateway, said);
+        }
+    }
     Ok(v1::ListGatewaysResponse { gateways, next_page_token })
 }
 

@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::{CHUNK, MOST_HELD, Service, chunks};
 use crate::{
-    authority::{Published, Refusal, Refused},
+    authority::{Published, Refusal, Refused, Watching},
     identity::{IssuerId, Kind},
     pki::PeerCertificate,
 };
@@ -31,6 +31,8 @@ pub(super) struct Watch {
     end: Instant,
     /// It was told what there is.
     told: bool,
+    /// It counts as a gateway that watches.
+    counted: Option<Watching>,
 }
 
 /// What is sent of one publication, made while it is sent.
@@ -60,6 +62,7 @@ impl Watch {
             form,
             end: Instant::now() + WATCH,
             told: false,
+            counted: None,
         })
     }
 
@@ -85,6 +88,9 @@ impl Watch {
             self.publications.borrow_and_update();
             // Judged anew at every publication: a gateway that was cut off hears nothing more.
             let peer = self.service.authority.authenticate(&self.presented).await?;
+            if self.counted.is_none() {
+                self.counted = self.service.authority.watching(&peer.holder.subject);
+            }
             let crls = self.service.crls(&peer.holder.subject, Some(self.form.clone())).await?;
             if let Some(parts) = self.news(crls, peer.holder.subject.kind == Kind::Gateway) {
                 return Ok(Some(parts));

@@ -238,14 +238,23 @@ pub(crate) async fn a_certificate_of_a_lost_time_is_taken_in_once<P: Place>() {
 
 pub(crate) async fn the_last_word_of_a_gateway_counts<P: Place>() {
     let world = World::<P>::new().await;
-    world.enroll("pump-1", 1).await;
+    let gateway = |id: &str| Subject::new(Kind::Gateway, id.parse().unwrap());
+    for id in ["eu-7", "eu-8", "eu-9"] {
+        let mut enrollment = world.enrollment(id, 1);
+        let new = NewHolder { subject: gateway(id), fleet: None, ..world.new_holder(id, 1) };
+        enrollment.holder = EnrollmentHolder::New(new);
+        world.store.record_enrollment(enrollment).await.unwrap();
+    }
+    let cutoff =
+        Cutoff { subject: gateway("eu-9"), ..cutoff("eu-9", Status::Revoked, RevocationReason::Unspecified, 5) };
+    world.store.record_cutoff(cutoff).await.unwrap();
     let said = |number, secs| Acknowledged { issuer: devices_ca(), number, at: at(secs) };
     for (number, secs) in [(7, 10), (5, 20)] {
-        world.store.record_acknowledgement(&device("pump-1"), vec![said(number, secs)]).await.unwrap();
+        let loaded = ["nobody", "eu-7", "eu-9"].map(|id| (gateway(id), vec![said(number, secs)]));
+        world.store.record_acknowledgements(loaded.to_vec()).await.unwrap();
     }
-    assert_eq!(world.store.acknowledged(&device("pump-1")).await.unwrap(), [said(5, 20)]);
-    let nobody = world.store.record_acknowledgement(&device("nobody"), vec![said(5, 20)]).await;
-    assert!(matches!(nobody, Err(StoreError::NotFound(_))));
+    let row = |id, loaded| GatewayRow { subject: gateway(id), created_at: at(1), loaded };
+    assert_eq!(world.store.gateways().await.unwrap(), [row("eu-7", vec![said(5, 20)]), row("eu-8", Vec::new())]);
 }
 
 pub(crate) async fn nobody_is_let_in_until_somebody_has_decided<P: Place>() {

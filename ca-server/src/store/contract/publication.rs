@@ -31,6 +31,26 @@ pub(crate) async fn crl_numbers_only_grow<P: Place>() {
     assert!(matches!(unknown, Err(StoreError::NotFound("issuer"))), "{unknown:?}");
 }
 
+pub(crate) async fn the_first_crl_that_holds_a_change_is_known<P: Place>() {
+    let world = World::<P>::new().await;
+    world.enroll("a", 1).await;
+    let mut previous = None;
+    for (number, watermark) in [(5, 0), (6, 3), (7, 3), (9, 4)] {
+        world.store.put_crl(crl(devices_ca(), number, watermark), previous, None).await.unwrap();
+        previous = Some(number);
+    }
+    for (change, number) in [(1, Some(6)), (3, Some(6)), (4, Some(9)), (5, None)] {
+        assert_eq!(world.store.first_to_hold(devices_ca(), change).await.unwrap(), number, "{change}");
+    }
+    assert_eq!(world.store.last_changes(&device("a"), at(2)).await.unwrap(), []);
+    world.cut_off("a", Cut, Unspecified, 3).await;
+    assert_eq!(world.store.last_changes(&device("a"), at(4)).await.unwrap(), [(devices_ca(), 1)]);
+    let this_update = |number| crl(devices_ca(), number, 0).this_update;
+    for (number, next) in [(4, Some(this_update(5))), (7, Some(this_update(9))), (9, None)] {
+        assert_eq!(world.store.published_after(devices_ca(), number).await.unwrap(), next, "{number}");
+    }
+}
+
 pub(crate) async fn trust_bundles_only_grow<P: Place>() {
     let world = World::<P>::new().await;
     let bundle = |sequence| TrustBundleRow { sequence, signed: vec![sequence as u8] };

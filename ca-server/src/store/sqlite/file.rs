@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::Db
 use crate::store::StoreError;
 
 /// Step n brings a database from version n to n + 1. Steps are only ever added.
-pub(super) const MIGRATIONS: [&str; 8] = [
+pub(super) const MIGRATIONS: [&str; 9] = [
     include_str!("../../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../../migrations/sqlite/0002_restored_past.sql"),
     include_str!("../../../migrations/sqlite/0003_attestation.sql"),
@@ -21,6 +21,7 @@ pub(super) const MIGRATIONS: [&str; 8] = [
     include_str!("../../../migrations/sqlite/0006_restored_past_and_way_back.sql"),
     include_str!("../../../migrations/sqlite/0007_hardware.sql"),
     include_str!("../../../migrations/sqlite/0008_expiries.sql"),
+    include_str!("../../../migrations/sqlite/0009_proof.sql"),
 ];
 
 /// `FLCA`: how a database of ours is told from others.

@@ -11,10 +11,7 @@ use super::{
 use crate::{
     audit::Draft,
     identity::{FleetName, RevocationReason::PrivilegeWithdrawn, SerialNumber, Subject, Timestamp, TokenId},
-    store::{
-        Acknowledged, Adoption, Attested, ClaimedCrl, CrlHead, CrlMemory, Notice, Restoration, Resumption, Revoked,
-        StoreError,
-    },
+    store::{Adoption, Attested, ClaimedCrl, CrlHead, CrlMemory, Notice, Restoration, Resumption, Revoked, StoreError},
 };
 
 /// How many tokens, operators and fleets an audit record names.
@@ -143,9 +140,11 @@ pub(super) fn remember(db: &Connection, issuer: i64, head: &CrlHead) -> Result<(
 /// Adds a CRL to those that were given out.
 pub(super) fn insert_published(db: &Connection, issuer: i64, head: &CrlHead, taken: bool) -> Result<(), StoreError> {
     let sql = "-- insert_published()\nINSERT OR REPLACE INTO published_crls \
-               (issuer, number, this_update, next_update, sha256, taken_back) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+               (issuer, number, this_update, next_update, sha256, taken_back, watermark) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let CrlHead { this_update, next_update, sha256, .. } = head;
-    change_one(db, sql, params![issuer, int(head.number), this_update, next_update, sha256, taken])
+    let watermark = (!taken).then(|| int(head.watermark));
+    change_one(db, sql, params![issuer, int(head.number), this_update, next_update, sha256, taken, watermark])
 }
 
 /// What is known of a CRL that somebody holds.
@@ -204,26 +203,4 @@ pub(super) fn record_adoption(db: &Connection, record: &Adoption) -> Result<(), 
     certificates::set_lineage(db, holder, &record.lineage, Some(record.at))?;
     holders::activate_restored(db, holder, &Attested::restored())?;
     audit::append(db, &record.audit)
-}
-
-/// The CRLs that a gateway said it holds.
-pub(super) fn acknowledged(db: &Connection, holder: &Subject) -> Result<Vec<Acknowledged>, StoreError> {
-    let sql = "-- acknowledged()\nSELECT issuers.id, acknowledgements.number, acknowledgements.at FROM acknowledgements \
-               JOIN issuers ON issuers.key = acknowledgements.issuer \
-               JOIN holders ON holders.key = acknowledgements.holder \
-               WHERE holders.kind = ?1 AND holders.id = ?2 ORDER BY issuers.key";
-    let read = |row: &mut Columns| Ok(Acknowledged { issuer: row.take()?, number: row.count()?, at: row.take()? });
-    all(db, sql, params![holder.kind, holder.id], read)
-}
-
-/// Writes down what a gateway holds: the last word counts, whatever it said before.
-pub(super) fn record_acknowledgement(
-    db: &Connection,
-    holder: &Subject,
-    held: &[Acknowledged],
-) -> Result<(), StoreError> {
-    let holder = holders::standing(db, holder)?.key;
-    let sql = "-- acknowledge()\nINSERT OR REPLACE INTO acknowledgements (holder, issuer, number, at) \
-               VALUES (?1, ?2, ?3, ?4)";
-    held.iter().try_for_each(|crl| change_one(db, sql, params![holder, key(db, crl.issuer)?, int(crl.number), crl.at]))
 }

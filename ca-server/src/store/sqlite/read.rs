@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, newcomers, past, quotas,
+    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, newcomers, past, proof, quotas,
     registrations, tokens, writer::Urgency::Ordinary,
 };
 use crate::{
@@ -13,9 +13,9 @@ use crate::{
     },
     inventory::{fleet::Policy, quota::Usage},
     store::{
-        Acknowledged, AuditQuery, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage,
-        DeviceQuery, Domain, EventQuery, FleetRow, Hardware, Holder, IssuerRow, KeyUse, NewcomerQuery, NewcomerRow,
-        Peer, ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked, SecurityEventRow, StoreError, TokenRow,
+        AuditQuery, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage, DeviceQuery, Domain,
+        EventQuery, FleetRow, GatewayRow, Hardware, Holder, IssuerRow, KeyUse, NewcomerQuery, NewcomerRow, Peer,
+        ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked, SecurityEventRow, StoreError, TokenRow,
         TrustBundleRow,
     },
 };
@@ -201,8 +201,20 @@ impl ReadStore for SqliteStore {
         self.look(|db| past::adopted(db, restoration, holder))
     }
 
-    async fn acknowledged(&self, holder: &Subject) -> Result<Vec<Acknowledged>> {
-        self.look(|db| past::acknowledged(db, holder))
+    async fn gateways(&self) -> Result<Vec<GatewayRow>> {
+        self.scan(proof::gateways).await
+    }
+
+    async fn published_after(&self, issuer: IssuerId, number: u64) -> Result<Option<Timestamp>> {
+        self.look(|db| proof::published_after(db, issuer, number))
+    }
+
+    async fn first_to_hold(&self, issuer: IssuerId, change: u64) -> Result<Option<u64>> {
+        self.look(|db| proof::first_to_hold(db, issuer, change))
+    }
+
+    async fn last_changes(&self, holder: &Subject, now: Timestamp) -> Result<Vec<(IssuerId, u64)>> {
+        self.look(|db| proof::last_changes(db, holder, now))
     }
 
     async fn counts(&self, now: Timestamp) -> Result<Counts> {

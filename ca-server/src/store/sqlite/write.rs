@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, cutoff, events, fleets, holders, issuance, issuers, newcomers, past, registrations, taken,
-    tokens,
+    SqliteStore, audit, cutoff, events, fleets, holders, issuance, issuers, newcomers, past, proof, registrations,
+    taken, tokens,
     writer::Urgency::{Ordinary, Urgent},
 };
 use crate::{
@@ -148,9 +148,8 @@ impl Store for SqliteStore {
         self.writer.write(Urgent, move |db| taken::record_recognition(db, &record)).await
     }
 
-    async fn record_acknowledgement(&self, holder: &Subject, held: Vec<Acknowledged>) -> Result<()> {
-        let holder = holder.clone();
-        self.writer.write(Ordinary, move |db| past::record_acknowledgement(db, &holder, &held)).await
+    async fn record_acknowledgements(&self, loaded: Vec<(Subject, Vec<Acknowledged>)>) -> Result<()> {
+        self.writer.write(Ordinary, move |db| proof::record(db, &loaded)).await
     }
 
     async fn record_seal(&self, seal: Seal) -> Result<()> {

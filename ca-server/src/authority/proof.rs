@@ -1,0 +1,226 @@
+//! Proof: at which gateways a CRL is loaded, by their word; and waiting until it is.
+//!
+//! A gateway that lies harms only its own row. What was said in the last seconds before a kill is forgotten, and said
+//! again by each gateway when it connects.
+
+mod word;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use self::word::Said;
+pub use self::word::Watching;
+pub(super) use self::word::{SaidCrl, Word};
+use super::{Authority, Refusal};
+use crate::{
+    identity::{IssuerId, Kind, Subject, Timestamp},
+    pki::CaRole,
+    store::GatewayRow,
+};
+
+/// Who was heard of within this time is waited for, though it watches nothing now.
+const THERE: Duration = Duration::from_secs(5 * 60);
+/// How often what they say is written down: so much of it a kill forgets.
+const KEEP_EVERY: Duration = Duration::from_secs(3);
+/// How long one call waits at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long waiters let further words come together.
+const TOGETHER: Duration = Duration::from_millis(20);
+
+/// A gateway in force, and what it has loaded, by its word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedBy {
+    /// Which.
+    pub gateway: Subject,
+    /// It watches now.
+    pub watches: bool,
+    /// When it acknowledged anything last.
+    pub heard_at: Option<Timestamp>,
+    /// For each issuing CA of devices.
+    pub crls: Vec<LoadedCrl>,
+}
+
+/// What a gateway has loaded of one issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedCrl {
+    /// Whose.
+    pub issuer: IssuerId,
+    /// The number, and when it was said last. None: nothing.
+    pub said: Option<(u64, Timestamp)>,
+    /// It is not what is served now, and so long ago the CRL was made that followed on what is loaded; where nothing is, so
+    /// long the gateway has been known.
+    pub behind: Option<Duration>,
+}
+
+/// At how many gateways something is loaded, by their word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadedAt {
+    /// How many there are that count.
+    pub gateways: usize,
+    /// Those where it is not, furthest behind first.
+    pub behind: Vec<LoadedBy>,
+}
+
+impl LoadedBy {
+    /// Whether it has loaded these CRLs, or later ones.
+    fn has(&self, crls: &[(IssuerId, u64)]) -> bool {
+        crls.iter().all(|(issuer, number)| {
+            let said = self.crls.iter().find(|crl| crl.issuer == *issuer).and_then(|crl| crl.said);
+            said.is_some_and(|(loaded, _)| loaded >= *number)
+        })
+    }
+
+    fn is_there(&self, now: Timestamp) -> bool {
+        self.watches || self.heard_at.is_some_and(|at| now.since(at) <= THERE)
+    }
+
+    /// How far it is behind with the issuer that it is furthest behind with.
+    pub fn lag(&self) -> Duration {
+        self.crls.iter().filter_map(|crl| crl.behind).max().unwrap_or_default()
+    }
+}
+
+impl LoadedAt {
+    /// Those of these gateways.
+    fn of<'a>(all: impl IntoIterator<Item = &'a LoadedBy>, crls: &[(IssuerId, u64)]) -> Self {
+        let all: Vec<_> = all.into_iter().collect();
+        let mut behind: Vec<_> = all.iter().filter(|gateway| !gateway.has(crls)).map(|&one| one.clone()).collect();
+        behind.sort_by_key(|gateway| std::cmp::Reverse(gateway.lag()));
+        Self { gateways: all.len(), behind }
+    }
+}
+
+impl Authority {
+    /// What every gateway in force has loaded, by ID. Who was cut off does not count.
+    pub async fn loaded(&self) -> Result<Vec<LoadedBy>, Refusal> {
+        let (rows, now) = (self.store.gateways().await?, self.now());
+        let mut said = self.word.all();
+        let mut after = HashMap::new();
+        let mut all = Vec::with_capacity(rows.len());
+        for row in rows {
+            let said = said.remove(&row.subject).unwrap_or_default();
+            all.push(self.loaded_by(row, said, now, &mut after).await?);
+        }
+        Ok(all)
+    }
+
+    async fn loaded_by(
+        &self,
+        row: GatewayRow,
+        said: Said,
+        now: Timestamp,
+        after: &mut HashMap<(IssuerId, u64), Option<Timestamp>>,
+    ) -> Result<LoadedBy, Refusal> {
+        let mut crls = Vec::new();
+        for issuer in self.issuing() {
+            let written = || row.loaded.iter().find(|crl| crl.issuer == issuer).copied();
+            let crl = said.loaded.get(&issuer).copied().or_else(written);
+            let served = self.publisher.current(&issuer).map(|crl| crl.number);
+            let behind = match crl {
+                None => Some(row.created_at),
+                Some(crl) if served.is_some_and(|served| crl.number >= served) => None,
+                Some(crl) => match after.get(&(issuer, crl.number)) {
+                    Some(known) => *known,
+                    None => {
+                        let next = self.store.published_after(issuer, crl.number).await?;
+                        *after.entry((issuer, crl.number)).or_insert(next)
+                    }
+                },
+            };
+            let behind = behind.map(|since| now.since(since));
+            crls.push(LoadedCrl { issuer, said: crl.map(|crl| (crl.number, crl.at)), behind });
+        }
+        let heard_at = said.heard_at.or_else(|| row.loaded.iter().map(|crl| crl.at).max());
+        Ok(LoadedBy { gateway: row.subject, watches: said.watches > 0, heard_at, crls })
+    }
+
+    /// The issuing CAs of devices.
+    fn issuing(&self) -> Vec<IssuerId> {
+        let devices = self.issuers.certificates().filter(|(_, role, _)| *role == CaRole::DeviceIssuing);
+        let mut ids: Vec<_> = devices.map(|(id, ..)| *id).collect();
+        ids.sort();
+        ids
+    }
+
+    /// At how many gateways these CRLs or later ones are loaded. None, where gateways load none of them.
+    pub fn loaded_at(&self, all: &[LoadedBy], crls: &[(IssuerId, u64)]) -> Option<LoadedAt> {
+        let issuing = self.issuing();
+        crls.iter().all(|(issuer, _)| issuing.contains(issuer)).then(|| LoadedAt::of(all, crls))
+    }
+
+    /// The CRLs that were the first to hold everything that cut this holder off.
+    pub async fn held_since(&self, holder: &Subject) -> Result<Vec<(IssuerId, u64)>, Refusal> {
+        let mut first = Vec::new();
+        for (issuer, change) in self.store.last_changes(holder, self.now()).await? {
+            let Some(served) = self.publisher.current(&issuer).filter(|crl| crl.watermark >= change) else { continue };
+            let number = self.store.first_to_hold(issuer, change).await?;
+            first.push((issuer, number.unwrap_or(served.number)));
+        }
+        Ok(first)
+    }
+
+    /// Waits until the gateways that are there have loaded these CRLs or later ones, at most so long: those that watch, or
+    /// have acknowledged something within the last five minutes. Woken by what they say.
+    pub async fn wait_for_gateways(&self, crls: &[(IssuerId, u64)], patience: Duration) -> Result<LoadedAt, Refusal> {
+        if patience > LONGEST_WAIT {
+            return Err(Refusal::invalid("patience", "must be at most 60 seconds"));
+        }
+        let issuing = self.issuing();
+        if crls.iter().any(|(issuer, _)| !issuing.contains(issuer)) {
+            return Err(Refusal::invalid("crls", "must be of CAs that issue devices' certificates"));
+        }
+        let end = Instant::now() + patience;
+        let mut told = self.word.listen();
+        let now = self.now();
+        let there: Vec<_> = self.loaded().await?.into_iter().filter(|gateway| gateway.is_there(now)).collect();
+        let mut waiting: Vec<_> = there.iter().filter(|one| !one.has(crls)).map(|one| &one.gateway).collect();
+        while !waiting.is_empty() && matches!(timeout_at(end, told.changed()).await, Ok(Ok(()))) {
+            sleep(TOGETHER).await;
+            told.borrow_and_update();
+            waiting.retain(|gateway| !self.word.has(gateway, crls));
+        }
+        // Who was cut off meanwhile counts no more.
+        let there: HashSet<_> = there.iter().map(|one| &one.gateway).collect();
+        let now = self.loaded().await?;
+        Ok(LoadedAt::of(now.iter().filter(|one| there.contains(&one.gateway)), crls))
+    }
+
+    /// A gateway watches until what this returns is dropped.
+    pub fn watching(&self, who: &Subject) -> Option<Watching> {
+        (who.kind == Kind::Gateway).then(|| self.word.watching(who))
+    }
+
+    /// Writes down what gateways say, for as long as the server runs.
+    pub async fn keep_all_words(self: Arc<Self>) {
+        loop {
+            sleep(KEEP_EVERY).await;
+            self.keep_words().await;
+        }
+    }
+
+    /// Writes down what gateways have said since the last time.
+    pub async fn keep_words(&self) {
+        if let Err(error) = self.try_to_keep_words().await {
+            tracing::warn!(%error, "what gateways say could not be written down yet");
+        }
+    }
+
+    /// The same, and tells metrics how far each is behind.
+    async fn try_to_keep_words(&self) -> Result<(), Refusal> {
+        let unwritten = self.word.take_unwritten();
+        if !unwritten.is_empty()
+            && let Err(error) = self.store.record_acknowledgements(unwritten.clone()).await
+        {
+            self.word.put_back(&unwritten);
+            return Err(error.into());
+        }
+        let all = self.loaded().await?;
+        self.telemetry.gateways(all.iter().map(|one| (one.gateway.id.to_string(), one.lag())).collect());
+        Ok(())
+    }
+}
