@@ -66,6 +66,9 @@ pub enum ChainError {
     /// Its leaf is a CA.
     #[error("the certificate is a CA's")]
     Authority,
+    /// A root that is no CA.
+    #[error("the certificate is no CA's: pin the one that issues")]
+    NoAuthority,
     /// Its leaf was not made for this.
     #[error("the certificate was not made for this purpose")]
     Purpose,
@@ -109,6 +112,9 @@ impl Roots {
             }
             let certificate = Certificate::from_der(der).map_err(|_| ChainError::Malformed)?;
             check_key(&certificate)?;
+            if !is_authority(&certificate)? {
+                return Err(ChainError::NoAuthority);
+            }
             let der = CertificateDer::from(der);
             Ok(webpki::anchor_from_trusted_cert(&der).map_err(|_| ChainError::Malformed)?.to_owned())
         };
@@ -160,8 +166,13 @@ pub fn verify(chain: &[Vec<u8>], rules: &Rules<'_>, now: Timestamp) -> Result<Ve
     let time = time_of(&read, rules.validity, now)?;
     check_leaf(&read[0], rules.leaf)?;
 
-    // The path.
-    let ders: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    // The path, over those that may sign certificates: the library does not look at it (RFC 5280, section 6.1.4 (n)).
+    let mut ders = vec![CertificateDer::from(chain[0].as_slice())];
+    for (der, certificate) in chain.iter().zip(&read).skip(1) {
+        if may_sign(certificate)? {
+            ders.push(CertificateDer::from(der.as_slice()));
+        }
+    }
     let leaf = EndEntityCert::try_from(&ders[0]).map_err(refusal)?;
     let path =
         leaf.verify_for_usage(ALGORITHMS, &rules.roots.0, &ders[1..], time, AnyPurpose, None, None).map_err(refusal)?;
@@ -259,6 +270,20 @@ impl ExtendedKeyUsageValidator for AnyPurpose {
     fn validate(&self, mut purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
         purposes.try_for_each(|purpose| purpose.map(|_| ()))
     }
+}
+
+/// Whether a certificate's key usage, where it has one, lets it sign others.
+fn may_sign(certificate: &Certificate) -> Result<bool, ChainError> {
+    let usage = certificate.tbs_certificate().get_extension::<KeyUsage>().map_err(|_| ChainError::Malformed)?;
+    Ok(usage.is_none_or(|(_, usage)| usage.key_cert_sign()))
+}
+
+/// Whether a certificate is a CA's: by what it says, or, in one without any extensions, because nothing says otherwise.
+fn is_authority(certificate: &Certificate) -> Result<bool, ChainError> {
+    let tbs = certificate.tbs_certificate();
+    let constraints = tbs.get_extension::<BasicConstraints>().map_err(|_| ChainError::Malformed)?;
+    let says = constraints.map_or_else(|| tbs.extensions().is_none(), |(_, constraints)| constraints.ca);
+    Ok(says && may_sign(certificate)?)
 }
 
 /// SHA-256 of a root's SubjectPublicKeyInfo, of which an anchor keeps the content only.

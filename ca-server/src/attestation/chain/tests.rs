@@ -150,6 +150,28 @@ fn certificates_between_may_come_in_any_order() {
 }
 
 #[test]
+fn who_may_not_sign_certificates_issues_no_leaf() {
+    let maker = Maker::new();
+    for (plan, kind) in [(ek(), Leaf::EndorsementKey), (idevid(), Leaf::FactoryIdentity)] {
+        // A CA by its constraints, whose key usage is for something else.
+        let usages = vec![KeyUsagePurpose::DigitalSignature];
+        let other = Plan { usages, ..authority("signs firmware") }.made_by(Some(&maker.root));
+        let leaf = plan.made_by(Some(&other));
+        assert_eq!(maker.check(&[&leaf.der, &other.der], kind).err(), Some(ChainError::Untrusted));
+    }
+}
+
+#[test]
+fn what_is_no_ca_is_pinned_as_none() {
+    let maker = Maker::new();
+    let usages = vec![KeyUsagePurpose::DigitalSignature];
+    for der in [maker.leaf(idevid()), maker.leaf(ek()), Plan { usages, ..authority("x") }.made_by(None).der] {
+        assert_eq!(Roots::read([&der[..]]).err(), Some(ChainError::NoAuthority));
+    }
+    assert!(Roots::read([&maker.root.der[..], &maker.intermediate.der]).is_ok());
+}
+
+#[test]
 fn a_same_named_attacker_ca_does_not_lead_anywhere() {
     let (maker, attacker) = (Maker::new(), Maker::new());
     let leaf = attacker.leaf(ek());
