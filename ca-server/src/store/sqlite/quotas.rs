@@ -39,6 +39,15 @@ pub(super) fn devices_too_many(db: &Connection, fleet: &FleetName) -> Result<u64
     Ok(Quotas { max_devices, ..Quotas::default() }.devices_too_many(devices))
 }
 
+/// How many more devices a fleet may have.
+pub(super) fn room_for_devices(db: &Connection, fleet: &FleetName) -> Result<u64, StoreError> {
+    let sql = "-- room_for_devices()\nSELECT json_extract(policy, '$.quotas.max_devices'), ifnull(devices, 0) FROM fleets \
+               LEFT JOIN fleet_devices ON fleet_devices.fleet = fleets.key WHERE name = ?1";
+    let found = first(db, sql, params![fleet], |row| Ok((row.take::<Option<u32>>()?, row.count()?)))?;
+    let (most, devices) = found.ok_or(StoreError::NotFound("fleet"))?;
+    Ok(most.map_or(u64::MAX, |most| u64::from(most).saturating_sub(devices)))
+}
+
 /// Takes one enrollment of what the holder's fleet may have in an hour.
 pub(super) fn take_enrollment(db: &Connection, holder: i64, now: Timestamp) -> Result<(), StoreError> {
     let sql = "-- enrollments_allowed()\nSELECT fleets.key, json_extract(policy, '$.quotas.max_enrollments_per_hour') \

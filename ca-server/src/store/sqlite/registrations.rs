@@ -1,6 +1,6 @@
 //! Devices before they enroll: hardware identities and registered keys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, params};
 
@@ -16,21 +16,58 @@ use crate::{
     store::{Hardware, Holder, NewRegisteredKey, RegisteredKey, Registration, StoreError},
 };
 
-/// Registers them all, or says which could not be.
+/// Registers them all, or says which could not be. All is looked at before anything is written: to take back what many
+/// rows have written takes many times as long as writing them.
 pub(super) fn record(db: &Connection, rows: &[Registration], drafts: &[Draft]) -> Result<(), StoreError> {
+    let mut seen = Seen::default();
+    for row in rows {
+        seen.refuse(db, row).map_err(at_line(row.line))?;
+    }
     for row in rows {
         record_one(db, row).map_err(at_line(row.line))?;
     }
-    let fleets: BTreeSet<&FleetName> = rows.iter().filter_map(|row| row.holder.fleet.as_ref()).collect();
-    for fleet in fleets {
-        let too_many = quotas::devices_too_many(db, fleet)?;
-        // The first one that the fleet has no room for.
-        let too_late = rows.iter().rev().filter(|row| row.holder.fleet.as_ref() == Some(fleet));
-        if let Some(row) = too_late.take(usize::try_from(too_many).unwrap_or(usize::MAX)).last() {
-            return Err(at_line(row.line)(StoreError::Quota(Exceeded::Devices)));
-        }
-    }
     drafts.iter().try_for_each(|draft| audit::append(db, draft))
+}
+
+/// What the rows before have taken.
+#[derive(Default)]
+struct Seen<'a> {
+    ids: HashSet<String>,
+    hardware: HashSet<&'a HardwareId>,
+    keys: HashSet<Thumbprint>,
+    /// How many devices each fleet has room for.
+    room: BTreeMap<&'a FleetName, u64>,
+}
+
+impl<'a> Seen<'a> {
+    /// Refuses a row that can't be recorded after those before it.
+    fn refuse(&mut self, db: &Connection, row: &'a Registration) -> Result<(), StoreError> {
+        let subject = &row.holder.subject;
+        if !self.ids.insert(subject.id.folded()) || holders::exists(db, subject.kind, &subject.id)? {
+            return Err(StoreError::Exists(subject.kind.as_str()));
+        }
+        for id in &row.hardware {
+            let sql =
+                "-- identity_exists()\nSELECT EXISTS (SELECT 1 FROM identities WHERE kind = ?1 AND identity = ?2)";
+            if !self.hardware.insert(id) || the(db, sql, params![id.kind(), id.to_string()], column)? {
+                return Err(StoreError::Exists("hardware identity"));
+            }
+        }
+        for key in &row.keys {
+            let thumbprint = key.key.thumbprint();
+            let sql = "-- key_exists()\nSELECT EXISTS (SELECT 1 FROM registered_keys WHERE thumbprint = ?1)";
+            if !self.keys.insert(thumbprint) || the(db, sql, params![thumbprint.as_bytes()], column)? {
+                return Err(StoreError::Exists("registered key"));
+            }
+        }
+        let Some(fleet) = &row.holder.fleet else { return Ok(()) };
+        if !self.room.contains_key(fleet) {
+            self.room.insert(fleet, quotas::room_for_devices(db, fleet)?);
+        }
+        let room = self.room.entry(fleet).or_default();
+        *room = room.checked_sub(1).ok_or(StoreError::Quota(Exceeded::Devices))?;
+        Ok(())
+    }
 }
 
 /// A fault of the row at this line; 0 is none.
@@ -39,10 +76,6 @@ fn at_line(line: u32) -> impl Fn(StoreError) -> StoreError {
 }
 
 fn record_one(db: &Connection, row: &Registration) -> Result<(), StoreError> {
-    let subject = &row.holder.subject;
-    if holders::exists(db, subject.kind, &subject.id)? {
-        return Err(StoreError::Exists(subject.kind.as_str()));
-    }
     let holder = holders::insert(db, &row.holder, Status::Registered)?;
     row.hardware.iter().try_for_each(|id| insert_hardware(db, holder, id))?;
     row.keys.iter().try_for_each(|key| insert_key(db, holder, key))
