@@ -22,7 +22,7 @@ pub enum EvidenceKeyError {
     /// No key in PKCS#8, or of a kind that is not taken.
     #[error(
         "not a private key in PKCS#8 PEM of a kind that is taken (P-256, P-384, Ed25519, RSA of 2048 to 4096 bits); \
-         openssl pkcs8 -topk8 -nodes makes PKCS#8 of other forms"
+         openssl pkcs8 -topk8 -nocrypt makes PKCS#8 of other forms"
     )]
     Unreadable,
     /// It could not sign.
