@@ -42,6 +42,8 @@ use crate::{
 };
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// After how much silence a server is asked whether it is still there, while something is under way.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Why there is no connection.
@@ -268,6 +270,7 @@ async fn channel_over(dialer: Arc<Dialer>, first: TlsStream<TcpStream>) -> Resul
     // TLS is this module's own business, and tonic takes only `http` where it has none.
     let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(transport)?;
     let endpoint = endpoint.origin(origin).timeout(CALL_TIMEOUT).connect_timeout(DIAL_TIMEOUT);
+    let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(DIAL_TIMEOUT);
     let first = Arc::new(Mutex::new(Some(first)));
     let connector = service_fn(move |_: Uri| {
         let (dialer, first) = (dialer.clone(), first.clone());

@@ -1,10 +1,12 @@
 //! What gateways run: fetches CRLs, verifies each, and swaps the file that a TLS program loads; once, or whenever there are
 //! new ones.
 //!
-//! The file is never empty, never unverified and never older than what was there: an empty one lets everybody into
-//! some gateways, a stale or badly signed one nobody into others.
+//! The file is never empty, never unverified and never older than what was there, but for one case: an empty one lets
+//! everybody into some gateways, a stale or badly signed one nobody into others. With `--probe` the one from before comes
+//! back where the gateway does not live with the new one.
 
 mod acknowledge;
+mod before;
 pub mod crl;
 mod form;
 mod grpc;
@@ -146,6 +148,9 @@ pub enum SyncError {
         /// There was a file before, and it is back.
         restored: bool,
     },
+    /// They are the same with which `--probe` has failed.
+    #[error("these are the CRLs with which --probe has failed; they are not tried again, the next ones are")]
+    KnownBad,
 }
 
 impl SyncError {
@@ -164,7 +169,8 @@ impl SyncError {
             | SyncError::TooOld { .. }
             | SyncError::Locked(_)
             | SyncError::Hook(_)
-            | SyncError::Probe { .. } => Action::Retry { after: None },
+            | SyncError::Probe { .. }
+            | SyncError::KnownBad => Action::Retry { after: None },
             SyncError::Http(_)
             | SyncError::Credential(_)
             | SyncError::Trust(_)
@@ -288,12 +294,23 @@ impl Desk {
     fn known(&self) -> Option<&[u8]> {
         self.file.as_deref().filter(|file| self.state.file_sha256 == hex(&sha256(file)))
     }
+
+    /// What may be said of the file: nothing, where it is not as the state describes it.
+    fn shown(&self) -> State {
+        let mut state = self.state.clone();
+        if self.known().is_none() {
+            state.crls.values_mut().for_each(|crl| crl.in_file = false);
+        }
+        state
+    }
 }
 
 impl CrlSync {
     /// Acknowledges what is held, fetches, verifies, swaps, tells, and acknowledges that.
     pub async fn run(&self) -> Result<Synced, SyncError> {
-        self.turn(&mut self.open()?, LONGEST_FETCH).await
+        let mut desk = self.open()?;
+        let outcome = self.turn(&mut desk, LONGEST_FETCH).await;
+        outcome.map_err(|failure| self.with_age(failure, &desk.state))
     }
 
     fn open(&self) -> Result<Desk, SyncError> {
@@ -308,7 +325,7 @@ impl CrlSync {
         let fetch = async {
             match &self.source {
                 Source::Folder(dir) => {
-                    let (connection, fetched) = grpc::fetch(dir, &self.form, &desk.state).await?;
+                    let (connection, fetched) = grpc::fetch(dir, &self.form, &desk.shown()).await?;
                     Ok((Some(connection), fetched))
                 }
                 Source::Http { url, roots } => {
@@ -318,8 +335,20 @@ impl CrlSync {
         };
         // Whoever answers a drop at a time must not keep the next run, and its alarm, from beginning.
         let fetched = timeout(longest_fetch, fetch).await.unwrap_or(Err(SyncError::TimedOut));
-        let (connection, fetched) = fetched.map_err(|failure| self.with_age(failure, &desk.state))?;
-        self.take(desk, fetched, connection.as_ref()).await
+        match fetched {
+            Ok((connection, fetched)) => self.take(desk, fetched, connection.as_ref()).await,
+            Err(failure) => {
+                self.finish(desk).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// What an earlier run has begun, and nothing new comes in its place: the gateway's program is told, and asked.
+    async fn finish(&self, desk: &mut Desk) -> Result<(), SyncError> {
+        let begun =
+            desk.state.hook_pending && desk.file.is_some() && (self.on_change.is_some() || self.probe.is_some());
+        if begun { self.announce(desk).await } else { Ok(()) }
     }
 
     /// Judges what came, swaps the file, and tells whom it concerns: the gateway's program, then the CA.
@@ -329,20 +358,22 @@ impl CrlSync {
         fetched: Fetched,
         connection: Option<&Connection>,
     ) -> Result<Synced, SyncError> {
-        let verdict = Verdict::of(&fetched, &self.form, &desk.state, WallTime::now());
-        let verdict = verdict.map_err(|failure| self.with_age(failure, &desk.state))?;
+        let verdict = Verdict::of(&fetched, &self.form, &desk.state, WallTime::now())?;
         let changed = desk.file.as_deref() != Some(verdict.pem.as_bytes());
         let mut state = verdict.state(&desk.state, &self.form);
         state.source = self.source_text();
         state.etag = fetched.etag;
         let tells = self.on_change.is_some() || self.probe.is_some();
         state.hook_pending = tells && (changed || desk.state.hook_pending);
+        if changed && self.probe.is_some() && state.file_sha256 == desk.state.refused {
+            return Err(SyncError::KnownBad);
+        }
         self.store(desk, state, changed.then(|| verdict.pem.into_bytes()))?;
         if desk.state.hook_pending {
             self.announce(desk).await?;
         }
         if let Some(connection) = connection
-            && let Err(error) = acknowledge::acknowledge(connection, &desk.state).await
+            && let Err(error) = acknowledge::acknowledge(connection, &desk.shown()).await
         {
             // What is held now is acknowledged by the next run, before anything else.
             warn!(%error, "the CRLs are in place, but could not be acknowledged");
@@ -353,12 +384,8 @@ impl CrlSync {
 
     /// The state first: its numbers, and that the hook is to run, must not be lost once the file is new.
     fn store(&self, desk: &mut Desk, state: State, file: Option<Vec<u8>>) -> Result<(), SyncError> {
-        let before = self.beside(".before");
-        // What was never probed is no good one to come back to.
-        if let (Some(_), Some(good), false) = (&self.probe, &desk.file, desk.state.hook_pending && before.exists())
-            && file.is_some()
-        {
-            durable::replace(&before, good, PUBLIC).map_err(self.io(&before))?;
+        if file.is_some() || self.probe.is_none() {
+            self.keep_before(desk)?;
         }
         if state != desk.state {
             self.remember(desk, state)?;
@@ -387,26 +414,9 @@ impl CrlSync {
                 let restored = self.bring_back(desk).await?;
                 return Err(SyncError::Probe { probe, restored });
             }
-            let before = self.beside(".before");
-            durable::remove_file(&before).map_err(self.io(&before))?;
+            self.forget_before()?;
         }
         self.remember(desk, State { hook_pending: false, ..desk.state.clone() })
-    }
-
-    /// Puts the file back that was there before, if there was one. The numbers seen stay the least that is taken; nothing
-    /// of what came back is acknowledged.
-    async fn bring_back(&self, desk: &mut Desk) -> Result<bool, SyncError> {
-        let before = self.beside(".before");
-        let Some(good) = durable::read_if_there(&before).map_err(self.io(&before))? else { return Ok(false) };
-        let mut state = State { file_sha256: String::new(), etag: None, hook_pending: true, ..desk.state.clone() };
-        state.crls.values_mut().for_each(|crl| crl.in_file = false);
-        self.remember(desk, state)?;
-        durable::replace(&self.out, &good, PUBLIC).map_err(self.io(&self.out))?;
-        desk.file = Some(good);
-        if let Some(command) = &self.on_change {
-            hook::run(command, &self.out).await?;
-        }
-        Ok(true)
     }
 
     fn check_age(&self, held: &[Held]) -> Result<(), SyncError> {
@@ -419,6 +429,9 @@ impl CrlSync {
 
     /// A failure, and that the file's CRLs are older than `--max-age` by now, where they are.
     fn with_age(&self, failure: SyncError, kept: &State) -> SyncError {
+        if matches!(failure, SyncError::TooOld { .. } | SyncError::FailedAndTooOld { .. }) {
+            return failure;
+        }
         let in_file = kept.crls.iter().filter(|(_, crl)| crl.in_file && !crl.is_root);
         match self.too_old(in_file.map(|(issuer, crl)| (issuer, crl.this_update))) {
             Some((issuer, age)) => SyncError::FailedAndTooOld { failure: Box::new(failure), issuer, age },

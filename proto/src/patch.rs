@@ -220,8 +220,9 @@ mod tests {
             old in proptest::collection::vec(any::<u8>(), 0..50),
             steps in proptest::collection::vec((any::<u64>(), any::<u64>(), 0usize..5), 0..5),
             length in 0usize..100,
+            shift in prop_oneof![Just(0), Just(58)],
         ) {
-            let steps: Vec<_> = steps.into_iter().map(|(skip, copy, insert)| step(skip >> 56, copy >> 58, &vec![7; insert])).collect();
+            let steps: Vec<_> = steps.into_iter().map(|(skip, copy, insert)| step(skip >> shift, copy >> shift, &vec![7; insert])).collect();
             let _ = apply(&steps, &old, length);
         }
     }

@@ -204,6 +204,8 @@ fn a_gateways_file_follows_each_revocation_by_itself() {
         Crl::all_from_pem(&text).iter().map(|crl| crl.serials().len()).sum::<usize>()
     };
     for (id, count) in [("pump-1", 1), ("pump-2", 2)] {
+        // The agent renews the gateway's certificate while the watch is open.
+        gateway.renew();
         admin.run(&["device", "revoke", id]);
         for (watch, out) in &watches {
             until_true(SOON, &format!("the file follows\n{}", watch.stderr()), || revoked(out) == count);

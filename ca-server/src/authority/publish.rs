@@ -37,7 +37,7 @@ use crate::{
     clock::Clock,
     identity::IssuerId,
     pki::{CaRole, Locations},
-    store::Store,
+    store::{Store, StoreError},
     telemetry::Telemetry,
 };
 
@@ -234,7 +234,12 @@ impl Publisher {
         let mut outcome = Ok(());
         for online in self.issuers.online() {
             let engine = engines.entry(online.issuer.id()).or_default();
-            if let Err(error) = self.publish(online, engine, asked).await {
+            let mut published = self.publish(online, engine, asked).await;
+            if matches!(published, Err(PublishError::Store(StoreError::Conflict))) {
+                // Somebody else has published: on from there.
+                published = self.publish(online, engine, asked).await;
+            }
+            if let Err(error) = published {
                 self.telemetry.publication_failed();
                 outcome = outcome.and(Err(error));
             }

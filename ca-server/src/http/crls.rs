@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::{
     Rooms,
     conditions::Validators,
-    representation::{Media, Representation, empty, short},
+    representation::{Media, Representation, empty, once, short},
 };
 use crate::{
     authority::{PublishError, Published},
@@ -127,7 +127,6 @@ pub(super) async fn patch(
     State(rooms): State<Arc<Rooms>>,
     method: Method,
     Path((issuer, numbers)): Path<(String, String)>,
-    headers: HeaderMap,
 ) -> Response {
     let Some(issuer) = rooms.known_issuer(&issuer) else { return not_found() };
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
@@ -140,10 +139,14 @@ pub(super) async fn patch(
     if from == crl.number {
         return empty();
     }
-    let Some(patch) = rooms.publisher.patch(&crl, from, None) else { return not_found() };
-    let tag = format!("{from}-{}", KeyFingerprint::from_bytes(crl.sha256));
-    let validators = Validators { tag, last_modified: crl.this_update, dated_apart: false };
-    Representation::ready(PATCH, validators, patch).answer(&headers, method == Method::GET).await
+    // A share of what strangers may have made for them.
+    let Ok(Ok(_share)) = tokio::time::timeout(LIST_PATIENCE, rooms.shelf.lists.acquire()).await else {
+        return short(StatusCode::SERVICE_UNAVAILABLE, "busy, try again");
+    };
+    match rooms.publisher.patch(&crl, from, None).await {
+        Some(patch) => once(PATCH, if method == Method::GET { patch } else { Bytes::new() }),
+        None => not_found(),
+    }
 }
 
 /// `/crl/<issuer>/device/<handle>.crl`, `.pem`.

@@ -155,6 +155,15 @@ fn gzip(bytes: &[u8]) -> Bytes {
     encoder.finish().unwrap_or_default().into()
 }
 
+/// Bytes that few ask for: as they are, or not at all.
+pub(super) fn once(media: Media, bytes: Bytes) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, http::HeaderValue::from_static(media.content_type));
+    headers.insert(CACHE_CONTROL, http::HeaderValue::from_static(media.cache_control));
+    response
+}
+
 /// There is nothing to send: for nobody to keep.
 pub(super) fn empty() -> Response {
     let mut response = Response::new(Body::empty());

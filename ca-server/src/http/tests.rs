@@ -255,8 +255,6 @@ async fn a_patch_turns_an_older_crl_into_the_one_that_is_served() {
         assert_eq!((patch.from, &patch.from_sha256[..], patch.number), (before.number, &before.sha256[..], now.number));
         let made = fleetca_proto::patch::apply(&patch.steps, &before.der, now.der.len()).unwrap();
         assert_eq!((made, &patch.sha256[..]), (now.der.to_vec(), &now.sha256[..]));
-        let known = [(header::IF_NONE_MATCH, headers[header::ETAG].to_str().unwrap())];
-        assert_eq!(world.get(&path(before.number, &to), &known).await.0, StatusCode::NOT_MODIFIED);
     }
     for (from, to) in
         [(1, "current"), (before.number, "1"), (now.number + 1, "current"), (before.number, "x"), (before.number, "-1")]

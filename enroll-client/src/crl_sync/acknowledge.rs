@@ -62,6 +62,7 @@ mod tests {
     fn kept(number: &str, signature: &str, in_file: bool) -> Kept {
         Kept {
             number: number.into(),
+            seen: None,
             sha256: hex(&[7; 32]),
             this_update: WallTime::from_unix(1_800_000_000),
             next_update: None,

@@ -20,6 +20,9 @@ pub(super) struct State {
     pub(super) etag: Option<String>,
     /// The file has changed, and the hook command has not succeeded since.
     pub(super) hook_pending: bool,
+    /// SHA-256 of a file with which the gateway did not live, hexadecimal; empty where the last one was no such.
+    #[serde(default)]
+    pub(super) refused: String,
     /// By issuer.
     pub(super) crls: BTreeMap<IssuerId, Kept>,
 }
@@ -27,8 +30,11 @@ pub(super) struct State {
 /// What is remembered of one issuer's CRL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
-    /// The highest number seen, hexadecimal.
+    /// The highest number that was in the file, hexadecimal.
     pub(super) number: String,
+    /// A higher one, of a CRL that was taken off the file again, hexadecimal.
+    #[serde(default)]
+    pub(super) seen: Option<String>,
     /// SHA-256 of the CRL with that number.
     pub(super) sha256: String,
     /// When that CRL was made.

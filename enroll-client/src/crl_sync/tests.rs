@@ -236,7 +236,17 @@ async fn where_the_gateway_does_not_live_with_the_new_file_the_one_from_before_c
         let failed = gateway.sync.run().await.unwrap_err();
         assert!(matches!(failed, SyncError::Probe { restored: true, .. }), "{failed}");
         assert_eq!((gateway.file(), gateway.reloads()), (good.clone(), reloads), "back, and told of");
+        let again = gateway.sync.run().await.unwrap_err();
+        assert!(matches!(again, SyncError::KnownBad), "{again}");
+        assert_eq!((gateway.file(), gateway.reloads()), (good.clone(), reloads), "not tried again");
     }
+    // An issuer whose CRL is missing is missed as before.
+    gateway.publish(std::slice::from_ref(&root));
+    assert!(gateway.sync.run().await.is_err());
+    gateway.sync.max_age = Some(Duration::ZERO);
+    let old = gateway.sync.run().await.unwrap_err();
+    assert!(matches!(old, SyncError::FailedAndTooOld { .. }), "what came back has an age: {old}");
+    gateway.sync.max_age = None;
     fs::remove_file(gateway.folder.path().join("crl.pem.dead")).unwrap();
     publish(&gateway, 8, &[1, 2]);
     let older = gateway.sync.run().await.unwrap_err();
@@ -245,6 +255,49 @@ async fn where_the_gateway_does_not_live_with_the_new_file_the_one_from_before_c
     assert!(gateway.sync.run().await.unwrap().changed);
     assert_ne!(gateway.file(), good);
     assert!(!gateway.folder.path().join("crl.pem.before").exists());
+}
+
+#[tokio::test]
+async fn what_was_never_verified_never_comes_back() {
+    let mut gateway = Gateway::new().await;
+    fs::write(&gateway.sync.out, "").unwrap();
+    gateway.sync.probe = Some("false".into());
+    gateway.publish(&gateway.bundle(7, &[1]));
+    let failed = gateway.sync.run().await.unwrap_err();
+    assert!(matches!(failed, SyncError::Probe { restored: false, .. }), "{failed}");
+    assert_ne!(gateway.file(), "");
+}
+
+#[tokio::test]
+async fn what_an_ended_run_has_begun_is_brought_to_its_end_while_the_ca_is_away() {
+    let mut gateway = Gateway::new().await;
+    let root = gateway.house.device_root.crl(1, &[]);
+    gateway.publish(&[gateway.house.device_ca.crl(7, &[1]), root.clone()]);
+    gateway.sync.probe = Some("test ! -e \"$FLEETCA_FILE.dead\"".into());
+    gateway.sync.run().await.unwrap();
+    let good = gateway.file();
+    // Killed while it probes: the file is new, and nobody has said that the gateway lives with it.
+    gateway.publish(&[gateway.house.device_ca.crl(8, &[1, 2]), root]);
+    gateway.sync.on_change = Some("exit 1".into());
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::Hook(_))));
+    assert_ne!(gateway.file(), good);
+    gateway.sync.on_change = Some("true".into());
+    fs::write(gateway.folder.path().join("crl.pem.dead"), "").unwrap();
+    gateway.site.pages.lock().unwrap().clear();
+    let failed = gateway.sync.run().await.unwrap_err();
+    assert!(matches!(failed, SyncError::Probe { restored: true, .. }), "{failed}");
+    assert_eq!(gateway.file(), good);
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_what_it_holds_is_too_old() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.run().await.unwrap();
+    gateway.site.pages.lock().unwrap().clear();
+    gateway.sync.max_age = Some(Duration::ZERO);
+    let ended = gateway.sync.watch(|_| {}, std::future::pending()).await.unwrap_err();
+    assert!(matches!(ended, SyncError::FailedAndTooOld { .. }), "{ended}");
 }
 
 #[tokio::test]

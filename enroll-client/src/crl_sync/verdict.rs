@@ -75,6 +75,7 @@ impl Verdict {
         });
         let kept = Kept {
             number: crl.number.as_hex().to_owned(),
+            seen: None,
             sha256: hex(&sha256(crl.der())),
             this_update: crl.this_update,
             next_update: Some(crl.next_update),
@@ -150,8 +151,9 @@ fn known_issuers(fetched: &Fetched) -> BTreeMap<IssuerId, Issuer<'_>> {
 fn check_number(crl: &Crl<'_>, kept: Option<&Kept>) -> Result<(), CrlError> {
     let Some(kept) = kept else { return Ok(()) };
     let before = CrlNumber::from_hex(&kept.number);
-    if crl.number < before {
-        return Err(CrlError::Lower { found: crl.number.to_string(), kept: before.to_string() });
+    let least = CrlNumber::from_hex(kept.seen.as_ref().unwrap_or(&kept.number));
+    if crl.number < least {
+        return Err(CrlError::Lower { found: crl.number.to_string(), kept: least.to_string() });
     }
     if crl.number == before && kept.sha256 != hex(&sha256(crl.der())) {
         return Err(CrlError::Forked(before.to_string()));

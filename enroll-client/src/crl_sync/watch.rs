@@ -13,7 +13,7 @@ use fleetca_proto::{
 use prost::Message;
 use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
 use tokio::time::{Instant, sleep, timeout};
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 use tracing::{error, warn};
 
 use super::{
@@ -28,6 +28,7 @@ use crate::{
     certificate::sha256,
     connect::Connection,
     credential::{Credential, CredentialError},
+    durable,
     refusal::Refusal,
     renewal::{Action, Backoff},
     trust::TrustBundle,
@@ -40,6 +41,10 @@ const POLL: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(300);
 /// How long the next part of what has begun may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What the server takes of what is held.
+const MOST_HELD: usize = 100;
+/// How long a patch may be: the server sends the whole where it would be longer.
+const LONGEST_PATCH: usize = 4 << 20;
 /// After a failure: soon, and not all gateways at once.
 const AFTER_FAILURE: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
 /// Twice the time within which a CA publishes where nothing changes. Somebody may be keeping newer CRLs back.
@@ -67,23 +72,17 @@ impl CrlSync {
 
     async fn keep_watching(&self, mut tell: impl FnMut(Result<&Synced, &SyncError>)) -> Result<Infallible, SyncError> {
         let mut desk = self.open()?;
-        let mut failures = 0;
+        let (mut failures, mut warned) = (0, None);
         loop {
             let outcome = match &self.source {
-                Source::Folder(dir) => self.watch_once(dir, &mut desk, &mut tell).await,
-                Source::Http { .. } => match self.turn(&mut desk, LONGEST_FETCH).await {
-                    Ok(synced) => {
-                        if synced.changed {
-                            tell(Ok(&synced));
-                        }
-                        sleep(POLL).await;
-                        Ok(())
-                    }
-                    Err(failure) => Err(failure),
-                },
+                Source::Folder(dir) => self.watch_once(dir, &mut desk, &mut tell, &mut failures).await,
+                Source::Http { .. } => self.poll(&mut desk, &mut tell).await,
             };
-            self.warn_of_age(&desk.state);
-            match outcome {
+            if warned.is_none_or(|at: Instant| at.elapsed() >= LOOK) {
+                warned = Some(Instant::now());
+                warn_of_age(&desk.state);
+            }
+            match outcome.map_err(|failure| self.with_age(failure, &desk.state)) {
                 Ok(()) => failures = 0,
                 Err(failure) if ends(&failure) => return Err(failure),
                 Err(failure) => {
@@ -95,41 +94,78 @@ impl CrlSync {
         }
     }
 
+    /// Asks once, and rests.
+    async fn poll(&self, desk: &mut Desk, tell: &mut impl FnMut(Result<&Synced, &SyncError>)) -> Result<(), SyncError> {
+        self.look_again(desk)?;
+        let synced = self.turn(desk, LONGEST_FETCH).await?;
+        if synced.changed {
+            tell(Ok(&synced));
+        }
+        sleep(POLL).await;
+        Ok(())
+    }
+
     /// One answer of the server, to its end.
     async fn watch_once(
         &self,
         dir: &Path,
         desk: &mut Desk,
         tell: &mut impl FnMut(Result<&Synced, &SyncError>),
+        failures: &mut u32,
     ) -> Result<(), SyncError> {
+        self.look_again(desk)?;
         let credential = Credential::load(dir)?;
-        let (connection, bundle) = timeout(LONGEST_FETCH, meet(&credential, &desk.state)).await.map_err(late)??;
+        match self.watch_with(&credential, desk, tell, failures).await {
+            // Nothing comes, and something may wait to be done.
+            Err(failure @ (SyncError::Connect(_) | SyncError::TimedOut)) => {
+                self.finish(desk).await?;
+                Err(failure)
+            }
+            // The agent has renewed it meanwhile.
+            Err(SyncError::Refused(_)) if Credential::load(dir)?.leaf().der() != credential.leaf().der() => Ok(()),
+            // A server from before there was this call.
+            Err(SyncError::Refused(refusal)) if refusal.code == Code::Unimplemented => self.poll(desk, tell).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn watch_with(
+        &self,
+        credential: &Credential,
+        desk: &mut Desk,
+        tell: &mut impl FnMut(Result<&Synced, &SyncError>),
+        failures: &mut u32,
+    ) -> Result<(), SyncError> {
+        let met = timeout(LONGEST_FETCH, meet(credential, &desk.shown())).await;
+        let (connection, bundle) = met.map_err(late)??;
         let mut watched = Watched::begin(&connection, &self.form, bundle, desk).await?;
-        let mut looked = Instant::now();
         while let Some(fetched) = watched.next().await? {
             let synced = self.take(desk, fetched, Some(&connection)).await?;
+            *failures = 0;
             if synced.changed {
                 tell(Ok(&synced));
-            }
-            if looked.elapsed() >= LOOK {
-                looked = Instant::now();
-                self.warn_of_age(&desk.state);
             }
         }
         Ok(())
     }
 
-    /// Says what somebody should know long before gateways refuse everybody.
-    fn warn_of_age(&self, state: &State) {
-        let now = WallTime::now();
-        for (issuer, crl) in state.crls.iter().filter(|(_, crl)| crl.in_file && !crl.is_root) {
-            let age = crl.this_update.until(now);
-            if age > OLD {
-                warn!(%issuer, seconds = age.as_secs(), "the CRL is older than twice the CA's cadence: nothing newer comes");
-            }
-            if crl.next_update.is_some_and(|next| now.until(next) < NEAR) {
-                error!(%issuer, "the CRL's nextUpdate is near: after it gateways refuse everybody");
-            }
+    /// Somebody else may have touched the file.
+    fn look_again(&self, desk: &mut Desk) -> Result<(), SyncError> {
+        desk.file = durable::read_if_there(&self.out).map_err(self.io(&self.out))?;
+        Ok(())
+    }
+}
+
+/// Says what somebody should know long before gateways refuse everybody.
+fn warn_of_age(state: &State) {
+    let now = WallTime::now();
+    for (issuer, crl) in state.crls.iter().filter(|(_, crl)| crl.in_file && !crl.is_root) {
+        let age = crl.this_update.until(now);
+        if age > OLD {
+            warn!(%issuer, seconds = age.as_secs(), "the CRL is older than twice the CA's cadence: nothing newer comes");
+        }
+        if crl.next_update.is_some_and(|next| now.until(next) < NEAR) {
+            error!(%issuer, "the CRL's nextUpdate is near: after it gateways refuse everybody");
         }
     }
 }
@@ -139,7 +175,7 @@ fn ends(failure: &SyncError) -> bool {
     match failure {
         SyncError::Refused(refusal) => !matches!(refusal.action, Action::Retry { .. }),
         SyncError::FailedAndTooOld { .. } | SyncError::TooOld { .. } => true,
-        SyncError::Credential(CredentialError::Absent(_)) | SyncError::State { .. } | SyncError::Io { .. } => true,
+        SyncError::Credential(CredentialError::Absent(_)) | SyncError::State { .. } => true,
         _ => false,
     }
 }
@@ -171,7 +207,7 @@ impl Watched {
             Some(HeldCrl { issuer: issuer.to_string(), number, sha256: sha256(&piece.der).to_vec() })
         });
         let request = WatchCrlRequest {
-            held: named.collect(),
+            held: named.take(MOST_HELD).collect(),
             form: Some(match form {
                 Form::Full(issuer) => watch_crl_request::Form::Full(issuer.to_string()),
                 form => watch_crl_request::Form::Bundle(bundle_of(form)),
@@ -183,15 +219,16 @@ impl Watched {
 
     /// The next set. `None`: the answer has ended.
     async fn next(&mut self) -> Result<Option<Fetched>, SyncError> {
-        let mut parts = Parts::default();
-        let mut patience = SILENCE;
+        let silent = timeout(SILENCE, self.answer.message()).await;
+        let Some(first) = silent.map_err(late)?.map_err(Refusal::from)? else { return Ok(None) };
+        let set = timeout(LONGEST_FETCH, self.rest_of_set(first)).await;
+        set.map_err(late)?.map(Some)
+    }
+
+    /// What has begun, to its end.
+    async fn rest_of_set(&mut self, first: WatchCrlResponse) -> Result<Fetched, SyncError> {
+        let (mut parts, mut response) = (Parts::default(), first);
         loop {
-            let Some(response) =
-                timeout(patience, self.answer.message()).await.map_err(late)?.map_err(Refusal::from)?
-            else {
-                return if patience == SILENCE { Ok(None) } else { Err(SyncError::NotCrls("the answer was cut off")) };
-            };
-            patience = PATIENCE;
             match response.part {
                 Some(Part::Crl(chunk)) => parts.add(chunk.issuer, chunk.data, chunk.head_signature)?,
                 Some(Part::Patch(chunk)) => {
@@ -199,9 +236,11 @@ impl Watched {
                         parts.whole.insert(issuer, piece);
                     }
                 }
-                Some(Part::Current(current)) => return self.put_together(parts, current).map(Some),
+                Some(Part::Current(current)) => return self.put_together(parts, current),
                 None => {}
             }
+            let next = timeout(PATIENCE, self.answer.message()).await.map_err(late)?.map_err(Refusal::from)?;
+            response = next.ok_or(SyncError::NotCrls("the answer was cut off"))?;
         }
     }
 
@@ -273,6 +312,9 @@ impl Parts {
             self.patch.clear();
         }
         self.patch.extend_from_slice(&chunk.data);
+        if self.patch.len() > LONGEST_PATCH {
+            return Err(SyncError::NotCrls("more than fits"));
+        }
         if !chunk.last {
             return Ok(None);
         }
@@ -280,6 +322,7 @@ impl Parts {
         self.coming = None;
         let old = held.get(&issuer).ok_or(SyncError::NotCrls("a patch of what is not held"))?;
         let der = patched(&octets, &old.der)?;
+        self.count(der.len())?;
         Ok(Some((issuer, Piece { der, signature: chunk.head_signature })))
     }
 }

@@ -23,9 +23,12 @@ pub enum PublishError {
     /// A CRL that must not follow the one before it.
     #[error(transparent)]
     Successor(#[from] SuccessorError),
-    /// The new CRL would lose an entry that has neither expired nor been released.
+    /// The new CRL would lose an entry that has neither expired nor been released, or does not say of it what it should.
     #[error("the new CRL would lose the entry of {0}")]
     LosesEntry(SerialNumber),
+    /// The new CRL is not in the order of serials.
+    #[error("the new CRL would not be in the order of serials")]
+    Order,
     /// The change log has a gap.
     #[error("the change log of issuer {issuer} has a gap after {after}")]
     Gap {

@@ -1,6 +1,9 @@
 //! Patches: from a CRL that was served of late to the one that is served now.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use fleetca_proto::{
@@ -9,19 +12,21 @@ use fleetca_proto::{
 };
 use prost::Message;
 
-use super::Published;
+use super::{Published, Publisher};
 
 /// How many publications are remembered at most.
-const MOST: usize = 256;
-
-/// How many octets of them are remembered, where the CRL itself is shorter.
-const LEAST_ROOM: usize = 64 * 1024;
+const MOST: usize = 64;
+/// How long a patch may be, and how many octets of publications, and of patches made, are remembered of each issuer. Who
+/// is further behind gets the whole.
+const LONGEST: usize = 1 << 20;
+/// A patch of this length is always worth its while: it is one message, as the smallest CRL is.
+const LEAST: usize = 2048;
 
 /// The publications of late of one issuer.
 #[derive(Default)]
 pub(super) struct Patches {
     /// Each as the steps from the one before it, the newest last.
-    links: VecDeque<Link>,
+    links: VecDeque<Arc<Link>>,
     /// The patches to the newest, by the number that they begin with, as far as somebody asked; `None`: the whole CRL is
     /// the shorter way.
     made: HashMap<u64, Option<Bytes>>,
@@ -35,40 +40,63 @@ struct Link {
 }
 
 impl Patches {
-    /// A CRL, of this number and length, took the place of the one with this number and hash.
-    pub fn add(&mut self, (from, from_sha256): (u64, [u8; 32]), (to, length): (u64, usize), steps: Vec<CrlPatchStep>) {
+    /// A CRL took the place of the one with this number and hash.
+    pub fn add(&mut self, (from, from_sha256): (u64, [u8; 32]), to: u64, steps: Vec<CrlPatchStep>) {
         self.made.clear();
         if self.links.back().is_some_and(|last| last.to != from) {
             self.links.clear();
         }
-        self.links.push_back(Link { from, from_sha256, to, steps });
-        // What is longer than the CRL itself helps nobody.
-        let mut room = length.max(LEAST_ROOM);
-        let fits = |link: &&Link| {
-            let fits = room.checked_sub(link.octets());
-            room = fits.unwrap_or(0);
-            fits.is_some()
+        self.links.push_back(Arc::new(Link { from, from_sha256, to, steps }));
+        let mut room = LONGEST;
+        let fits = |link: &&Arc<Link>| {
+            let left = room.checked_sub(octets(&link.steps));
+            room = left.unwrap_or(0);
+            left.is_some()
         };
         let kept = self.links.iter().rev().take(MOST).take_while(fits).count();
         self.links.drain(..self.links.len() - kept);
     }
 
-    /// The patch that turns the CRL of this number into `to`, the newest one; none where there is no short one.
-    pub fn to(&mut self, to: &Published, from: u64, sha256: Option<&[u8; 32]>) -> Option<Bytes> {
-        if self.links.back()?.to != to.number {
+    /// The way from the CRL of this number, and of this hash where that is said, to `to`, the newest one.
+    fn way(&self, to: u64, from: u64, sha256: Option<&[u8; 32]>) -> Option<Way> {
+        if self.links.back()?.to != to {
             return None;
         }
-        let begins = |link: &Link| link.from == from && sha256.is_none_or(|sha256| link.from_sha256 == *sha256);
+        let begins = |link: &Arc<Link>| link.from == from && sha256.is_none_or(|sha256| link.from_sha256 == *sha256);
         let first = self.links.iter().position(begins)?;
-        let links = &self.links;
-        self.made.entry(from).or_insert_with(|| whole(links.range(first..), to)).clone()
+        match self.made.get(&from) {
+            Some(made) => Some(Way::Made(made.clone())),
+            None => Some(Way::Links(self.links.range(first..).cloned().collect())),
+        }
+    }
+
+    /// Remembers a patch, if there is room for it and it still leads to the newest.
+    fn keep(&mut self, to: u64, from: u64, patch: &Option<Bytes>) {
+        let octets: usize = self.made.values().flatten().chain(patch).map(Bytes::len).sum();
+        if self.links.back().is_some_and(|last| last.to == to) && octets <= LONGEST {
+            self.made.insert(from, patch.clone());
+        }
     }
 }
 
-/// One patch that does what these do one after the other, if it is no longer than half of what comes out.
-fn whole<'a>(mut links: impl Iterator<Item = &'a Link>, to: &Published) -> Option<Bytes> {
-    let first = links.next()?;
-    let steps = links.fold(first.steps.clone(), |steps, link| compose(&steps, &link.steps));
+enum Way {
+    Made(Option<Bytes>),
+    Links(Vec<Arc<Link>>),
+}
+
+/// One patch that does what these do one after the other, if it is short.
+fn whole(links: &[Arc<Link>], to: &Published) -> Option<Bytes> {
+    let most = (to.der.len() / 2).clamp(LEAST, LONGEST);
+    let (last, before) = links.split_last()?;
+    let mut steps = last.steps.clone();
+    for link in before.iter().rev() {
+        steps = compose(&link.steps, &steps);
+        // It grows with each: there is no need to see how long it would become.
+        if octets(&steps) > most + LEAST {
+            return None;
+        }
+    }
+    let first = links.first()?;
     let patch = CrlPatch {
         issuer: to.issuer.to_string(),
         from: first.from,
@@ -78,23 +106,26 @@ fn whole<'a>(mut links: impl Iterator<Item = &'a Link>, to: &Published) -> Optio
         sha256: to.sha256.to_vec(),
         steps,
     };
-    (patch.encoded_len() <= (to.der.len() / 2).max(LEAST)).then(|| patch.encode_to_vec().into())
+    (patch.encoded_len() <= most).then(|| patch.encode_to_vec().into())
 }
 
-/// A patch of this length is always worth its while: it is one message, as the smallest CRL is.
-const LEAST: usize = 2048;
-
-impl Link {
-    /// About how much memory it takes.
-    fn octets(&self) -> usize {
-        self.steps.iter().map(|step| size_of_val(step) + step.insert.len()).sum()
-    }
+/// About how long steps are on the wire.
+fn octets(steps: &[CrlPatchStep]) -> usize {
+    steps.iter().map(|step| 16 + step.insert.len()).sum()
 }
 
-impl super::Publisher {
+impl Publisher {
     /// The patch (a serialized [`CrlPatch`]) that turns the CRL with this number, and with this SHA-256 where it is said,
-    /// into the one given, if that is the one that is served and there is a short one.
-    pub fn patch(&self, to: &Published, from: u64, sha256: Option<&[u8; 32]>) -> Option<Bytes> {
-        self.patches_of(to.issuer, |patches| patches.to(to, from, sha256))
+    /// into the one given, if that is the one that is served and there is a short one. It may have to be made, while
+    /// nothing else waits for it.
+    pub async fn patch(&self, to: &Arc<Published>, from: u64, sha256: Option<&[u8; 32]>) -> Option<Bytes> {
+        let links = match self.patches_of(to.issuer, |patches| patches.way(to.number, from, sha256))? {
+            Way::Made(made) => return made,
+            Way::Links(links) => links,
+        };
+        let newest = to.clone();
+        let made = tokio::task::spawn_blocking(move || whole(&links, &newest)).await.ok()?;
+        self.patches_of(to.issuer, |patches| patches.keep(to.number, from, &made));
+        made
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     authority::{OnlineIssuer, notice},
     identity::Timestamp,
-    pki::{CaRole, CrlTemplate, IssuerCertificate, ParsedCrl, check_successor},
+    pki::{CaRole, CrlEntry, CrlTemplate, Edit, IssuerCertificate, ParsedCrl, check_successor},
     step::{Step, reached},
     store::{ClaimedCrl, CrlHead, StoreError},
 };
@@ -49,9 +49,11 @@ impl Publisher {
         self.catch_up(id, &mut engine.pending, None).await?;
         let now = self.dating.now();
         let (last, previous) = (engine.head.as_ref(), engine.head.as_ref().map(|head| head.number));
+        // Where another CRL was recorded than ours, as by a commit that was told to have failed, ours is served without it.
+        let is_ours = engine.base.as_ref().is_some_and(|base| Some(base.crl.number()) == previous);
         let due = last
             .is_none_or(|head| engine.pending.watermark() > head.watermark || now.since(head.this_update) >= CADENCE);
-        if !due && asked.is_none() && engine.base.is_some() {
+        if !due && asked.is_none() && is_ours {
             return Ok(());
         }
         let (horizon, stopped) = next_horizon(last.map(|head| head.horizon), now, asked == Some(true));
@@ -87,7 +89,7 @@ impl Publisher {
         let crl = check(online, base, &turn, der)?;
         if let Err(error) = self.store.put_crl(head.clone(), previous, None).await {
             if matches!(error, StoreError::Conflict) {
-                // Somebody else has published: go on from there, at the next turn.
+                // Somebody else has published: the next turn goes on from there.
                 engine.head = self.store.crl_head(id).await?;
             }
             return Err(error.into());
@@ -97,7 +99,7 @@ impl Publisher {
         if let Some(base) = &engine.base {
             let steps = steps.through(&base.crl);
             let from = (base.crl.number(), base.sha256);
-            self.patches_of(id, |patches| patches.add(from, (head.number, crl.der().len()), steps));
+            self.patches_of(id, |patches| patches.add(from, head.number, steps));
         }
         self.serve(online.issuer.role(), &head, &crl);
         reached(Step::CrlServed);
@@ -145,7 +147,7 @@ impl Publisher {
     }
 }
 
-/// Reads back what was written: our issuer's signature, and a fit successor of the CRL before it.
+/// Reads back what was written: our issuer's signature, all that was to change, and a fit successor of the CRL before it.
 fn check(
     online: &OnlineIssuer,
     base: Option<&ParsedCrl>,
@@ -154,6 +156,15 @@ fn check(
 ) -> Result<ParsedCrl, PublishError> {
     let crl = ParsedCrl::parse(der)?;
     crl.verify(online.issuer.certificate())?;
+    if !crl.entries().is_ascending() {
+        return Err(PublishError::Order);
+    }
+    // A date is what can be said of it: whole seconds.
+    let reason = |entry: CrlEntry| entry.reason;
+    let lacks = |(serial, entry): &Edit| crl.entries().get(serial).map(reason) != entry.map(reason);
+    if let Some((serial, _)) = turn.edits().find(lacks) {
+        return Err(PublishError::LosesEntry(serial));
+    }
     let Some(base) = base else { return Ok(crl) };
     match check_successor(base, &crl)?.into_iter().find(|lost| !turn.takes_off(lost)) {
         Some(lost) => Err(PublishError::LosesEntry(lost)),

@@ -61,6 +61,27 @@ async fn a_restart_serves_the_same_bytes_where_nothing_changed() {
 }
 
 #[tokio::test]
+async fn where_another_crl_was_recorded_than_is_served_the_next_one_follows_at_once() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    let store = &world.authority.store;
+    let head = store.crl_head(world.issuer()).await.unwrap().unwrap();
+    // As after a commit that was told to have failed, or by another server on the same store.
+    let (number, previous) = (head.number + 1_000_000_000, head.number);
+    store.put_crl(crate::store::CrlHead { number, ..head }, Some(previous), None).await.unwrap();
+    world.authority.revoke(&subject("pump-1"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
+    assert_eq!((world.crl().number(), world.crl().entries().len()), (number + 1, 1));
+
+    // Also where nothing is revoked: what was recorded is served by nobody here.
+    let head = store.crl_head(world.issuer()).await.unwrap().unwrap();
+    let (number, previous) = (head.number + 1, head.number);
+    store.put_crl(crate::store::CrlHead { number, ..head }, Some(previous), None).await.unwrap();
+    world.at(HOUR);
+    world.publish(false).await;
+    assert!(world.crl().number() > number);
+}
+
+#[tokio::test]
 async fn a_crl_is_renewed_within_the_hour_where_nothing_changes() {
     let world = World::new().await;
     let first = world.crl().number();

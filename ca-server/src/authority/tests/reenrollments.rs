@@ -135,7 +135,7 @@ async fn who_is_revoked_again_before_the_permission_was_answered_is_not_given_it
     tokio::pin!(allowing);
     assert!(futures::poll!(allowing.as_mut()).is_pending());
     // What was handed to the store before this is committed when this is.
-    let _ = world.authority.store.record_acknowledgement(&subject("nobody"), Vec::new()).await;
+    let _ = world.authority.store.record_acknowledgements(Vec::new()).await;
     assert_eq!(told(&world, "device.reenroll_allowed").await, 1);
     revoke(&world, "pump-1", RevocationReason::Unspecified).await;
     assert_eq!(allowing.await.unwrap().reenroll_until, None, "what is answered is how it is");

@@ -87,12 +87,20 @@ impl Watch {
         loop {
             self.publications.borrow_and_update();
             // Judged anew at every publication: a gateway that was cut off hears nothing more.
-            let peer = self.service.authority.authenticate(&self.presented).await?;
+            let peer = match self.service.authority.authenticate(&self.presented).await {
+                // It has renewed its certificate: it comes again with the new one.
+                Err(Refused { why: Refusal::CertificateSuperseded, .. }) if self.told => return Ok(None),
+                peer => peer?,
+            };
+            if peer.holder.subject.kind == Kind::Device {
+                let why = Refusal::KindRefused(Kind::Device.as_str());
+                return Err(Refused { why, subject: Some(peer.holder.subject) });
+            }
             if self.counted.is_none() {
                 self.counted = self.service.authority.watching(&peer.holder.subject);
             }
             let crls = self.service.crls(&peer.holder.subject, Some(self.form.clone())).await?;
-            if let Some(parts) = self.news(crls, peer.holder.subject.kind == Kind::Gateway) {
+            if let Some(parts) = self.news(crls, peer.holder.subject.kind == Kind::Gateway).await {
                 return Ok(Some(parts));
             }
             match tokio::time::timeout_at(self.end, self.publications.changed()).await {
@@ -104,7 +112,7 @@ impl Watch {
     }
 
     /// What the caller lacks of these. `signed`: with the signatures over heads, which only gateways may show.
-    fn news(&mut self, crls: Vec<Arc<Published>>, signed: bool) -> Option<Parts> {
+    async fn news(&mut self, crls: Vec<Arc<Published>>, signed: bool) -> Option<Parts> {
         let current: Vec<HeldCrl> = crls.iter().map(|crl| as_held(crl)).collect();
         let is_held = |crl: &Arc<Published>| self.held.get(&crl.issuer) == Some(&(crl.number, crl.sha256));
         let lacking: Vec<_> = crls.iter().filter(|crl| !is_held(crl)).cloned().collect();
@@ -114,8 +122,11 @@ impl Watch {
         let publisher = &self.service.authority.publisher;
         let (mut patches, mut whole) = (Vec::new(), Vec::new());
         for crl in lacking {
-            let held = self.held.get(&crl.issuer);
-            match held.and_then(|(number, sha256)| publisher.patch(&crl, *number, Some(sha256))) {
+            let patch = match self.held.get(&crl.issuer) {
+                Some((number, sha256)) => publisher.patch(&crl, *number, Some(sha256)).await,
+                None => None,
+            };
+            match patch {
                 Some(patch) => patches.push((crl, patch)),
                 None => whole.push(crl),
             }
