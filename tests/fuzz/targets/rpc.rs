@@ -23,7 +23,7 @@ const DEVICES: [&str; 8] = [
     "Revocation/Acknowledge",
 ];
 
-const OPERATORS: [&str; 28] = [
+const OPERATORS: [&str; 29] = [
     "CreateFleet",
     "UpdateFleet",
     "GetFleet",
