@@ -101,7 +101,7 @@ impl Authority {
         Ok(self.store.record_registered_key(device, key, audit).await?)
     }
 
-    /// The end of a registered key: from then on its assertions are refused, and told.
+    /// The end of a registered key: from then on its assertions are refused, and told. One that has come stays.
     pub async fn retire_key(
         &self,
         device: &Subject,
@@ -111,6 +111,10 @@ impl Authority {
     ) -> Result<(), Refusal> {
         let now = self.now();
         let at = at.unwrap_or(now);
+        let known = self.store.registered_key(key).await?.and_then(|(known, _)| known.retires_at);
+        if let Some(end) = known.filter(|end| *end <= now && at > *end) {
+            return Err(Refusal::State(format!("retired since {end}, for good: register another key")));
+        }
         let audit = Draft::done(now, actor, "key.retired", device.to_string())
             .fact("key", key.to_string())
             .fact("at", at.to_string());

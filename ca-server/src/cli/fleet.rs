@@ -174,8 +174,11 @@ fn count_or_none(text: &str) -> Result<u32, String> {
 
 fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, CommandError> {
     let text = std::fs::read_to_string(file).map_err(|source| CommandError::File { path: file.into(), source })?;
-    let found = from_pem(PemLabel::Certificate, &text);
-    found.map_err(|error| CommandError::Content { path: file.into(), reason: error.to_string() })
+    let wrong = |reason: String| CommandError::Content { path: file.into(), reason };
+    match from_pem(PemLabel::Certificate, &text).map_err(|error| wrong(error.to_string()))? {
+        none if none.is_empty() => Err(wrong("no certificate in PEM".into())),
+        found => Ok(found),
+    }
 }
 
 /// Runs the command.

@@ -249,3 +249,18 @@ async fn a_registered_key_that_is_retired_meanwhile_enrolls_nobody() {
     assert!(matches!(&outcome, Err(Refusal::KeyNotInForce(who)) if *who == pump), "{outcome:?}");
     assert_eq!(certificates(&world).await, before);
 }
+
+#[tokio::test]
+async fn the_end_of_a_key_that_has_come_is_not_moved() {
+    let world = World::new().await;
+    let key = Registered::new(&world).await;
+    let pump = subject("pump-1");
+    let retire = async |at| world.authority.retire_key(&pump, &key.thumbprint, Some(at), "operator/ana").await;
+    let now = world.authority.now();
+    retire(now + HOUR).await.unwrap();
+    retire(now + DAY).await.unwrap();
+    retire(now).await.unwrap();
+    let later = retire(now + DAY).await;
+    assert!(matches!(later, Err(Refusal::State(_))), "{later:?}");
+    retire(now).await.unwrap();
+}
