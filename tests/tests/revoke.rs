@@ -79,7 +79,10 @@ async fn a_revoked_device_is_on_the_crl_and_refused_everywhere() {
     assert_eq!(served(&server, &again).serials().len(), 2);
     let shown = admin.run(&["device", "show", "pump-7"]);
     assert_eq!(shown["status"], "revoked");
-    assert_eq!(shown["crls"], again["crls"]);
+    assert_eq!(shown["crls"].as_array().expect("a list").len(), 1);
+    for field in ["issuer", "number"] {
+        assert_eq!(shown["crls"][0][field], again["crls"][0][field], "{field}");
+    }
 }
 
 #[tokio::test]
