@@ -129,3 +129,33 @@ impl Publisher {
         made
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(patches: &mut Patches, to: u64, octets: usize) {
+        let steps = vec![CrlPatchStep { skip: 0, copy: 1, insert: vec![7; octets] }];
+        patches.add((to - 1, [0; 32]), to, steps);
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_is_said() {
+        let mut patches = Patches::default();
+        (1..=200).for_each(|to| add(&mut patches, to, 10));
+        assert_eq!((patches.links.len(), patches.links[0].from), (MOST, 200 - MOST as u64));
+        (201..=210).for_each(|to| add(&mut patches, to, LONGEST / 3));
+        assert_eq!(patches.links.len(), 2, "the newest, as far as there is room");
+        add(&mut patches, 211, LONGEST + 1);
+        assert!(patches.links.is_empty() && patches.way(211, 210, None).is_none());
+        // What was made has a bound of its own, and leads to the newest only.
+        add(&mut patches, 212, 10);
+        let half = Some(Bytes::from(vec![7; LONGEST / 2 + 1]));
+        patches.keep(211, 210, &half);
+        assert!(patches.made.is_empty());
+        [211, 210].iter().for_each(|from| patches.keep(212, *from, &half));
+        assert_eq!(patches.made.len(), 1);
+        add(&mut patches, 213, 10);
+        assert!(patches.made.is_empty());
+    }
+}
