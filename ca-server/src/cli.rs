@@ -32,6 +32,7 @@ mod restore;
 mod root;
 mod secret_file;
 mod serve;
+mod sheet;
 mod token;
 pub mod words;
 

@@ -48,6 +48,9 @@ pub enum StoreError {
     /// There is such a thing already.
     #[error("{0} exists already")]
     Exists(&'static str),
+    /// What is to be registered is another's already: whose, is in the text.
+    #[error("{0}")]
+    Taken(String),
     /// A fleet's quota is used up.
     #[error("{0}")]
     Quota(Exceeded),

@@ -46,7 +46,8 @@ fn many_devices_are_registered_at_once_or_not_at_all() {
     let wrong = file(&server, "wrong.csv", &format!("{csv}pump-x,{}\n", ek(0)));
     let admin = server.admin();
     let refused = admin.refused(&["device", "register", "--fleet", "pumps", "--from", &wrong]);
-    assert!(refused.contains(&format!("line {}: hardware identity exists already", MANY + 2)), "{refused}");
+    let says = format!("{wrong}: line {}: ek:{}, of pump-x, is in the same file, on line 2", MANY + 2, ek(0));
+    assert!(refused.contains(&says), "{refused}");
     assert_eq!(count(&server), 0, "all or nothing");
 
     let right = file(&server, "right.csv", &csv);
@@ -68,22 +69,37 @@ fn many_devices_are_registered_at_once_or_not_at_all() {
 fn what_is_wrong_with_a_row_is_told_with_its_line_and_nothing_is_registered() {
     let server = server();
     let admin = server.admin();
-    admin.run(&["device", "register", "pump-0", "--fleet", "pumps"]);
+    admin.run(&["device", "register", "pump-0", "--fleet", "pumps", "--ek-hash", &ek(1)]);
+    let (own, other) = (ek(1), ek(2));
     for (content, says) in [
-        ("id\npump-1\nPUMP-0\n", "line 3: device exists already"),
+        ("id\npump-1\nPUMP-0\n", "line 3: device PUMP-0 exists already, as pump-0"),
         ("id\npump-1\n\npump 2\n", "line 4: id: may have only"),
-        ("id\npump-1\npump-1\n", "line 3: device exists already"),
+        ("id\npump-1\npump-0\n", "line 3: device pump-0 exists already"),
+        ("id\npump-1\npump-1\n", "line 3: device pump-1 is in the same file, on line 2"),
+        ("id\npump-1\nPump-1\n", "line 3: device Pump-1 is in the same file, on line 2, in another case"),
+        (&format!("id;ek_sha256\npump-1;{own}\n"), "line 2: ek:{own}, of pump-1, is device pump-0's already"),
+        (
+            &format!("id,ek_sha256\npump-1,{other}\npump-2,{other}\n"),
+            "line 3: ek:{other}, of pump-2, is in the same file, on line 2",
+        ),
         ("id,fleet\npump-1,pumps\npump-2,valves\n", "line 3: no such fleet"),
         ("id,ek_sha256\npump-1,00\n", "line 2: ek_sha256: must be a SHA-256"),
         ("id,idevid\npump-1,maker:1\n", "line 2: idevid: must be"),
-        ("{\"id\":\"pump-1\"}\n{\"id\":\"pump-2\",\"cn\":1}\n", "line 2: unknown field"),
+        ("{\"id\":\"pump-1\"}\n{\"id\":\"pump-2\",\"cn\":1}\n", "line 2: character 19: unknown field"),
+        ("id,name\n", "line 1: no column is called \"name\""),
         ("id\n", "there are none"),
     ] {
         let path = file(&server, "rows", content);
         let refused = admin.refused(&["device", "register", "--fleet", "pumps", "--from", &path]);
-        assert!(refused.contains(says), "{says}: {refused}");
+        let says = says.replace("{own}", &own).replace("{other}", &other);
+        assert!(refused.contains(&says), "{says}: {refused}");
+        assert!(refused.contains(&format!("{path}: line ")) || says.starts_with("there"), "{says}: {refused}");
         assert_eq!(count(&server), 1, "{says}");
     }
+    let rows = file(&server, "sheet.csv", &format!("\u{feff}ID;EK_SHA256\r\npump-1;{other}\r\n;\r\n"));
+    assert_eq!(admin.run(&["device", "register", "--fleet", "pumps", "--from", &rows])["registered"], 1);
+    let refused = admin.refused(&["device", "register", "pump-2", "--fleet", "pumps", "--ek-hash", &other]);
+    assert!(refused.contains(&format!("ek:{other}, of pump-2, is device pump-1's already")), "{refused}");
 }
 
 #[test]

@@ -137,6 +137,9 @@ pub enum Refusal {
     /// There is such a thing already.
     #[error("{0} exists already")]
     Exists(&'static str),
+    /// What is to be registered is another's already: whose, is in the text.
+    #[error("{0}")]
+    Taken(String),
     /// One of many rows, by its line; so none was taken.
     #[error("line {0}: {1}")]
     Line(u32, Box<Refusal>),
@@ -203,6 +206,7 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::NotFound(what) => Refusal::NotFound(what),
             StoreError::Exists(what) => Refusal::Exists(what),
+            StoreError::Taken(whose) => Refusal::Taken(whose),
             StoreError::Conflict => Refusal::Contended,
             StoreError::Crowded => Refusal::Crowded,
             StoreError::Line(line, error) => Refusal::from(*error).at_line(line),

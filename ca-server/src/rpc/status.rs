@@ -100,7 +100,7 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::KindRefused(_) => Row(PermissionDenied, "KIND_REFUSED", Stop, Some("permission.denied")),
         Refusal::RoleRequired(_) => Row(PermissionDenied, "ROLE_REQUIRED", Stop, Some("permission.denied")),
         Refusal::NotFound(_) => Row(NotFound, "NOT_FOUND", Stop, None),
-        Refusal::Exists(_) => Row(AlreadyExists, "ALREADY_EXISTS", Stop, None),
+        Refusal::Exists(_) | Refusal::Taken(_) => Row(AlreadyExists, "ALREADY_EXISTS", Stop, None),
         Refusal::Line(_, why) => row(why),
         Refusal::State(_) => Row(FailedPrecondition, "STATE_REFUSED", Stop, None),
         Refusal::Contended => Row(Unavailable, "CONTENDED", Retry, None),

@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 
 use super::{rows, view::View};
 use crate::{
-    cli::{CommandError, Session, output::count},
+    cli::{CommandError, Session, output::count, sheet},
     pki::{PemLabel, PublicKey, from_jwk, from_pem},
 };
 
@@ -129,11 +129,8 @@ pub(super) fn show(session: &Session, device: v1::Device) -> Result<(), CommandE
 }
 
 async fn many(file: &Path, fleet: &str, mut operator: Operator, session: &Session) -> Result<(), CommandError> {
-    let text = std::fs::read_to_string(file).map_err(|source| CommandError::File { path: file.into(), source })?;
-    let devices = rows::read(&text, fleet);
-    let devices = devices.map_err(|error| CommandError::Content { path: file.into(), reason: error.to_string() })?;
-    let stream = tokio_stream::iter(batches(devices));
-    let answer = operator.register_devices(stream).await?.into_inner();
+    let stream = tokio_stream::iter(batches(rows::read(file, fleet)?));
+    let answer = operator.register_devices(stream).await.map_err(sheet::name_file(file))?.into_inner();
     let registered = Registered { registered: answer.registered };
     session.output().told(&registered, |_| format!("registered {}\n", count(registered.registered, "device")))
 }

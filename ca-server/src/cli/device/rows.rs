@@ -1,24 +1,22 @@
-//! Files of many devices: CSV with a head (RFC 4180), or JSON lines.
+//! What a file of many devices says of each.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use fleetca_proto::v1::{RegisterDeviceRequest, RegisteredKey};
 use serde::Deserialize;
 
 use super::register;
-use crate::pki::{PublicKey, from_jwk};
+use crate::{
+    cli::{
+        CommandError,
+        sheet::{self, RowError},
+    },
+    pki::{PublicKey, from_jwk},
+};
 
 /// What a column or field may be called.
 const COLUMNS: [&str; 7] = ["id", "fleet", "ek_sha256", "idevid", "spki", "active_from", "retires_at"];
-
-/// What is wrong, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {why}")]
-pub(super) struct RowError {
-    line: u32,
-    why: String,
-}
 
 /// One device, whichever form it was written in.
 #[derive(Debug, Default, Deserialize)]
@@ -37,99 +35,18 @@ struct Row {
 }
 
 /// Reads a file; `fleet` is that of rows that name none.
-pub(super) fn read(text: &str, fleet: &str) -> Result<Vec<RegisterDeviceRequest>, RowError> {
-    let rows = if text.trim_start().starts_with('{') { json(text)? } else { csv(text)? };
-    rows.into_iter().map(|(line, row)| row.request(line, fleet)).collect()
-}
-
-fn at(line: u32) -> impl Fn(&str) -> RowError {
-    move |why| RowError { line, why: why.into() }
-}
-
-fn json(text: &str) -> Result<Vec<(u32, Row)>, RowError> {
-    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(line, text)| Ok((line, serde_json::from_str(text).map_err(|error| at(line)(&error.to_string()))?)))
-        .collect()
-}
-
-fn csv(text: &str) -> Result<Vec<(u32, Row)>, RowError> {
-    let mut records = records(text)?.into_iter();
-    let (_, head) = records.next().ok_or_else(|| at(1)("the file is empty"))?;
-    let mut columns = Vec::new();
-    for name in &head {
-        let column = COLUMNS.into_iter().find(|column| column == name);
-        columns.push(column.ok_or_else(|| at(1)(&format!("columns are {}", COLUMNS.join(", "))))?);
-    }
-    if !columns.contains(&"id") {
-        return Err(at(1)("there must be a column id"));
-    }
-    let row = |(line, fields): (u32, Vec<String>)| {
-        if fields.len() != columns.len() {
-            return Err(at(line)(&format!("has {} fields, and the head {}", fields.len(), columns.len())));
-        }
-        let mut fields: BTreeMap<&str, String> = columns.iter().copied().zip(fields).collect();
-        let mut take = |column| fields.remove(column).unwrap_or_default();
-        let row = Row {
-            id: take("id"),
-            fleet: take("fleet"),
-            ek_sha256: take("ek_sha256"),
-            idevid: take("idevid"),
-            spki: take("spki"),
-            active_from: take("active_from"),
-            retires_at: take("retires_at"),
-            jwk: None,
-        };
-        Ok((line, row))
-    };
-    records.map(row).collect()
-}
-
-/// The records of a CSV file, each with the line that it begins at; empty lines are none.
-fn records(text: &str) -> Result<Vec<(u32, Vec<String>)>, RowError> {
-    let mut records = Vec::new();
-    let (mut line, mut begun) = (1, 1);
-    let (mut fields, mut field) = (Vec::new(), String::new());
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '"' if field.is_empty() => loop {
-                match characters.next() {
-                    None => return Err(at(begun)("a quotation mark is never closed")),
-                    Some('"') if characters.peek() == Some(&'"') => field.extend(characters.next()),
-                    Some('"') => break,
-                    Some(inside) => {
-                        line += u32::from(inside == '\n');
-                        field.push(inside);
-                    }
-                }
-            },
-            ',' => fields.push(std::mem::take(&mut field)),
-            '\r' if characters.peek() == Some(&'\n') => {}
-            '\n' => {
-                if !fields.is_empty() || !field.is_empty() {
-                    fields.push(std::mem::take(&mut field));
-                    records.push((begun, std::mem::take(&mut fields)));
-                }
-                line += 1;
-                begun = line;
-            }
-            other => field.push(other),
-        }
-    }
-    if !fields.is_empty() || !field.is_empty() {
-        fields.push(field);
-        records.push((begun, fields));
-    }
-    Ok(records)
+pub(super) fn read(file: &Path, fleet: &str) -> Result<Vec<RegisterDeviceRequest>, CommandError> {
+    let rows: Vec<(u32, Row)> = sheet::read(file, &COLUMNS)?;
+    let requests = rows.into_iter().map(|(line, row)| row.request(line, fleet)).collect::<Result<_, _>>();
+    requests.map_err(RowError::of(file))
 }
 
 impl Row {
     fn request(self, line: u32, fleet: &str) -> Result<RegisterDeviceRequest, RowError> {
-        let wrong = at(line);
+        let wrong = RowError::at(line);
         let mut keys = Vec::new();
         if !self.spki.is_empty() {
-            let spki = BASE64_STANDARD.decode(&self.spki).map_err(|_| wrong("spki is no base64"))?;
+            let spki = BASE64_STANDARD.decode(&self.spki).map_err(|_| wrong("spki: is no base64"))?;
             PublicKey::from_spki_der(&spki).map_err(|error| wrong(&format!("spki: {error}")))?;
             keys.push(RegisteredKey { spki, ..Default::default() });
         }
@@ -148,7 +65,7 @@ impl Row {
         }
         let fleet = if self.fleet.is_empty() { fleet.to_owned() } else { self.fleet };
         if fleet.is_empty() {
-            return Err(wrong("names no fleet; --fleet says which where a row does not"));
+            return Err(wrong("fleet: names none; --fleet says which where a row does not"));
         }
         Ok(RegisterDeviceRequest { id: self.id, fleet, ek_sha256: self.ek_sha256, idevid: self.idevid, keys, line })
     }
@@ -160,19 +77,20 @@ mod tests {
 
     const JWK: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 
+    fn read(text: &str, fleet: &str) -> Result<Vec<RegisterDeviceRequest>, RowError> {
+        let rows: Vec<(u32, Row)> = sheet::parse(text, &COLUMNS)?;
+        rows.into_iter().map(|(line, row)| row.request(line, fleet)).collect()
+    }
+
     #[test]
     fn csv_and_json_lines_say_the_same() {
         let csv = "id,fleet,idevid\r\npump-1,,ab:1\r\n\r\n\"pump-2\",valves,\"ab:\"\"1,2\"\"\"\n";
         let json = "{\"id\":\"pump-1\",\"idevid\":\"ab:1\"}\n\n\n{\"id\":\"pump-2\",\"fleet\":\"valves\",\"idevid\":\"ab:\\\"1,2\\\"\"}";
         let (csv, json) = (read(csv, "pumps").unwrap(), read(json, "pumps").unwrap());
-        assert_eq!(csv.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 4]);
-        assert_eq!(csv.iter().map(|row| &row.idevid[..]).collect::<Vec<_>>(), ["ab:1", "ab:\"1,2\""]);
-        assert_eq!(csv.iter().map(|row| &row.fleet[..]).collect::<Vec<_>>(), ["pumps", "valves"]);
-        let (csv, json): (Vec<_>, Vec<_>) = (
-            csv.into_iter().map(|row| (row.id, row.fleet, row.idevid)).collect(),
-            json.into_iter().map(|row| (row.id, row.fleet, row.idevid)).collect(),
-        );
-        assert_eq!(csv, json);
+        let said = |rows: Vec<RegisterDeviceRequest>| -> Vec<(String, String, String)> {
+            rows.into_iter().map(|row| (row.id, row.fleet, row.idevid)).collect()
+        };
+        assert_eq!(said(csv), said(json));
     }
 
     #[test]
@@ -183,20 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
+    fn what_is_wrong_with_a_device_is_named_with_its_line_and_column() {
         for (text, error) in [
-            ("", "line 1: the file is empty"),
-            ("name\na", "line 1: columns are id, fleet, ek_sha256, idevid, spki, active_from, retires_at"),
-            ("fleet\na", "line 1: there must be a column id"),
-            ("id,fleet\na,b\n\nc", "line 4: has 1 fields, and the head 2"),
-            ("id\na\n\"b\nc", "line 3: a quotation mark is never closed"),
-            ("id,spki\na,!\n", "line 2: spki is no base64"),
+            ("id,spki\na,!\n", "line 2: spki: is no base64"),
             ("id,spki\na,AAAA\n", "line 2: spki: the public key is malformed"),
             ("id,active_from\na,soon\n", "line 2: active_from: an instant is written 2027-01-31T12:00:00Z"),
-            ("{\"id\":\"a\"}\n{", "line 2: EOF while parsing an object at line 1 column 1"),
         ] {
             assert_eq!(read(text, "pumps").unwrap_err().to_string(), error, "{text}");
         }
-        assert!(read("id\na\n", "").unwrap_err().to_string().starts_with("line 2: names no fleet"));
+        assert!(read("id\na\n", "").unwrap_err().to_string().starts_with("line 2: fleet: names none"));
     }
 }

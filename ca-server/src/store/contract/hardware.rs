@@ -34,7 +34,7 @@ pub(crate) async fn hardware_that_is_added_while_others_claim_it_is_one_devices<
     for attempt in attempts {
         match attempt.await.unwrap() {
             Ok(()) => won += 1,
-            Err(StoreError::Conflict | StoreError::Exists("hardware identity")) => {}
+            Err(StoreError::Conflict | StoreError::Taken(_)) => {}
             Err(other) => panic!("{other}"),
         }
     }
@@ -70,7 +70,10 @@ pub(crate) async fn hardware_that_was_retired_lets_in_nobody_who_was_decided_upo
     assert_eq!(records.count(), 1);
     for id in ["pump-7", "pump-8"] {
         let refused = add(&world, id).await;
-        assert!(matches!(refused, Err(StoreError::Exists("hardware identity"))), "{id}: {refused:?}");
+        assert!(
+            matches!(&refused, Err(StoreError::Taken(whose)) if whose.ends_with("is device pump-7's already")),
+            "{id}: {refused:?}"
+        );
     }
 }
 

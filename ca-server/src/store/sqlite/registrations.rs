@@ -1,18 +1,19 @@
 //! Devices before they enroll: hardware identities and registered keys.
 
-use std::collections::{BTreeMap, HashSet};
+mod seen;
 
 use rusqlite::{Connection, params};
+
+use seen::Seen;
 
 use super::{
     audit, holders, newcomers,
     query::{Columns, all, change, change_one, column, first, the},
-    quotas,
 };
 use crate::{
     audit::Draft,
-    identity::{FleetName, HardwareId, Subject, Thumbprint, Timestamp},
-    inventory::{device::Status, quota::Exceeded},
+    identity::{HardwareId, Subject, Thumbprint, Timestamp},
+    inventory::device::Status,
     store::{Hardware, Holder, NewRegisteredKey, RegisteredKey, Registration, StoreError},
 };
 
@@ -29,47 +30,6 @@ pub(super) fn record(db: &Connection, rows: &[Registration], drafts: &[Draft]) -
     drafts.iter().try_for_each(|draft| audit::append(db, draft))
 }
 
-/// What the rows before have taken.
-#[derive(Default)]
-struct Seen<'a> {
-    ids: HashSet<String>,
-    hardware: HashSet<&'a HardwareId>,
-    keys: HashSet<Thumbprint>,
-    /// How many devices each fleet has room for.
-    room: BTreeMap<&'a FleetName, u64>,
-}
-
-impl<'a> Seen<'a> {
-    /// Refuses a row that can't be recorded after those before it.
-    fn refuse(&mut self, db: &Connection, row: &'a Registration) -> Result<(), StoreError> {
-        let subject = &row.holder.subject;
-        if !self.ids.insert(subject.id.folded()) || holders::exists(db, subject.kind, &subject.id)? {
-            return Err(StoreError::Exists(subject.kind.as_str()));
-        }
-        for id in &row.hardware {
-            let sql =
-                "-- identity_exists()\nSELECT EXISTS (SELECT 1 FROM identities WHERE kind = ?1 AND identity = ?2)";
-            if !self.hardware.insert(id) || the(db, sql, params![id.kind(), id.to_string()], column)? {
-                return Err(StoreError::Exists("hardware identity"));
-            }
-        }
-        for key in &row.keys {
-            let thumbprint = key.key.thumbprint();
-            let sql = "-- key_exists()\nSELECT EXISTS (SELECT 1 FROM registered_keys WHERE thumbprint = ?1)";
-            if !self.keys.insert(thumbprint) || the(db, sql, params![thumbprint.as_bytes()], column)? {
-                return Err(StoreError::Exists("registered key"));
-            }
-        }
-        let Some(fleet) = &row.holder.fleet else { return Ok(()) };
-        if !self.room.contains_key(fleet) {
-            self.room.insert(fleet, quotas::room_for_devices(db, fleet)?);
-        }
-        let room = self.room.entry(fleet).or_default();
-        *room = room.checked_sub(1).ok_or(StoreError::Quota(Exceeded::Devices))?;
-        Ok(())
-    }
-}
-
 /// A fault of the row at this line; 0 is none.
 fn at_line(line: u32) -> impl Fn(StoreError) -> StoreError {
     move |error| if line == 0 { error } else { StoreError::Line(line, Box::new(error)) }
@@ -84,14 +44,15 @@ fn record_one(db: &Connection, row: &Registration) -> Result<(), StoreError> {
 /// The hardware of a device that nobody registered. `Conflict` if it is somebody's.
 pub(super) fn claim_hardware(db: &Connection, holder: i64, id: &HardwareId) -> Result<(), StoreError> {
     insert_hardware(db, holder, id).map_err(|error| match error {
-        StoreError::Exists(_) => StoreError::Conflict,
+        StoreError::Taken(_) => StoreError::Conflict,
         other => other,
     })
 }
 
 fn insert_hardware(db: &Connection, holder: i64, id: &HardwareId) -> Result<(), StoreError> {
     let sql = "-- insert_identity()\nINSERT INTO identities (kind, identity, holder) VALUES (?1, ?2, ?3)";
-    change_one(db, sql, params![id.kind(), id.to_string(), holder]).map_err(taken("hardware identity"))?;
+    change_one(db, sql, params![id.kind(), id.to_string(), holder])
+        .or_else(|error| taken(error, seen::owner_of_hardware(db, id)?, format!("{}:{id}", id.kind())))?;
     newcomers::forget(db, id)
 }
 
@@ -100,12 +61,16 @@ fn insert_key(db: &Connection, holder: i64, new: &NewRegisteredKey) -> Result<()
                (thumbprint, holder, spki, active_from, retires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
     let thumbprint = new.key.thumbprint();
     let params = params![thumbprint.as_bytes(), holder, new.key.spki_der(), new.active_from, new.retires_at];
-    change_one(db, sql, params).map_err(taken("registered key"))
+    change_one(db, sql, params)
+        .or_else(|error| taken(error, seen::owner_of_key(db, &thumbprint)?, format!("the key {thumbprint}")))
 }
 
-/// It is there already: somebody's, which the asker need not know.
-fn taken(what: &'static str) -> impl Fn(StoreError) -> StoreError {
-    move |error| if matches!(error, StoreError::Conflict) { StoreError::Exists(what) } else { error }
+/// It is there already, and somebody's.
+fn taken(error: StoreError, owner: Option<String>, what: String) -> Result<(), StoreError> {
+    match (error, owner) {
+        (StoreError::Conflict, Some(owner)) => Err(StoreError::Taken(format!("{what} is device {owner}'s already"))),
+        (error, _) => Err(error),
+    }
 }
 
 /// One more key for a device.
