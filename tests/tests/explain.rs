@@ -4,8 +4,9 @@ use fleetca_tests::{
     device::Device,
     maker::text,
     newcomers::{TEMPLATE, World, refused},
+    openssl,
     operator::Operator,
-    process::Finished,
+    process::{Finished, run},
     server::Server,
 };
 use serde_json::Value;
@@ -121,6 +122,90 @@ fn who_proves_too_little_is_told_so() {
     );
     admin.run(&["fleet", "set", "boards", "--attest", "token"]);
     assert_eq!(way(&explain(), "factory"), "METHOD_REFUSED");
+}
+
+#[test]
+fn roots_and_bans_count_in_what_is_explained() {
+    let Some(world) = World::new() else { return };
+    let admin = world.server.admin();
+    world.fleet("boards", &world.root, &[]);
+    let (issuer, other) = (world.root.spki_sha256(), world.other.spki_sha256());
+    admin.run(&["device", "register", "board-1", "--fleet", "boards", "--idevid", &format!("{issuer}:SN-1")]);
+    let provided = || {
+        let explained = admin.run(&["fleet", "explain", "boards", "board-1"]);
+        let ways = explained["ways"].as_array().expect("ways").clone();
+        let factory = ways.iter().find(|way| way["way"] == "factory").expect("factory");
+        (way(&explained, "factory"), format!("{}{}", factory["provided"], factory["because"]))
+    };
+    let (answer, what) = provided();
+    assert!(answer == "in force" && what.contains("its certificate is good"), "{answer}: {what}");
+    let board = world.board("one", "SN-1", &world.root);
+    admin.run(&["fleet", "set", "boards", "--banned-keys", &issuer]);
+    let (answer, what) = provided();
+    assert!(answer == "ATTESTATION_FAILED" && what.contains("is banned"), "{answer}: {what}");
+    refused(&world.enroll("one", &board, Some("board-1")), "ATTESTATION_FAILED");
+    // Of another root that is pinned it does not follow that the issuer leads to it.
+    admin.run(&["fleet", "set", "boards", "--banned-keys", &other]);
+    assert_eq!(provided().0, "in force");
+    admin.run(&["fleet", "set", "boards", "--factory-roots", text(&world.other.certificate)]);
+    let (answer, what) = provided();
+    assert!(answer == "ATTESTATION_FAILED" && what.contains("is banned"), "the only root: {answer}: {what}");
+    admin.run(&["fleet", "set", "boards", "--banned-keys", &"5".repeat(64)]);
+    let (answer, what) = provided();
+    assert!(answer == "in force" && what.contains("which is none of the fleet's roots"), "{answer}: {what}");
+    assert!(what.contains("no key of its chain is banned"), "{what}");
+    refused(&world.enroll("one", &board, Some("board-1")), "ATTESTATION_FAILED");
+    admin.run(&["fleet", "set", "boards", "--factory-roots", text(&world.root.certificate)]);
+    world.enroll("one", &board, Some("board-1")).succeeded();
+}
+
+#[test]
+fn every_registered_key_is_explained_and_what_would_let_its_device_in_again() {
+    let server = Server::start();
+    let admin = server.admin();
+    let Some(keys) = openssl::command().map(|_| ["one", "two", "three"].map(|name| public_key(&server, name))) else {
+        return;
+    };
+    admin.run(&["fleet", "create", "pumps", "--attest", "registered-key"]);
+    let first = admin.run(&["device", "register", "pump-1", "--fleet", "pumps", "--key", &keys[0]]);
+    let retired = first["keys"][0]["thumbprint"].as_str().expect("a thumbprint");
+    admin.run(&["device", "key", "retire", "pump-1", retired]);
+    admin.run(&["device", "key", "add", "pump-1", "--key", &keys[1]]);
+    admin.run(&["device", "key", "add", "pump-1", "--key", &keys[2], "--active-from", "2126-01-01T00:00:00Z"]);
+    let ways = || {
+        let explained = admin.run(&["fleet", "explain", "pumps", "pump-1"]);
+        let ways = explained["ways"].as_array().expect("ways").clone();
+        ways.into_iter().filter(|way| way["way"] == "registered-key").collect::<Vec<_>>()
+    };
+    let because = |way: &Value| way["because"].as_str().unwrap_or_default().to_owned();
+    let [counts, later, over] = &ways()[..] else { panic!("not three: {:?}", ways()) };
+    assert_eq!(counts["admitted"], true);
+    assert!(because(later).starts_with("this key counts from 2126-01-01"), "{later}");
+    assert!(because(over).starts_with("this key has retired"), "{over}");
+    assert_eq!((&over["identity"], &over["reason"]), (&retired.into(), &"ATTESTATION_FAILED".into()));
+
+    let enroll = |device: &Device| {
+        let mut command = device.command("enroll");
+        command.args(["--server", &server.url(), "--device-id", "pump-1", "--root"]).arg(server.control_root());
+        run(command.arg("--attest").arg(format!("registered-key:{}", keys[1].replace(".pub", ".pem"))))
+    };
+    enroll(&Device::new(server.scratch().join("pump-1"))).succeeded();
+    assert_eq!(ways()[0]["reason"], "ALREADY_ENROLLED");
+    assert!(because(&ways()[0]).contains("--reenroll registered"), "{:?}", ways());
+    let again = enroll(&Device::new(server.scratch().join("again")));
+    assert!(again.stderr.contains("--reenroll registered"), "{again:?}");
+    admin.run(&["fleet", "set", "pumps", "--reenroll", "registered"]);
+    assert_eq!((&ways()[0]["admitted"], &ways()[0]["confirm_required"]), (&true.into(), &true.into()));
+    enroll(&Device::new(server.scratch().join("again"))).succeeded();
+}
+
+/// The public half of a new key, in a file beside it.
+fn public_key(server: &Server, name: &str) -> String {
+    let (key, public) = (server.scratch().join(format!("{name}.pem")), server.scratch().join(format!("{name}.pub")));
+    let openssl = || openssl::command().expect("it was there");
+    run(openssl().args(["genpkey", "-algorithm", "ED25519", "-out"]).arg(&key)).succeeded();
+    run(openssl().args(["pkey", "-pubout", "-in"]).arg(&key).arg("-out").arg(&public)).succeeded();
+    text(&public).to_owned()
 }
 
 fn waits(finished: &Finished) {

@@ -122,6 +122,13 @@ impl Roots {
     }
 }
 
+impl Roots {
+    /// SHA-256 of each root's SubjectPublicKeyInfo.
+    pub fn keys(&self) -> Result<Vec<KeyFingerprint>, ChainError> {
+        self.0.iter().map(key_of).collect()
+    }
+}
+
 /// What a chain is held against.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {

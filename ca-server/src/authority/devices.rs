@@ -7,7 +7,7 @@ use ring::digest::{Context, SHA256};
 use super::{Authority, Refusal};
 use crate::{
     audit::Draft,
-    identity::{DeviceId, FleetName, HardwareId, KeyFingerprint, Kind, Subject, Thumbprint, Timestamp, hex},
+    identity::{DeviceId, FleetName, HardwareId, Kind, Subject, Thumbprint, Timestamp, hex},
     inventory::device::Status,
     store::{Hardware, Holder, NewHolder, NewRegisteredKey, RegisteredKey, Registration},
 };
@@ -134,10 +134,8 @@ impl Authority {
             return Err(Refusal::State("the device is decommissioned: no hardware is of use to it".into()));
         }
         let policy = self.terms(device.kind, holder.fleet.as_ref()).await?.policy;
-        if let HardwareId::Ek(hash) = &id
-            && policy.banned_keys.contains(&KeyFingerprint::from_bytes(*hash))
-        {
-            return Err(Refusal::invalid("identity", "is a key that the device's fleet has banned"));
+        if policy.bans(&id) {
+            return Err(Refusal::invalid("identity", "is, or was issued by, a key that the device's fleet has banned"));
         }
         let audit = Draft::done(self.now(), actor, "hardware.registered", device.to_string());
         let audit = audit.fact(id.kind(), id.to_string());

@@ -4,7 +4,7 @@ use super::PublishError;
 use crate::{
     attestation::AttestationError,
     identity::{NameError, Subject, Timestamp},
-    inventory::quota::Exceeded,
+    inventory::{fleet::Method, quota::Exceeded},
     pki::{CsrError, IssuanceError},
     signer::SignerError,
     store::{Role, StoreError},
@@ -58,9 +58,9 @@ pub enum Refusal {
     /// An ID that exists, in whatever case it is written.
     #[error("this ID, or one that differs in case only, exists already")]
     IdTaken,
-    /// The device is active: it needs a token made with `--reenroll`.
-    #[error("the device has enrolled already; ask an operator for a token made with --reenroll")]
-    AlreadyEnrolled,
+    /// The device is active, and what it proved by this method does not let it enroll again.
+    #[error("the device has enrolled already; {}", again(*.0))]
+    AlreadyEnrolled(Method),
     /// On hold.
     #[error("on hold; an operator must release it")]
     Held,
@@ -182,6 +182,16 @@ pub enum Refusal {
     /// A fault of ours.
     #[error("internal error")]
     Internal(&'static str),
+}
+
+/// What an operator does so that a device enrolls again by this method.
+fn again(method: Method) -> &'static str {
+    match method {
+        Method::Token | Method::Previous => "ask an operator for a token made with --reenroll",
+        Method::RegisteredKey => "its fleet has to allow that by registered keys (`fleet set --reenroll registered`)",
+        Method::Factory => "its fleet has to allow that by IDevIDs (`fleet set --reenroll factory`)",
+        Method::Tpm => "its fleet has to allow that by TPMs (`fleet set --reenroll hardware`)",
+    }
 }
 
 impl Refusal {

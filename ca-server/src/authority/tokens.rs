@@ -8,7 +8,7 @@ use super::{Authority, Refusal, refuse_barred};
 use crate::{
     audit::Draft,
     identity::{DeviceId, FleetName, Kind, Subject, TokenId, hex},
-    inventory::device::Status,
+    inventory::{device::Status, fleet::Method},
     pki::PublicKey,
     store::{NewHolder, Role, TokenRow, TokenState},
 };
@@ -151,7 +151,7 @@ impl Authority {
             return Err(Refusal::State("the operator has another role; revoke it and make a new one".into()));
         }
         if holder.status == Status::Active && !token.reenroll {
-            return Err(Refusal::AlreadyEnrolled);
+            return Err(Refusal::AlreadyEnrolled(Method::Token));
         }
         Ok(None)
     }

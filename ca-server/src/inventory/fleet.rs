@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     attestation::chain::{Pinned, Roots, Validity},
-    identity::{KeyFingerprint, Timestamp},
+    identity::{HardwareId, KeyFingerprint, Timestamp},
     pki::KeyKind,
 };
 
@@ -56,6 +56,11 @@ impl Method {
             Method::Tpm => Some(Tier::Hardware),
             Method::Previous => None,
         }
+    }
+
+    /// Whether a key of this kind can be certified by this method: of what lives in TPMs, only what TPMs make.
+    pub const fn vouches_for(self, kind: KeyKind) -> bool {
+        !matches!((self, kind), (Method::Tpm, KeyKind::Ed25519))
     }
 }
 
@@ -364,6 +369,12 @@ impl Policy {
             Method::Tpm => &self.tpm_roots.0,
             Method::Token | Method::RegisteredKey | Method::Previous => &[],
         }
+    }
+
+    /// Whether this hardware is refused for a key that is banned: a TPM's endorsement key, or that of whoever issued an IDevID.
+    pub fn bans(&self, hardware: &HardwareId) -> bool {
+        let (HardwareId::Ek(key) | HardwareId::IdevId { issuer: key, .. }) = hardware;
+        self.banned_keys.contains(&KeyFingerprint::from_bytes(*key))
     }
 
     /// Whether an enrollment by this method, which proved this much, is enough.

@@ -63,7 +63,7 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::TokenRevoked => Row(PermissionDenied, "TOKEN_REVOKED", Stop, Some("token.revoked")),
         Refusal::IdRefused => Row(PermissionDenied, "ID_REFUSED", Stop, Some("attestation.refused")),
         Refusal::IdTaken => Row(AlreadyExists, "ID_TAKEN", Stop, Some("attestation.refused")),
-        Refusal::AlreadyEnrolled => Row(FailedPrecondition, "ALREADY_ENROLLED", Stop, Some("attestation.refused")),
+        Refusal::AlreadyEnrolled(_) => Row(FailedPrecondition, "ALREADY_ENROLLED", Stop, Some("attestation.refused")),
         Refusal::Held => Row(PermissionDenied, "DEVICE_HELD", Retry, Some("device.refused")),
         Refusal::Revoked => Row(PermissionDenied, "DEVICE_REVOKED", Stop, Some("device.refused")),
         Refusal::Decommissioned => Row(PermissionDenied, "DEVICE_DECOMMISSIONED", Stop, Some("device.refused")),

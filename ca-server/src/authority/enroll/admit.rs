@@ -157,7 +157,9 @@ impl Authority {
         }
         match holder {
             Some(_) if token.subject_id.is_none() => Err(Refusal::IdTaken),
-            Some(holder) if holder.status == Status::Active && !token.reenroll => Err(Refusal::AlreadyEnrolled),
+            Some(holder) if holder.status == Status::Active && !token.reenroll => {
+                Err(Refusal::AlreadyEnrolled(claims.method))
+            }
             Some(holder) => Ok(Decision::Admit { holder: Box::new(holder), promote: false }),
             None => {
                 let new = self.new_holder(subject, token.fleet.clone(), token.role, now).await?;

@@ -1,6 +1,8 @@
 //! What would happen if a device came now, by each way that there is: the answers of the code that decides, for evidence
 //! that holds and a key that nobody has seen before. It reads, and changes nothing.
 
+mod proviso;
+
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::{
@@ -21,6 +23,8 @@ use crate::{
 
 /// How many of those that wait under one name are explained.
 const MOST_WAITING: u32 = 20;
+/// How many of a device's keys are explained.
+const MOST_KEYS: usize = 50;
 
 /// A device, and what would come of each way.
 #[derive(Debug)]
@@ -42,6 +46,14 @@ pub struct Way {
     pub identity: Option<String>,
     /// What it would get, or why it gets nothing.
     pub outcome: Result<Answer, Refusal>,
+    /// Of what it would get: what nobody can know before it comes, and has to hold then. Of a refusal: more about it.
+    pub note: Option<String>,
+}
+
+impl Way {
+    fn new(way: &'static str, outcome: Result<Answer, Refusal>) -> Self {
+        Self { way, identity: None, outcome, note: None }
+    }
 }
 
 /// What a device would get.
@@ -73,27 +85,25 @@ impl Authority {
         }
         let look = Look { authority: self, fleet, device, policy, holder, now: self.now() };
         let waiting = look.waiting().await?;
-        let mut ways = Vec::new();
-        let mut add = |way, identity, outcome| match outcome {
-            // That is no answer.
-            Err(why @ (Refusal::Store(_) | Refusal::Internal(_) | Refusal::Contended)) => Err(why),
-            outcome => {
-                ways.push(Way { way, identity, outcome });
-                Ok(())
-            }
-        };
-        add("token", None, look.by_token(false).await)?;
-        add("token --reenroll", None, look.by_token(true).await)?;
-        let (key, outcome) = look.by_registered_key().await;
-        add("registered-key", key, outcome)?;
+        let mut ways = vec![
+            Way::new("token", look.by_token(false).await),
+            Way::new("token --reenroll", look.by_token(true).await),
+        ];
+        ways.extend(look.by_registered_keys().await?);
         for method in [Method::Factory, Method::Tpm] {
             for (id, wanted) in look.hardware(method, hardware.as_ref(), &waiting).await? {
                 let identity = id.as_ref().map(|id| format!("{}:{id}", id.kind()));
-                add(method.as_str(), identity, look.by_hardware(method, id, wanted).await)?;
+                let (outcome, note) = look.by_hardware(method, id, wanted).await;
+                ways.push(Way { way: method.as_str(), identity, outcome, note });
             }
         }
-        add("renew", None, look.by_renewal().await)?;
-        add("previous", None, look.by_previous().await)?;
+        ways.push(Way::new("renew", look.by_renewal().await));
+        ways.push(Way::new("previous", look.by_previous().await));
+        let no_answer =
+            |way: &Way| matches!(way.outcome, Err(Refusal::Store(_) | Refusal::Internal(_) | Refusal::Contended));
+        if let Some(at) = ways.iter().position(no_answer) {
+            ways.swap_remove(at).outcome?;
+        }
         Ok(Explained { holder: look.holder, waits: !waiting.is_empty(), ways })
     }
 
@@ -162,21 +172,30 @@ impl Look<'_> {
         self.answer(&decision).await
     }
 
-    /// By a key that was registered for it: one in force, if there is one.
-    async fn by_registered_key(&self) -> (Option<String>, Result<Answer, Refusal>) {
-        let unregistered = Refusal::Attestation(AttestationError::Unregistered);
-        let Some(holder) = &self.holder else { return (None, Err(unregistered)) };
-        let keys = match self.authority.store.registered_keys(self.device).await {
-            Ok(keys) if keys.is_empty() => return (None, Err(unregistered)),
-            Ok(keys) => keys,
-            Err(error) => return (None, Err(error.into())),
+    /// By each key that was registered for it: those in force first.
+    async fn by_registered_keys(&self) -> Result<Vec<Way>, Refusal> {
+        let way = Method::RegisteredKey.as_str();
+        let mut keys = self.authority.store.registered_keys(self.device).await?;
+        let (Some(holder), false) = (&self.holder, keys.is_empty()) else {
+            return Ok(vec![Way::new(way, Err(Refusal::Attestation(AttestationError::Unregistered)))]);
         };
-        let Some(key) = keys.iter().find(|key| key.is_in_force(self.now)) else {
-            return (None, Err(Refusal::KeyNotInForce(self.device.clone())));
-        };
-        let by = By::Known(Box::new(holder.clone()));
-        let key = key.thumbprint.to_string();
-        (Some(key.clone()), self.known(by, Method::RegisteredKey, key).await)
+        keys.sort_by_key(|key| (!key.is_in_force(self.now), std::cmp::Reverse(key.active_from)));
+        let mut ways = Vec::new();
+        for key in keys.into_iter().take(MOST_KEYS) {
+            let identity = key.thumbprint.to_string();
+            let (outcome, note) = if key.is_in_force(self.now) {
+                let by = By::Known(Box::new(holder.clone()));
+                (self.known(by, Method::RegisteredKey, identity.clone()).await, None)
+            } else {
+                let when = match key.retires_at.filter(|end| *end <= self.now) {
+                    Some(end) => format!("this key has retired, {end}"),
+                    None => format!("this key counts from {} on", key.active_from),
+                };
+                (Err(Refusal::KeyNotInForce(self.device.clone())), Some(when))
+            };
+            ways.push(Way { way, identity: Some(identity), outcome, note });
+        }
+        Ok(ways)
     }
 
     /// The hardware by which it could come: what the operator says, or else what was registered for it, or what waits
@@ -204,21 +223,39 @@ impl Look<'_> {
         Ok(found.into_iter().map(|(id, key)| (Some(id), key)).chain(any).collect())
     }
 
-    /// By hardware: its own, or what a maker vouches for.
+    /// By hardware: its own, or what a maker vouches for; and what has to hold of its chain.
     async fn by_hardware(
         &self,
         method: Method,
         hardware: Option<HardwareId>,
         key: Option<KeyFingerprint>,
-    ) -> Result<Answer, Refusal> {
+    ) -> (Result<Answer, Refusal>, Option<String>) {
+        let decided = match self.decide_by_hardware(method, hardware.as_ref(), key).await {
+            Err(why) => Err(why),
+            Ok((answer, is_known)) => {
+                proviso::of(&self.policy, method, hardware.as_ref(), is_known).map(|proviso| (answer, proviso))
+            }
+        };
+        decided.map_or_else(|why| (Err(why), None), |(answer, proviso)| (Ok(answer), proviso))
+    }
+
+    /// What it would get, and whether the hardware is a device's.
+    async fn decide_by_hardware(
+        &self,
+        method: Method,
+        hardware: Option<&HardwareId>,
+        key: Option<KeyFingerprint>,
+    ) -> Result<(Answer, bool), Refusal> {
         let authority = self.authority;
         let said = hardware.is_some();
-        let id = hardware.map_or_else(|| authority.unseen_hardware(method), Ok)?;
+        let id = hardware.map_or_else(|| authority.unseen_hardware(method), |id| Ok(id.clone()))?;
         let newcomer = match known::owner(authority, &id).await? {
             Some(_) => None,
             None => {
                 let newcomer = unknown::welcome(authority, &id, |takers| {
-                    takers.named(method, self.fleet).map_err(Refusal::Attestation)
+                    let taker = takers.named(method, self.fleet).map_err(Refusal::Attestation)?;
+                    proviso::refuse_hopeless(&taker.policy, method, &id)?;
+                    Ok(taker)
                 });
                 Some(newcomer.await?)
             }
@@ -236,9 +273,17 @@ impl Look<'_> {
                 let key = key.map_or_else(|| authority.unseen_key().map(|key| key.fingerprint()), Ok)?;
                 let wanted = Wanted { key, kind: None };
                 let decision = unknown::decide(authority, &newcomer, &case.subject, &claims, wanted, self.now).await?;
-                self.answer(&decision).await
+                Ok((self.answer(&decision).await?, false))
             }
-            by => self.known(by, method, id.to_string()).await,
+            by => {
+                // As the evidence would be: before anything else is decided.
+                proviso::refuse_hopeless(&self.policy, method, &id)?;
+                let answer = self.known(by, method, id.to_string()).await?;
+                match self.policy.key_types.iter().any(|kind| method.vouches_for(*kind)) {
+                    true => Ok((answer, true)),
+                    false => Err(Refusal::KeyTypeRefused),
+                }
+            }
         }
     }
 

@@ -66,6 +66,9 @@ fn check(
     policy: &Policy,
     own: &Roots,
 ) -> Result<(), Refusal> {
+    if policy.bans(&found.id) {
+        return Err(Refusal::Attestation(AttestationError::Chain(ChainError::Banned)));
+    }
     let banned: BTreeSet<KeyFingerprint> = policy.banned_keys.iter().copied().collect();
     let expected = Expected { roots: own, validity: policy.factory_validity.rule(), banned: &banned };
     let identified = identify(chain, expected, authority.now()).map_err(Refusal::Attestation)?;

@@ -83,7 +83,10 @@ fn check_policy(policy: &Policy, holder: &Holder, proven: &Proven) -> Result<(),
         return Err(Refusal::TierRefused);
     }
     let may_again = policy.reenroll.is_some_and(|least| claims.tier >= least);
-    if holder.status == Status::Active && !may_again { Err(Refusal::AlreadyEnrolled) } else { Ok(()) }
+    if holder.status == Status::Active && !may_again {
+        return Err(Refusal::AlreadyEnrolled(claims.method));
+    }
+    Ok(())
 }
 
 /// The tier that a holder proved when it enrolled last.

@@ -89,11 +89,11 @@ pub(super) async fn verify(
 
 /// Whether the endorsement key is what its fleet takes: not banned, and where the fleet pins roots, under one of them.
 fn check_endorsement(authority: &Authority, tpm: &Tpm, policy: &Policy, roots: Option<&Roots>) -> Result<(), Refusal> {
-    let banned: BTreeSet<KeyFingerprint> = policy.banned_keys.iter().copied().collect();
-    if banned.contains(&tpm.evidence.endorsement_key()) {
+    if policy.bans(&identity(tpm)) {
         return Err(refused(TpmError::Chain(ChainError::Banned)));
     }
     let Some(roots) = roots else { return Ok(()) };
+    let banned: BTreeSet<KeyFingerprint> = policy.banned_keys.iter().copied().collect();
     let validity = policy.factory_validity.rule();
     let rules = Rules { roots, leaf: Leaf::EndorsementKey, validity, banned: &banned };
     tpm.evidence.verify_endorsement(&tpm.chain, &rules, authority.now()).map_err(refused)

@@ -30,6 +30,7 @@ struct Way {
     confirm_required: bool,
     reason: Option<String>,
     because: Option<String>,
+    provided: Option<String>,
 }
 
 impl From<v1::Explanation> for Explanation {
@@ -43,6 +44,7 @@ impl From<v1::Explanation> for Explanation {
             confirm_required: way.confirm_required,
             reason: present(way.reason),
             because: present(way.because),
+            provided: present(way.provided),
         });
         Self {
             device: device.id,
@@ -70,6 +72,7 @@ impl Row for Way {
             Way { waits: true, .. } => "waits for an operator's approval".to_owned(),
             refused => refused.reason.clone().unwrap_or_default(),
         };
-        vec![self.way.clone(), or_dash(self.identity.clone()), answer, self.because.clone().unwrap_or_default()]
+        let because = self.because.as_ref().or(self.provided.as_ref());
+        vec![self.way.clone(), or_dash(self.identity.clone()), answer, because.cloned().unwrap_or_default()]
     }
 }

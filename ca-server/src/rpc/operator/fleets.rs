@@ -67,12 +67,18 @@ pub async fn explain(
     Ok(v1::Explanation { device: Some(device), ways: ways.into_iter().map(way).collect() })
 }
 
-fn way(Way { way, identity, outcome }: Way) -> v1::ExplainedWay {
+fn way(Way { way, identity, outcome, note }: Way) -> v1::ExplainedWay {
     let told = v1::ExplainedWay { way: way.into(), identity: identity.unwrap_or_default(), ..Default::default() };
     match outcome {
-        Ok(Answer::Certificate { confirm }) => v1::ExplainedWay { admitted: true, confirm_required: confirm, ..told },
-        Ok(Answer::Waits) => v1::ExplainedWay { waits: true, ..told },
-        Err(why) => v1::ExplainedWay { reason: status::reason(&why).into(), because: because(why), ..told },
+        Ok(Answer::Certificate { confirm }) => {
+            let provided = note.unwrap_or_default();
+            v1::ExplainedWay { admitted: true, confirm_required: confirm, provided, ..told }
+        }
+        Ok(Answer::Waits) => v1::ExplainedWay { waits: true, provided: note.unwrap_or_default(), ..told },
+        Err(why) => {
+            let reason = status::reason(&why).into();
+            v1::ExplainedWay { reason, because: note.unwrap_or_else(|| because(why)), ..told }
+        }
     }
 }
 
