@@ -115,7 +115,7 @@ async fn json_has_stable_field_names_everywhere() {
     audit list (list): action actor at at_millis detail hash outcome sequence serial subject
     audit verify (one): grown_since head records sealed sealed_at
     audit list --security (list): count detail first_at kind last_at subject
-    fleet explain, ways (list): admitted because confirm_required identity reason waits way
+    fleet explain, ways (list): admitted because confirm_required identity provided reason waits way
     device show, certificates (list): issuer not_after not_before position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
     device show, crls (list): issuer loaded number
     device show, loaded (one): behind gateways loaded
