@@ -4,6 +4,7 @@
 //! [`public_app`] is plain HTTP: all that it serves is signed. [`private_app`] belongs on a loopback address.
 //! [`serve`] runs either, within bounds.
 
+mod armor;
 mod conditions;
 mod crls;
 mod health;

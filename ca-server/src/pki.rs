@@ -41,7 +41,7 @@ pub use key::{BadSignature, KeyError, KeyKind, PublicKey};
 pub use lint::LintError;
 pub use locations::{CrlScope, LocationError, Locations};
 pub use peer::{PeerCertificate, PeerError};
-pub use pem::{PemError, PemLabel, from_pem, to_pem};
+pub use pem::{PemError, PemLabel, PemPieces, from_pem, to_pem};
 pub use policy::{NotAnArc, PolicyArc};
 pub use profile::{CA_VALIDITY, CaRole, Profile, ROOT_VALIDITY};
 pub use signature::SignatureAlgorithm;

@@ -1,4 +1,4 @@
-//! CRLs as they are served: DER as it was published, PEM and bundles made from it once a publication.
+//! CRLs as they are served: DER as it was published, PEM and bundles written from it while they are sent.
 
 use std::{
     collections::HashMap,
@@ -17,13 +17,13 @@ use tokio::sync::Semaphore;
 
 use super::{
     Rooms,
+    armor::Armor,
     conditions::Validators,
-    representation::{Media, Representation, empty, once, short},
+    representation::{Content, Gzipped, Media, Representation, empty, once, short},
 };
 use crate::{
     authority::{PublishError, Published},
     identity::{FleetName, IssuerId, KeyFingerprint, hex},
-    pki::{PemLabel, to_pem},
 };
 
 /// Five seconds, so that what stands between us and a gateway does not keep a revocation from it.
@@ -48,9 +48,10 @@ enum Form {
     Pem,
 }
 
-/// The encodings of the current publications: one a slot, the one before it is let go.
+/// The gzipped forms of the current publications: one a slot, the one before it is let go. What is served as it is in
+/// memory, or is written while it is sent, is not kept here a second time.
 pub(super) struct Shelf {
-    slots: Mutex<HashMap<Slot, (String, Arc<Representation>)>>,
+    slots: Mutex<HashMap<Slot, (String, Gzipped)>>,
     lists: Semaphore,
 }
 
@@ -61,18 +62,15 @@ impl Default for Shelf {
 }
 
 impl Shelf {
-    /// The representation of these CRLs that everybody shares.
-    fn take(&self, slot: Slot, crls: Vec<Arc<Published>>) -> Arc<Representation> {
-        let tag = tag(slot, &crls);
+    /// What everybody shares of these CRLs in this slot.
+    fn representation(&self, slot: Slot, crls: &[Arc<Published>]) -> Representation {
+        let tag = tag(slot, crls);
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        match slots.get(&slot) {
-            Some((kept, representation)) if *kept == tag => representation.clone(),
-            _ => {
-                let representation = encode(slot, tag.clone(), crls);
-                slots.insert(slot, (tag, representation.clone()));
-                representation
-            }
+        let (kept, gzipped) = slots.entry(slot).or_default();
+        if *kept != tag {
+            (*kept, *gzipped) = (tag.clone(), Gzipped::default());
         }
+        represent(slot, tag, crls, gzipped.clone())
     }
 }
 
@@ -89,19 +87,16 @@ fn tag(slot: Slot, crls: &[Arc<Published>]) -> String {
     }
 }
 
-fn encode(slot: Slot, tag: String, crls: Vec<Arc<Published>>) -> Arc<Representation> {
+fn represent(slot: Slot, tag: String, crls: &[Arc<Published>], gzipped: Gzipped) -> Representation {
     // A bundle changes with each of its members, whatever their dates: its date tells nothing apart.
     let dated_apart = matches!(slot, Slot::Full(..)) && crls.iter().all(|crl| crl.dated_apart);
     let last_modified = crls.iter().map(|crl| crl.this_update).max().unwrap_or_default();
     let validators = Validators { tag, last_modified, dated_apart };
-    match (slot, crls.as_slice()) {
-        (Slot::Full(_, Form::Der), [crl]) => Representation::ready(DER, validators, crl.der.clone()),
-        _ => Representation::lazy(PEM, validators, Box::new(move || pem(&crls))),
-    }
-}
-
-fn pem(crls: &[Arc<Published>]) -> Bytes {
-    crls.iter().map(|crl| to_pem(PemLabel::Crl, &crl.der)).collect::<String>().into()
+    let (media, content) = match (slot, crls) {
+        (Slot::Full(_, Form::Der), [crl]) => (DER, Content::Bytes(crl.der.clone())),
+        _ => (PEM, Content::Armor(Armor::new(crls.iter().map(|crl| crl.der.clone()).collect()))),
+    };
+    Representation::new(media, validators, content, gzipped)
 }
 
 /// `/crl/<issuer>/full.crl`, `.pem`.
@@ -118,7 +113,7 @@ pub(super) async fn full(
     };
     let Some(issuer) = rooms.known_issuer(&issuer) else { return not_found() };
     let Some(crl) = rooms.publisher.current(&issuer) else { return not_published() };
-    rooms.shelf.take(Slot::Full(issuer, form), vec![crl]).answer(&headers, method == Method::GET).await
+    rooms.shelf.representation(Slot::Full(issuer, form), &[crl]).answer(&headers, method == Method::GET).await
 }
 
 /// `/crl/<issuer>/patch/<from>-<to>`: a serialized `fleetca.v1.CrlPatch`. `to` is the number of the CRL that is served, or
@@ -180,16 +175,16 @@ pub(super) async fn device(
     };
     drop(_share);
     let slot = Slot::Full(issuer, form);
-    let crls = vec![list];
+    let crls = [list];
     // Small, and one of very many: made for this request alone.
-    encode(slot, tag(slot, &crls), crls).answer(&headers, method == Method::GET).await
+    represent(slot, tag(slot, &crls), &crls, Gzipped::default()).answer(&headers, method == Method::GET).await
 }
 
 /// `/crl/bundle.pem`.
 pub(super) async fn bundle(State(rooms): State<Arc<Rooms>>, method: Method, headers: HeaderMap) -> Response {
     // A gateway with an incomplete set would let the revoked in, or refuse everybody.
     let Some(crls) = rooms.publisher.bundle() else { return not_published() };
-    rooms.shelf.take(Slot::Bundle, crls).answer(&headers, method == Method::GET).await
+    rooms.shelf.representation(Slot::Bundle, &crls).answer(&headers, method == Method::GET).await
 }
 
 /// `/crl/fleet/<fleet>/bundle.pem`. A fleet's devices may come from every device issuing CA.

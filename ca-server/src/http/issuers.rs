@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 use super::{
     conditions::Validators,
     crls::not_found,
-    representation::{Media, Representation},
+    representation::{Content, Gzipped, Media, Representation},
 };
 use crate::{authority::Issuers, identity::IssuerId};
 
@@ -20,7 +20,7 @@ use crate::{authority::Issuers, identity::IssuerId};
 const CERTIFICATE: Media = Media { content_type: "application/pkix-cert", cache_control: "max-age=86400" };
 
 /// Every issuer's certificate.
-pub(super) struct Certificates(HashMap<IssuerId, Arc<Representation>>);
+pub(super) struct Certificates(HashMap<IssuerId, Representation>);
 
 impl Certificates {
     pub(super) fn new(issuers: &Issuers) -> Self {
@@ -30,8 +30,8 @@ impl Certificates {
                 last_modified: certificate.not_before(),
                 dated_apart: true,
             };
-            let bytes = Bytes::copy_from_slice(certificate.der());
-            (*id, Representation::ready(CERTIFICATE, validators, bytes))
+            let content = Content::Bytes(Bytes::copy_from_slice(certificate.der()));
+            (*id, Representation::new(CERTIFICATE, validators, content, Gzipped::default()))
         });
         Self(representations.collect())
     }

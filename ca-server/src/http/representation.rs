@@ -1,8 +1,9 @@
 //! One version of one resource, and the response to a request for it.
 //!
-//! Bytes are made at most once, off the threads that serve, by whoever asks for them first; requests share them.
+//! What is in memory is served from there, PEM is written while it is sent; what is gzipped is so at most once, off the
+//! threads that serve, by whoever asks for it first, and shared.
 
-use std::sync::Arc;
+use std::{io::Write, ops::Range, sync::Arc};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
@@ -16,7 +17,10 @@ use http::{
 };
 use tokio::sync::{OnceCell, Semaphore};
 
-use super::conditions::{Answer, Coding, Validators};
+use super::{
+    armor::Armor,
+    conditions::{Answer, Coding, Validators},
+};
 
 /// How many encodings are made at the same time. They never wait for requests, only for one another.
 static WORKBENCHES: Semaphore = Semaphore::const_new(2);
@@ -30,53 +34,75 @@ pub(super) struct Media {
     pub(super) cache_control: &'static str,
 }
 
-/// Makes a resource's bytes.
-type Make = Box<dyn Fn() -> Bytes + Send + Sync>;
-
-/// One version of one resource.
-pub(super) struct Representation {
-    media: Media,
-    validators: Validators,
-    make: Make,
-    plain: OnceCell<Bytes>,
-    gzipped: OnceCell<Bytes>,
+/// What is sent.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// As it is in memory.
+    Bytes(Bytes),
+    /// Written while it is sent.
+    Armor(Armor),
 }
 
-impl Representation {
-    /// Bytes that are there.
-    pub(super) fn ready(media: Media, validators: Validators, bytes: Bytes) -> Arc<Self> {
-        let make = Box::new(Bytes::new);
-        Arc::new(Self { media, validators, make, plain: OnceCell::new_with(Some(bytes)), gzipped: OnceCell::new() })
-    }
-
-    /// Bytes that are made when somebody asks for them.
-    pub(super) fn lazy(media: Media, validators: Validators, make: Make) -> Arc<Self> {
-        Arc::new(Self { media, validators, make, plain: OnceCell::new(), gzipped: OnceCell::new() })
-    }
-
-    /// Answers a request. `get`: GET, and not HEAD.
-    pub(super) async fn answer(self: &Arc<Self>, request: &HeaderMap, get: bool) -> Response {
-        let answer = self.validators.decide(request, get);
-        let bytes = match answer {
-            Answer::Whole(Coding::Gzip) => self.bytes(Coding::Gzip).await,
-            Answer::Whole(Coding::Identity) | Answer::Part(_) => self.bytes(Coding::Identity).await,
-            Answer::NotModified(_) | Answer::PreconditionFailed => Some(Bytes::new()),
-        };
-        match bytes {
-            Some(bytes) => self.respond(answer, bytes),
-            None => short(StatusCode::SERVICE_UNAVAILABLE, "not available, try again"),
+impl Content {
+    fn len(&self) -> usize {
+        match self {
+            Content::Bytes(bytes) => bytes.len(),
+            Content::Armor(armor) => armor.len(),
         }
     }
 
-    /// Carries the decision out. `bytes`: the whole, in the form that was decided upon.
-    fn respond(&self, answer: Answer, bytes: Bytes) -> Response {
+    fn part(&self, range: Range<usize>) -> Body {
+        match self {
+            Content::Bytes(bytes) => bytes.slice(range).into(),
+            Content::Armor(armor) => Body::new(armor.part(range)),
+        }
+    }
+
+    /// The same bytes for the same bytes: no file name, no date.
+    fn gzip(&self) -> Bytes {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        // Writing to memory does not fail.
+        let _ = match self {
+            Content::Bytes(bytes) => encoder.write_all(bytes),
+            Content::Armor(armor) => armor.pieces().try_for_each(|piece| encoder.write_all(piece.as_bytes())),
+        };
+        encoder.finish().unwrap_or_default().into()
+    }
+}
+
+/// The gzipped form of one version, once somebody has asked for it.
+pub(super) type Gzipped = Arc<OnceCell<Bytes>>;
+
+/// One version of one resource.
+#[derive(Clone, Debug)]
+pub(super) struct Representation {
+    media: Media,
+    validators: Validators,
+    content: Content,
+    gzipped: Gzipped,
+}
+
+impl Representation {
+    /// `gzipped`: of this very content, wherever else it is used.
+    pub(super) fn new(media: Media, validators: Validators, content: Content, gzipped: Gzipped) -> Self {
+        Self { media, validators, content, gzipped }
+    }
+
+    /// Answers a request. `get`: GET, and not HEAD.
+    pub(super) async fn answer(&self, request: &HeaderMap, get: bool) -> Response {
+        let answer = self.validators.decide(request, get);
+        let length = self.content.len();
         let (status, coding, body) = match answer {
             Answer::PreconditionFailed => return short(StatusCode::PRECONDITION_FAILED, "changed meanwhile"),
-            Answer::NotModified(coding) => (StatusCode::NOT_MODIFIED, coding, Bytes::new()),
-            Answer::Whole(coding) => (StatusCode::OK, coding, bytes.clone()),
-            Answer::Part(range) => match range.within(bytes.len()) {
-                Some(range) => (StatusCode::PARTIAL_CONTENT, Coding::Identity, bytes.slice(range)),
-                None => (StatusCode::RANGE_NOT_SATISFIABLE, Coding::Identity, Bytes::new()),
+            Answer::NotModified(coding) => (StatusCode::NOT_MODIFIED, coding, Body::empty()),
+            Answer::Whole(Coding::Gzip) => match self.gzipped().await {
+                Some(bytes) => (StatusCode::OK, Coding::Gzip, bytes.into()),
+                None => return short(StatusCode::SERVICE_UNAVAILABLE, "not available, try again"),
+            },
+            Answer::Whole(Coding::Identity) => (StatusCode::OK, Coding::Identity, self.content.part(0..length)),
+            Answer::Part(range) => match range.within(length) {
+                Some(range) => (StatusCode::PARTIAL_CONTENT, Coding::Identity, self.content.part(range)),
+                None => (StatusCode::RANGE_NOT_SATISFIABLE, Coding::Identity, Body::empty()),
             },
         };
         let mut response = Response::builder()
@@ -92,51 +118,26 @@ impl Representation {
             response = response.header(CONTENT_ENCODING, "gzip");
         }
         let content_range = match answer {
-            Answer::Part(range) => match range.within(bytes.len()) {
-                Some(range) => Some(format!("bytes {}-{}/{}", range.start, range.end - 1, bytes.len())),
-                None => Some(format!("bytes */{}", bytes.len())),
+            Answer::Part(range) => match range.within(length) {
+                Some(range) => Some(format!("bytes {}-{}/{length}", range.start, range.end - 1)),
+                None => Some(format!("bytes */{length}")),
             },
             _ => None,
         };
         if let Some(content_range) = content_range {
             response = response.header(CONTENT_RANGE, content_range);
         }
-        response.body(Body::from(body)).unwrap_or_else(|_| short(StatusCode::INTERNAL_SERVER_ERROR, "internal error"))
+        response.body(body).unwrap_or_else(|_| short(StatusCode::INTERNAL_SERVER_ERROR, "internal error"))
     }
 
-    /// The bytes in this form; made now if they never were. A caller that goes away stops nothing, and brings nobody
-    /// to begin anew.
-    async fn bytes(self: &Arc<Self>, coding: Coding) -> Option<Bytes> {
-        if let Some(bytes) = self.cell(coding).get() {
+    /// The gzipped form; made now if it never was. A caller that goes away stops nothing, and brings nobody to begin anew.
+    async fn gzipped(&self) -> Option<Bytes> {
+        if let Some(bytes) = self.gzipped.get() {
             return Some(bytes.clone());
         }
-        let this = self.clone();
-        tokio::spawn(async move {
-            match coding {
-                Coding::Identity => this.plain().await,
-                Coding::Gzip => this.gzipped().await,
-            }
-        })
-        .await
-        .ok()
-        .flatten()
-    }
-
-    fn cell(&self, coding: Coding) -> &OnceCell<Bytes> {
-        match coding {
-            Coding::Identity => &self.plain,
-            Coding::Gzip => &self.gzipped,
-        }
-    }
-
-    async fn plain(self: &Arc<Self>) -> Option<Bytes> {
-        let this = self.clone();
-        self.plain.get_or_try_init(|| off_thread(move || (this.make)())).await.ok().cloned()
-    }
-
-    async fn gzipped(self: &Arc<Self>) -> Option<Bytes> {
-        let plain = self.plain().await?;
-        self.gzipped.get_or_try_init(|| off_thread(move || gzip(&plain))).await.ok().cloned()
+        let (gzipped, content) = (self.gzipped.clone(), self.content.clone());
+        let made = async move { gzipped.get_or_try_init(|| off_thread(move || content.gzip())).await.ok().cloned() };
+        tokio::spawn(made).await.ok().flatten()
     }
 }
 
@@ -144,15 +145,6 @@ impl Representation {
 async fn off_thread(work: impl FnOnce() -> Bytes + Send + 'static) -> Result<Bytes, ()> {
     let _workbench = WORKBENCHES.acquire().await.map_err(drop)?;
     tokio::task::spawn_blocking(work).await.map_err(drop)
-}
-
-/// The same bytes for the same bytes: no file name, no date.
-fn gzip(bytes: &[u8]) -> Bytes {
-    use std::io::Write;
-    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 2), Compression::fast());
-    // Writing to memory does not fail.
-    let _ = encoder.write_all(bytes);
-    encoder.finish().unwrap_or_default().into()
 }
 
 /// Bytes that few ask for: as they are, or not at all.
@@ -187,10 +179,7 @@ pub(super) fn short(status: StatusCode, text: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Read,
-        sync::atomic::{AtomicUsize, Ordering},
-    };
+    use std::io::Read;
 
     use http::{
         HeaderName,
@@ -203,14 +192,14 @@ mod tests {
 
     const TEXT: &[u8] = b"0123456789 0123456789 0123456789";
 
-    fn representation() -> Arc<Representation> {
+    fn representation() -> Representation {
         let media = Media { content_type: "application/pkix-crl", cache_control: "max-age=5, must-revalidate" };
         let validators =
             Validators { tag: "t".into(), last_modified: Timestamp::from_secs(1_790_000_000), dated_apart: true };
-        Representation::ready(media, validators, Bytes::from_static(TEXT))
+        Representation::new(media, validators, Content::Bytes(Bytes::from_static(TEXT)), Gzipped::default())
     }
 
-    async fn ask(representation: &Arc<Representation>, pairs: &[(HeaderName, &str)]) -> (StatusCode, HeaderMap, Bytes) {
+    async fn ask(representation: &Representation, pairs: &[(HeaderName, &str)]) -> (StatusCode, HeaderMap, Bytes) {
         let request = pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
         let (head, body) = representation.answer(&request, true).await.into_parts();
         (head.status, head.headers, body.collect().await.unwrap().to_bytes())
@@ -277,23 +266,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_are_made_once_and_not_for_those_who_have_them() {
-        let made = Arc::new(AtomicUsize::new(0));
-        let counter = made.clone();
-        let make = move || {
-            counter.fetch_add(1, Ordering::SeqCst);
-            Bytes::from_static(TEXT)
-        };
-        let Representation { media, validators, .. } = &*representation();
-        let lazy = Representation::lazy(*media, validators.clone(), Box::new(make));
-        assert_eq!(ask(&lazy, &[(IF_NONE_MATCH, "\"t\"")]).await.0, StatusCode::NOT_MODIFIED);
-        assert_eq!(made.load(Ordering::SeqCst), 0);
-        let (one, two, three) = tokio::join!(
-            ask(&lazy, &[]),
-            ask(&lazy, &[(ACCEPT_ENCODING, "gzip")]),
-            ask(&lazy, &[(RANGE, "bytes=0-0")])
-        );
-        assert_eq!((one.0, two.0, three.0), (StatusCode::OK, StatusCode::OK, StatusCode::PARTIAL_CONTENT));
-        assert_eq!(made.load(Ordering::SeqCst), 1);
+    async fn what_is_gzipped_is_so_once_whoever_asks_and_not_for_those_who_have_it() {
+        let Representation { media, validators, gzipped, .. } = representation();
+        let armor = || Content::Armor(Armor::new(vec![Bytes::from_static(TEXT)]));
+        let shared = || Representation::new(media, validators.clone(), armor(), gzipped.clone());
+        let wants = (ACCEPT_ENCODING, "gzip");
+        let has = (IF_NONE_MATCH, "\"t-gzip\"");
+        assert_eq!(ask(&shared(), &[wants.clone(), has]).await.0, StatusCode::NOT_MODIFIED);
+        assert_eq!(ask(&shared(), &[]).await.2.len(), armor().len());
+        assert!(gzipped.get().is_none());
+        let (one, two) = (shared(), shared());
+        let (one, two) = tokio::join!(ask(&one, std::slice::from_ref(&wants)), ask(&two, std::slice::from_ref(&wants)));
+        assert_eq!((one.0, one.2.as_ptr()), (StatusCode::OK, two.2.as_ptr()));
     }
 }
