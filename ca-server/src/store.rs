@@ -355,8 +355,8 @@ pub struct Enrollment {
     pub hardware: Option<HardwareId>,
     /// An operator's approval of that hardware, for this name and key, is used up. `Conflict` if there is none.
     pub approved: bool,
-    /// The policy of its fleet by which a device that nobody registered was let in. `Conflict` if it is another one by now.
-    pub policy: Option<Policy>,
+    /// The fleet, and its policy by which the holder was let in. `Conflict` if it is another one by now.
+    pub policy: Option<(FleetName, Policy)>,
     /// Made on the server's own folder: nothing that a restored past stops.
     pub local: bool,
     /// The token used, of which one use is taken. `Conflict` unless it is live, unexpired at `at`, and has a use left.

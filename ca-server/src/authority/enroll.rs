@@ -21,7 +21,7 @@ use fleetca_proto::v1;
 use admit::{Case, Decision};
 use verify::Proven;
 
-use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused, to_its_end};
+use super::{Authority, Grant, MAX_ATTEMPTS, Refusal, Refused, Terms, to_its_end};
 use crate::{
     audit::Draft,
     identity::Timestamp,
@@ -63,11 +63,13 @@ impl Authority {
             // A device that nobody registered has proven no name: what becomes of it is about nobody.
             let subject = case.newcomer().is_none().then(|| case.subject.clone());
             let about = |why| Refused { why, subject: subject.clone() };
-            let decision = match self.decide_enrollment(&case, &proven, now).await {
+            // One policy for what is decided, signed and recorded.
+            let terms = self.terms(case.subject.kind, case.fleet()).await.map_err(&about)?;
+            let decision = match self.decide_enrollment(&case, &proven, &terms.policy, now).await {
                 Err(Refusal::Contended) => continue,
                 decision => decision.map_err(&about)?,
             };
-            match self.carry_out(decision, &case, &proven, now).await {
+            match self.carry_out(decision, &case, &proven, &terms, now).await {
                 Err(Refusal::Contended) => continue,
                 outcome => return outcome.map_err(&about),
             }
@@ -81,27 +83,27 @@ impl Authority {
         decision: Decision,
         case: &Case,
         proven: &Proven,
+        terms: &Terms,
         now: Timestamp,
     ) -> Result<Outcome, Refusal> {
         let subject = &case.subject;
         let approved = matches!(decision, Decision::Approved(_));
-        let (holder, handle, fleet, known) = match decision {
+        let (holder, handle, known) = match decision {
             Decision::Again { serial, confirm_required } => {
                 return self.grant_again(serial, confirm_required).await.map(Outcome::Issued);
             }
             Decision::Wait(asking) => return Ok(Outcome::Waits(asking)),
             Decision::Ask(asking, most) => return self.ask(*asking, most, now).await,
             Decision::Create(new) | Decision::Approved(new) => {
-                (EnrollmentHolder::New(new.clone()), new.handle, new.fleet, Lineage::default())
+                (EnrollmentHolder::New(new.clone()), new.handle, Lineage::default())
             }
             Decision::Admit { holder, promote } => {
                 let known = continued(&holder, promote);
-                (EnrollmentHolder::Known(holder.version), holder.handle, holder.fleet, known)
+                (EnrollmentHolder::Known(holder.version), holder.handle, known)
             }
         };
         // Step 6: the certificate, which nobody sees yet.
-        let terms = self.terms(subject.kind, fleet.as_ref()).await?;
-        let mut certificate = self.sign_leaf(subject, &handle, &terms, &proven.key, case.tier(&proven.claims), now)?;
+        let mut certificate = self.sign_leaf(subject, &handle, terms, &proven.key, case.tier(&proven.claims), now)?;
         (certificate.token, certificate.presented) = (case.token().cloned(), case.presented());
         let again = known.has_begun();
         let lineage =
@@ -131,7 +133,7 @@ impl Authority {
             attested: case.attested(&proven.claims),
             hardware: case.newcomer().map(|newcomer| newcomer.hardware.clone()),
             approved,
-            policy: case.newcomer().map(|newcomer| newcomer.policy.clone()),
+            policy: case.fleet().map(|fleet| (fleet.clone(), terms.policy.clone())),
             local: false,
             token: case.token().cloned(),
             assertion: proven.assertion.map(|used| (used.hash, used.expires_at)),

@@ -66,6 +66,8 @@ impl Authority {
             }
         };
         for _ in 0..MAX_ATTEMPTS {
+            // Again: a restored past may be why the attempt failed.
+            self.refuse_restored().map_err(&about)?;
             match self.renew_once(presented, &key).await {
                 Err(Refusal::Contended) => continue,
                 // Not in the store: one of a lost time may be taken in, and is judged anew then.
@@ -101,8 +103,8 @@ impl Authority {
     /// Puts the presented certificate in force.
     pub async fn confirm(&self, presented: &PeerCertificate) -> Result<Confirmed, Refused> {
         let about = Refused::about(&presented.subject);
-        self.refuse_restored().map_err(&about)?;
         for _ in 0..MAX_ATTEMPTS {
+            self.refuse_restored().map_err(&about)?;
             let peer = match self.identify(presented).await {
                 Err(Refused { why: Refusal::CertificateUnknown, .. }) => {
                     self.take_in_forgotten(presented, Request::Confirm).await?;

@@ -11,7 +11,10 @@ use crate::{
     attestation::Claims,
     authority::{Authority, Refusal, refuse_barred},
     identity::{FleetName, HardwareId, SerialNumber, Subject, Timestamp, TokenId},
-    inventory::{device::Status, fleet::Tier},
+    inventory::{
+        device::Status,
+        fleet::{Policy, Tier},
+    },
     store::{Asking, Attested, CertificateRow, Holder, KeyUse, NewHolder, RenewalFacts, Role, TokenRow},
 };
 
@@ -113,15 +116,17 @@ impl Authority {
         &self,
         case: &Case,
         proven: &Proven,
+        policy: &Policy,
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         let token = match &case.by {
             By::Token(token) => token,
-            By::Known(holder) => return known::decide(self, holder, proven, now).await,
+            By::Known(holder) => return known::decide(self, holder, proven, policy, now).await,
             By::Unknown(newcomer) => {
-                return unknown::decide(self, newcomer, &case.subject, &proven.claims, (&proven.key).into(), now).await;
+                let wanted = (&proven.key).into();
+                return unknown::decide(self, newcomer, &case.subject, &proven.claims, wanted, policy, now).await;
             }
-            By::Previous(facts) => return previous::decide(facts, proven, now),
+            By::Previous(facts) => return previous::decide(facts, proven, policy, now),
         };
         let holder = self.store.holder(&case.subject).await?;
         let key_use = self.store.key_use(&proven.key.fingerprint()).await?;
@@ -131,7 +136,7 @@ impl Authority {
         if standing(&token_now) != standing(token) {
             return Err(Refusal::Contended);
         }
-        self.decide_by_token(&case.subject, holder, token, &key_use, &proven.claims, now).await
+        self.decide_by_token(&case.subject, holder, token, &key_use, &proven.claims, policy, now).await
     }
 
     /// What a token allows.
@@ -142,6 +147,7 @@ impl Authority {
         token: &TokenRow,
         key_use: &KeyUse,
         claims: &Claims,
+        policy: &Policy,
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         if let Some(holder) = &holder {
@@ -151,7 +157,7 @@ impl Authority {
             return Ok(decision);
         }
         token::check(token, now)?;
-        self.terms(subject.kind, token.fleet.as_ref()).await?.policy.admit(claims.method, claims.tier)?;
+        policy.admit(claims.method, claims.tier)?;
         if holder.as_ref().is_some_and(|holder| known::recorded_tier(holder) > claims.tier) {
             return Err(Refusal::TierRefused);
         }
@@ -197,6 +203,16 @@ impl Case {
         match &self.by {
             By::Token(token) => token.subject_id.is_none().then_some(&token.id),
             By::Known(_) | By::Unknown(_) | By::Previous(_) => None,
+        }
+    }
+
+    /// The fleet whose policy counts.
+    pub(super) fn fleet(&self) -> Option<&FleetName> {
+        match &self.by {
+            By::Token(token) => token.fleet.as_ref(),
+            By::Known(holder) => holder.fleet.as_ref(),
+            By::Unknown(newcomer) => Some(&newcomer.fleet),
+            By::Previous(facts) => facts.peer.holder.fleet.as_ref(),
         }
     }
 

@@ -168,7 +168,10 @@ impl Look<'_> {
         };
         let claims = Claims { method: Method::Token, tier: Tier::Token, identity: String::new() };
         let (known, unseen) = (self.holder.clone(), KeyUse::default());
-        let decision = self.authority.decide_by_token(self.device, known, &token, &unseen, &claims, self.now).await?;
+        let decision = self
+            .authority
+            .decide_by_token(self.device, known, &token, &unseen, &claims, &self.policy, self.now)
+            .await?;
         self.answer(&decision).await
     }
 
@@ -272,7 +275,9 @@ impl Look<'_> {
                 let claims = Claims { method, tier, identity: id.to_string() };
                 let key = key.map_or_else(|| authority.unseen_key().map(|key| key.fingerprint()), Ok)?;
                 let wanted = Wanted { key, kind: None };
-                let decision = unknown::decide(authority, &newcomer, &case.subject, &claims, wanted, self.now).await?;
+                let decision =
+                    unknown::decide(authority, &newcomer, &case.subject, &claims, wanted, &self.policy, self.now)
+                        .await?;
                 Ok((self.answer(&decision).await?, false))
             }
             by => {
@@ -291,9 +296,10 @@ impl Look<'_> {
     async fn known(&self, by: By, method: Method, identity: String) -> Result<Answer, Refusal> {
         let tier = method.tier().ok_or(Refusal::Internal("a method without tier"))?;
         let claims = Claims { method, tier, identity };
-        let proven = Proven { claims, key: self.authority.unseen_key()?, assertion: None, newcomer: None };
+        let proven =
+            Proven { claims, key: self.authority.unseen_key()?, assertion: None, judged: None, newcomer: None };
         let case = Case { subject: self.device.clone(), by };
-        let decision = self.authority.decide_enrollment(&case, &proven, self.now).await?;
+        let decision = self.authority.decide_enrollment(&case, &proven, &self.policy, self.now).await?;
         self.answer(&decision).await
     }
 
@@ -328,9 +334,9 @@ impl Look<'_> {
             identity: presented.serial.to_string(),
         };
         let key = self.next_key(holder, &presented)?;
-        let proven = Proven { claims, key, assertion: None, newcomer: None };
+        let proven = Proven { claims, key, assertion: None, judged: None, newcomer: None };
         let facts = previous::facts(self.authority, None, &presented, &proven).await?;
-        let decision = previous::decide(&facts, &proven, self.now)?;
+        let decision = previous::decide(&facts, &proven, &self.policy, self.now)?;
         refuse_key_kind(&self.policy, presented.key.kind())?;
         Ok(answer(&decision))
     }

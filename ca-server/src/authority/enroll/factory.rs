@@ -36,11 +36,11 @@ pub(super) async fn verify(
     // Chains are no secret: who has not got the key has nothing more looked up or computed.
     let claims = verify_signature(request.start(), challenge, &proof.evidence_signature, &identified);
     let claims = claims.map_err(Refusal::Attestation)?;
-    let newcomer = match known::owner(authority, &identified.id).await? {
+    let (judged, newcomer) = match known::owner(authority, &identified.id).await? {
         Some(holder) => {
             let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
             check(authority, chain, &identified, &policy, &takers::read(&policy.factory_roots.0)?)?;
-            None
+            (Some(policy), None)
         }
         None => {
             let newcomer = unknown::welcome(authority, &identified.id, |takers| {
@@ -52,10 +52,11 @@ pub(super) async fn verify(
                 check(authority, chain, &identified, &taker.policy, &taker.roots)?;
                 Ok(taker)
             });
-            Some(newcomer.await?)
+            (None, Some(newcomer.await?))
         }
     };
-    Ok(Verified { claims, csr_key: CsrKey::OtherThan(identified.key.spki_der().to_vec()), assertion: None, newcomer })
+    let csr_key = CsrKey::OtherThan(identified.key.spki_der().to_vec());
+    Ok(Verified { claims, csr_key, assertion: None, judged, newcomer })
 }
 
 /// Whether a fleet's own rules say the same of the chain.

@@ -30,6 +30,7 @@ pub(super) async fn decide(
     authority: &Authority,
     holder: &Holder,
     proven: &Proven,
+    policy: &Policy,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
     refuse_barred(holder, now)?;
@@ -41,8 +42,11 @@ pub(super) async fn decide(
         return Ok(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() });
     }
     refuse_used_key(&key_use, holder, proven)?;
-    let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
-    check_policy(&policy, holder, proven)?;
+    // Another root, another key banned: what was held against the policy before may hold no more.
+    if proven.judged.as_ref().is_some_and(|judged| judged != policy) {
+        return Err(Refusal::Contended);
+    }
+    check_policy(policy, holder, proven)?;
     if let Some(used) = proven.assertion
         && authority.store.is_assertion_used(&used.hash).await?
     {

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     attestation,
-    authority::{Authority, Refusal, Terms, refuse_cut_off, renew},
+    authority::{Authority, Refusal, refuse_cut_off, renew},
     identity::{DeviceId, Kind, Timestamp},
     inventory::{
-        fleet::Tier,
+        fleet::{Policy, Tier},
         lineage::{Facts, Recovery, Request, recover},
     },
     pki::PeerCertificate,
@@ -40,7 +40,13 @@ pub(super) async fn verify(
     let key = certificate.key.spki_der().to_vec();
     // A key that lives in hardware stays: one that came in its place would not be vouched for by anything.
     let csr_key = if recorded == Tier::Hardware { CsrKey::This(key) } else { CsrKey::OtherThan(key) };
-    Ok(Verified { claims: claims(recorded).map_err(Refusal::Attestation)?, csr_key, assertion: None, newcomer: None })
+    Ok(Verified {
+        claims: claims(recorded).map_err(Refusal::Attestation)?,
+        csr_key,
+        assertion: None,
+        judged: None,
+        newcomer: None,
+    })
 }
 
 /// What the store knows of the certificate, its holder and the CSR's key, in one look.
@@ -65,14 +71,18 @@ pub(super) async fn facts(
 }
 
 /// Step 5.
-pub(super) fn decide(facts: &RenewalFacts, proven: &Proven, now: Timestamp) -> Result<Decision, Refusal> {
-    let RenewalFacts { peer, key_use, policy, oldest_that_counts, .. } = facts;
+pub(super) fn decide(
+    facts: &RenewalFacts,
+    proven: &Proven,
+    policy: &Policy,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
+    let RenewalFacts { peer, key_use, oldest_that_counts, .. } = facts;
     let (holder, presented) = (&peer.holder, &peer.certificate);
     refuse_cut_off(holder)?;
     if key_use.banned {
         return Err(Refusal::KeyCompromised);
     }
-    let terms = Terms::new(holder.subject.kind, holder.fleet.as_ref(), policy.clone())?;
     // What a release has taken away, or has expired since, is not given again: the caller is to make a new key.
     let answers = |row: &&CertificateRow| {
         row.presented == Some(presented.serial) && !renew::is_withdrawn(row) && row.not_after >= now
@@ -80,7 +90,7 @@ pub(super) fn decide(facts: &RenewalFacts, proven: &Proven, now: Timestamp) -> R
     let answer = key_use.certificates.iter().find(answers);
     let facts = Facts {
         status: holder.status,
-        on_fork: terms.policy.on_fork,
+        on_fork: policy.on_fork,
         presented: Some(presented.position),
         lost: None,
         revoked: renew::is_withdrawn(presented),
@@ -89,7 +99,7 @@ pub(super) fn decide(facts: &RenewalFacts, proven: &Proven, now: Timestamp) -> R
         has_pending: holder.lineage.pending.is_some(),
         replacements: holder.lineage.replacements,
     };
-    match recover(facts, now <= presented.not_after + terms.policy.grace()) {
+    match recover(facts, now <= presented.not_after + policy.grace()) {
         Recovery::Again => {
             let row = answer.ok_or(Refusal::Internal("nothing was answered"))?;
             Ok(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() })

@@ -37,5 +37,11 @@ pub(super) async fn verify(
     if !registered.is_in_force(now) {
         return Err(Refusal::KeyNotInForce(holder.subject));
     }
-    Ok(Verified { claims, csr_key: CsrKey::OtherThan(key.spki_der().to_vec()), assertion: Some(used), newcomer: None })
+    Ok(Verified {
+        claims,
+        csr_key: CsrKey::OtherThan(key.spki_der().to_vec()),
+        assertion: Some(used),
+        judged: None,
+        newcomer: None,
+    })
 }

@@ -29,6 +29,7 @@ pub(super) async fn verify(
         claims: claims.map_err(Refusal::Attestation)?,
         csr_key: CsrKey::OtherThan(token.public_key.to_vec()),
         assertion: None,
+        judged: None,
         newcomer: None,
     })
 }

@@ -58,13 +58,13 @@ pub(super) async fn verify(
     let proof = Proof { mac: &proof.mac, attest: &proof.attest, signature: &proof.signature };
     let key = tpm.evidence.verify(request.start(), challenge, secret, proof).map_err(refused)?;
     let id = identity(tpm);
-    let newcomer = match known::owner(authority, &id).await? {
+    let (judged, newcomer) = match known::owner(authority, &id).await? {
         Some(holder) => {
             let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
             let roots = Some(&policy.tpm_roots.0).filter(|roots| !roots.is_empty());
             let roots = roots.map(|roots| takers::read(roots)).transpose()?;
             check_endorsement(authority, tpm, &policy, roots.as_ref())?;
-            None
+            (Some(policy), None)
         }
         None => {
             // Nobody has registered it: so a maker has to vouch for it.
@@ -79,12 +79,12 @@ pub(super) async fn verify(
                 check_endorsement(authority, tpm, &taker.policy, Some(&taker.roots))?;
                 Ok(taker)
             });
-            Some(newcomer.await?)
+            (None, Some(newcomer.await?))
         }
     };
     let tier = Method::Tpm.tier().ok_or(Refusal::Internal("a method without tier"))?;
     let claims = Claims { method: Method::Tpm, tier, identity: id.to_string() };
-    Ok(Verified { claims, csr_key: CsrKey::This(key.spki_der().to_vec()), assertion: None, newcomer })
+    Ok(Verified { claims, csr_key: CsrKey::This(key.spki_der().to_vec()), assertion: None, judged, newcomer })
 }
 
 /// Whether the endorsement key is what its fleet takes: not banned, and where the fleet pins roots, under one of them.

@@ -104,6 +104,7 @@ pub(super) async fn decide(
     subject: &Subject,
     claims: &Claims,
     wanted: Wanted,
+    policy: &Policy,
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
     let key_use = authority.store.key_use(&wanted.key).await?;
@@ -113,12 +114,11 @@ pub(super) async fn decide(
     if !key_use.certificates.is_empty() {
         return Err(Refusal::KeyReused);
     }
-    // The policy as it is now: if it has changed since the evidence was held against it, the evidence may hold no more.
-    let policy = authority.policy(&newcomer.fleet).await?;
-    if !takes(&policy, claims.method) {
+    // If it has changed since the evidence was held against it, the evidence may hold no more.
+    if !takes(policy, claims.method) {
         return Err(UNREGISTERED);
     }
-    if policy != newcomer.policy {
+    if *policy != newcomer.policy {
         return Err(Refusal::Contended);
     }
     // Rejected meanwhile: who was so before got no further than `welcome`.
@@ -126,7 +126,7 @@ pub(super) async fn decide(
     if row.as_ref().is_some_and(|row| row.state == NewcomerState::Rejected) {
         return Err(UNREGISTERED);
     }
-    wanted.kind.map_or(Ok(()), |kind| refuse_key_kind(&policy, kind))?;
+    wanted.kind.map_or(Ok(()), |kind| refuse_key_kind(policy, kind))?;
     let new = authority.new_holder(subject, Some(newcomer.fleet.clone()), None, now);
     if policy.unknown.devices == UnknownDevices::Register {
         return Ok(Decision::Create(new.await?));

@@ -7,6 +7,7 @@ use super::{EnrollmentRequest, factory, previous, registered_key, request::Evide
 use crate::{
     attestation::{AttestationError, Claims, registered_key::Used, tpm::Secret},
     authority::{Authority, Refusal, Refused},
+    inventory::fleet::Policy,
     pki::{Csr, PublicKey},
 };
 
@@ -46,6 +47,8 @@ pub(super) struct Verified {
     pub csr_key: CsrKey,
     /// What works once only.
     pub assertion: Option<Used>,
+    /// The policy of the known device's fleet that it was held against.
+    pub judged: Option<Policy>,
     /// It is of a device that nobody registered.
     pub newcomer: Option<Newcomer>,
 }
@@ -57,6 +60,8 @@ pub(super) struct Proven {
     pub key: PublicKey,
     /// What is used up with it.
     pub assertion: Option<Used>,
+    /// The policy of the known device's fleet that the evidence was held against.
+    pub judged: Option<Policy>,
     /// It is of a device that nobody had registered.
     pub newcomer: Option<Newcomer>,
 }
@@ -86,7 +91,7 @@ impl Authority {
         proof: &v1::Proof,
     ) -> Result<Proven, Refusal> {
         let (challenge, secret) = (challenge.bytes(), challenge.secret.as_ref());
-        let Verified { claims, csr_key, assertion, newcomer } = match request.evidence() {
+        let Verified { claims, csr_key, assertion, judged, newcomer } = match request.evidence() {
             Evidence::Token(id) => token::verify(self, request, id, challenge, proof).await?,
             Evidence::Factory(chain) => factory::verify(self, request, chain, challenge, proof).await?,
             Evidence::RegisteredKey(id) => registered_key::verify(self, request, id, challenge, proof).await?,
@@ -106,6 +111,6 @@ impl Authority {
         let method = request.evidence().method().as_str();
         let signed = transcript::enrollment(method, transcript::Role::Subject, request.start(), challenge);
         key.verify(&signed, &proof.subject_signature).map_err(|_| Refusal::PossessionFailed)?;
-        Ok(Proven { claims, key, assertion, newcomer })
+        Ok(Proven { claims, key, assertion, judged, newcomer })
     }
 }

@@ -176,6 +176,38 @@ async fn an_unknown_device_that_is_rejected_meanwhile_stays_rejected() {
     assert_eq!(boards(&world).await, 0);
 }
 
+#[tokio::test]
+async fn a_known_device_does_not_come_in_by_a_root_or_a_key_that_its_fleet_takes_no_longer() {
+    let board = Board::new();
+    let key = KeyFingerprint::of(&board.key.subject_public_key_info());
+    let (ban, other) = (vec![key], Board::new().root);
+    let changes: [&dyn Fn(&mut Policy); 2] = [&|policy| policy.banned_keys = ban.clone(), &|policy| {
+        policy.factory_roots = Certificates(vec![other.clone()]);
+    }];
+    for change in changes {
+        let world = board.world(UnknownDevices::Register).await;
+        issued(board.comes().made(&world).await.unwrap());
+        set(&world, "boards", |policy| policy.reenroll = Some(Tier::Factory)).await;
+        let before = certificates(&world).await;
+        let ((), outcome) = board.comes().made_while(&world, set(&world, "boards", change)).await;
+        assert!(matches!(outcome, Err(Refusal::Contended)), "{outcome:?}");
+        let again = board.comes().made(&world).await;
+        assert!(matches!(again, Err(Refusal::Attestation(_))), "{again:?}");
+        assert_eq!(certificates(&world).await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_a_fleet_takes_no_longer_lets_nobody_in() {
+    let world = World::new().await;
+    let key = Registered::new(&world).await;
+    let before = certificates(&world).await;
+    let change = set(&world, "pumps", |policy| policy.attest = vec![Method::Token]);
+    let ((), outcome) = key.comes().made_while(&world, change).await;
+    assert!(matches!(outcome, Err(Refusal::MethodRefused)), "{outcome:?}");
+    assert_eq!(certificates(&world).await, before);
+}
+
 /// The key of `pump-1`, which has enrolled by a token before, and may again by this.
 struct Registered {
     pair: Ed25519KeyPair,

@@ -191,10 +191,11 @@ pub(crate) async fn who_was_let_in_by_another_policy_is_not_recorded<P: Place>()
     let (first, second) = (Policy::default(), Policy { validity_secs: 600, ..Policy::default() });
     let registers = |n: u8, policy: &Policy| Enrollment {
         hardware: Some(HardwareId::Ek([n; 32])),
-        policy: Some(policy.clone()),
+        policy: Some((fleet(), policy.clone())),
         ..world.enrollment(&format!("pump-{n}"), 3)
     };
-    let approved = Enrollment { policy: Some(first.clone()), ..enrollment(&world, &approved(&world).await, 3) };
+    let approved =
+        Enrollment { policy: Some((fleet(), first.clone())), ..enrollment(&world, &approved(&world).await, 3) };
     let early = registers(2, &first);
     store.record_policy(&fleet(), &first, &second, draft(3, "fleet.changed")).await.unwrap();
     for late in [early, approved] {
@@ -217,7 +218,7 @@ pub(crate) async fn who_was_rejected_is_not_recorded_until_that_is_forgotten<P: 
     store.record_verdict(verdict(&pump, Rejected, 2)).await.unwrap();
     let registers = |secs| Enrollment {
         hardware: Some(pump.hardware.clone()),
-        policy: Some(Policy::default()),
+        policy: Some((fleet(), Policy::default())),
         ..world.enrollment("board-1", secs)
     };
     let last = 2 + 7 * DAY;

@@ -260,6 +260,9 @@ pub(crate) async fn the_last_word_of_a_gateway_counts<P: Place>() {
 pub(crate) async fn nobody_is_let_in_until_somebody_has_decided<P: Place>() {
     let world = World::<P>::new().await;
     let known = world.enroll("pump-7", 1).await;
+    let pending = world.enroll("pump-6", 1).await;
+    world.store.record_renewal(world.renewal(&pending, 2)).await.unwrap();
+    let pending = world.holder("pump-6").await;
     let again = || {
         let again = world.enrollment("pump-7", 101);
         let lineage = known.lineage.issued(false, again.certificate.serial);
@@ -270,10 +273,15 @@ pub(crate) async fn nobody_is_let_in_until_somebody_has_decided<P: Place>() {
         let refused = world.store.record_enrollment(late).await;
         assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
     }
+    let renewed = world.store.record_renewal(world.renewal(&known, 101)).await;
+    assert!(matches!(renewed, Err(StoreError::Conflict)), "{renewed:?}");
+    let confirmed = world.store.record_confirmation(confirmation(&pending, 101)).await;
+    assert!(matches!(confirmed, Err(StoreError::Conflict)), "{confirmed:?}");
     // But for who sits at the server: he is to decide.
     let local = Enrollment { local: true, ..world.enrollment("pump-9", 101) };
     world.store.record_enrollment(local).await.unwrap();
     resume(&world, 102).await.unwrap();
+    world.store.record_confirmation(confirmation(&pending, 102)).await.unwrap();
     for late in [again(), world.enrollment("pump-8", 103)] {
         world.store.record_enrollment(late).await.unwrap();
     }

@@ -20,14 +20,12 @@ pub(super) fn record_initialization(db: &Connection, record: &Initialization) ->
 
 /// A certificate made from an attestation.
 pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<(), StoreError> {
-    if !record.local && past::is_undecided(db)? {
-        return Err(StoreError::Conflict);
+    if !record.local {
+        refuse_undecided(db)?;
     }
-    if let Some(policy) = &record.policy {
-        let EnrollmentHolder::New(NewHolder { fleet: Some(fleet), .. }) = &record.holder else {
-            return Err(StoreError::Conflict);
-        };
-        if fleets::policy(db, fleet)?.as_ref() != Some(policy) {
+    if let Some((fleet, policy)) = &record.policy {
+        let other = matches!(&record.holder, EnrollmentHolder::New(new) if new.fleet.as_ref() != Some(fleet));
+        if other || fleets::policy(db, fleet)?.as_ref() != Some(policy) {
             return Err(StoreError::Conflict);
         }
     }
@@ -73,6 +71,7 @@ pub(super) fn record_enrollment(db: &Connection, record: &Enrollment) -> Result<
 
 /// A certificate made from another.
 pub(super) fn record_renewal(db: &Connection, record: &Renewal) -> Result<(), StoreError> {
+    refuse_undecided(db)?;
     let holder = holders::unchanged(db, record.holder, &[Status::Active])?;
     let token = tokens::reference(db, record.certificate.token.as_ref())?;
     certificates::insert(db, holder, &record.certificate, token, None)?;
@@ -85,7 +84,13 @@ pub(super) fn record_renewal(db: &Connection, record: &Renewal) -> Result<(), St
 
 /// A pending certificate in force.
 pub(super) fn record_confirmation(db: &Connection, record: &Confirmation) -> Result<(), StoreError> {
+    refuse_undecided(db)?;
     let holder = holders::unchanged(db, record.holder, &[Status::Active])?;
     certificates::set_lineage(db, holder, &record.lineage, Some(record.at))?;
     audit::append(db, &record.audit)
+}
+
+/// Nothing is made while a past that was restored is not decided upon.
+fn refuse_undecided(db: &Connection) -> Result<(), StoreError> {
+    if past::is_undecided(db)? { Err(StoreError::Conflict) } else { Ok(()) }
 }
