@@ -22,6 +22,8 @@ use super::signature::SignatureAlgorithm;
 use super::signed;
 use crate::identity::Timestamp;
 
+use entry::LONGEST as LONGEST_ENTRY;
+
 pub use entry::CrlEntry;
 pub use list::{Edit, EntryList};
 pub use parsed::{CrlError, ParsedCrl, SuccessorError, check_successor};
@@ -48,31 +50,27 @@ impl CrlTemplate<'_> {
     pub fn prepare(&self, base: Option<&ParsedCrl>, edits: impl IntoIterator<Item = Edit>) -> PreparedCrl {
         let none = EntryList::default();
         let old = base.map_or(&none, ParsedCrl::entries);
-        let steps = old.edit(edits);
         let algorithm = SignatureAlgorithm::usual(self.issuer.public_key().kind());
         let (mut head, tail) = (self.encode_head(algorithm), self.encode_extensions());
-        let length = steps.iter().map(|step| step.copy as usize + step.insert.len()).sum();
+        // What stands in front tells how long the entries are: it is put in when they are there. Room that is not used
+        // was never touched.
+        let (edits, front) = (edits.into_iter(), FRONT + head.len());
+        let room = old.octets().len() + edits.size_hint().0 * LONGEST_ENTRY;
+        let mut octets = Vec::with_capacity(front + room + tail.len() + SIGNATURE);
+        octets.resize(front, 0);
+        let mut steps = Vec::new();
+        old.edit(edits, &mut octets, base.is_some().then_some(&mut steps));
+        let entries = front..octets.len();
+        octets.extend_from_slice(&tail);
         // An empty list must not be there at all (section 5.1.2.6).
-        if length > 0 {
-            let (header, count) = header(SEQUENCE, length);
+        if !entries.is_empty() {
+            let (header, count) = header(SEQUENCE, entries.len());
             head.extend_from_slice(&header[..count]);
         }
-        let (header, count) = header(SEQUENCE, head.len() + length + tail.len());
-        let mut octets = Vec::with_capacity(LONGEST_HEADER + count + head.len() + length + tail.len() + SIGNATURE);
-        octets.resize(LONGEST_HEADER, 0);
-        octets.extend_from_slice(&header[..count]);
-        octets.extend_from_slice(&head);
-        let entries = octets.len();
-        let mut at = 0;
-        for step in &steps {
-            at += step.skip as usize;
-            octets.extend_from_slice(&old.octets()[at..at + step.copy as usize]);
-            octets.extend_from_slice(&step.insert);
-            at += step.copy as usize;
-        }
-        let entries = entries..octets.len();
-        octets.extend_from_slice(&tail);
-        PreparedCrl { octets, entries, steps, algorithm, number: self.number }
+        let (header, count) = header(SEQUENCE, head.len() + octets.len() - front);
+        let content = put_before(&mut octets, front, &head);
+        let tbs = put_before(&mut octets, content, &header[..count]);
+        PreparedCrl { octets, tbs, entries, steps, algorithm, number: self.number }
     }
 
     /// Everything before the entries.
@@ -102,8 +100,15 @@ impl CrlTemplate<'_> {
     }
 }
 
-/// How long the header of a SEQUENCE may be.
-const LONGEST_HEADER: usize = 10;
+/// Room for the headers of three SEQUENCEs: the CRL, what is signed, the entries.
+const FRONT: usize = 3 * 10;
+
+/// Puts octets in front of where the others begin, and says where they begin now.
+fn put_before(octets: &mut [u8], start: usize, front: &[u8]) -> usize {
+    let begin = start - front.len();
+    octets[begin..start].copy_from_slice(front);
+    begin
+}
 
 /// Room for the algorithm and the signature behind what is signed.
 const SIGNATURE: usize = 1024;
@@ -112,6 +117,8 @@ const SIGNATURE: usize = 1024;
 pub struct PreparedCrl {
     /// Room for the header that is put in front, then what is to be signed.
     octets: Vec<u8>,
+    /// Where that begins.
+    tbs: usize,
     /// Where its entries are in them.
     entries: Range<usize>,
     /// How these entries are made of the old ones.
@@ -123,7 +130,7 @@ pub struct PreparedCrl {
 impl PreparedCrl {
     /// What is to be signed.
     pub fn tbs(&self) -> &[u8] {
-        &self.octets[LONGEST_HEADER..]
+        &self.octets[self.tbs..]
     }
 
     /// Puts the signature in and gives the CRL (DER). That it verifies is not checked here.
@@ -134,9 +141,8 @@ impl PreparedCrl {
     /// The same, and the steps that make the CRL of the one that its entries were taken from, signature and all.
     pub fn assemble_with_steps(mut self, signature: &[u8]) -> (Bytes, CrlSteps) {
         signed::append_signature(&mut self.octets, self.algorithm, signature);
-        let (header, count) = header(SEQUENCE, self.octets.len() - LONGEST_HEADER);
-        let start = LONGEST_HEADER - count;
-        self.octets[start..LONGEST_HEADER].copy_from_slice(&header[..count]);
+        let (header, count) = header(SEQUENCE, self.octets.len() - self.tbs);
+        let start = put_before(&mut self.octets, self.tbs, &header[..count]);
         let front = self.octets[start..self.entries.start].to_vec();
         let back = self.octets[self.entries.end..].to_vec();
         let steps = CrlSteps { front, entries: self.steps, back };
@@ -354,6 +360,7 @@ mod tests {
         fn edited_it_is_what_it_would_be_written_anew_and_the_steps_say_how(
             before in proptest::collection::btree_map(any::<u8>(), any_entry(), 0..300),
             edits in proptest::collection::btree_map(any::<u8>(), proptest::option::of(any_entry()), 0..100),
+            damaged in any::<(proptest::sample::Index, u8)>(),
         ) {
             let ca = TestCa::root(CaRole::DeviceRoot);
             // Serials that lie close together, so that edits meet entries.
@@ -380,8 +387,17 @@ mod tests {
             let steps = steps.through(&old);
             let patched = fleetca_proto::patch::apply(&steps, old.der(), new.len());
             prop_assert_eq!(patched.unwrap(), new.to_vec());
-            let read = ParsedCrl::parse(new).unwrap();
+            let read = ParsedCrl::parse_next(new.clone(), &old).unwrap();
+            let anew = ParsedCrl::parse(new.clone()).unwrap();
+            prop_assert_eq!((&read, read.entries().len()), (&anew, anew.entries().len()));
+            prop_assert!(read.entries().is_ascending());
+            prop_assert!(after.keys().all(|serial| read.entries().get(serial) == anew.entries().get(serial)));
             prop_assert_eq!(read.verify(template.issuer), Ok(()));
+            let mut octets = new.to_vec();
+            octets[damaged.0.index(new.len())] ^= damaged.1;
+            let seen = |crl: &ParsedCrl| (crl.entries().len(), crl.entries().is_ascending());
+            let (first, next) = (ParsedCrl::parse(octets.clone().into()), ParsedCrl::parse_next(octets.into(), &old));
+            prop_assert_eq!(first.as_ref().map(seen), next.as_ref().map(seen));
             let lost = check_successor(&old, &read).unwrap();
             let taken_off = edits.iter().filter(|(serial, edit)| edit.is_none() && before.contains_key(serial));
             prop_assert_eq!(lost, taken_off.map(|(serial, _)| *serial).collect::<Vec<_>>());

@@ -1,14 +1,16 @@
 //! What has changed since a CRL: fed by the change log, in the order of serials. Pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, btree_set},
+    iter::Peekable,
+    slice,
     time::Duration,
 };
 
 use crate::{
     identity::{SerialNumber, Timestamp},
     pki::{CrlEntry, Edit},
-    store::Change,
+    store::{Change, Revoked},
 };
 
 /// How long an entry stays after its certificate expired.
@@ -17,12 +19,28 @@ pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// certificate whose entry it would drop.
 const MAX_STRIDE: Duration = RETENTION;
 
-/// Changes of one issuer's certificates, each certificate's last one. From the first change on: all that is revoked or on
-/// hold.
+/// Changes of one issuer's certificates. From the first change on, each certificate's last one is all that is revoked or on
+/// hold: a million of them at a start, so that they stand one behind the other.
 #[derive(Clone, Debug, Default)]
 pub struct Pending {
-    changed: BTreeMap<SerialNumber, Option<(CrlEntry, Timestamp)>>,
+    changed: Vec<Changed>,
     watermark: u64,
+}
+
+/// What a certificate became.
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    serial: SerialNumber,
+    not_after: Timestamp,
+    revoked: Option<Revoked>,
+}
+
+impl Changed {
+    /// Its entry on a CRL whose entries are of certificates that expire at `horizon` or later.
+    fn listed(&self, horizon: Timestamp) -> Option<CrlEntry> {
+        let revoked = self.revoked.filter(|_| self.not_after >= horizon)?;
+        Some(CrlEntry { serial: self.serial, revoked_at: revoked.at, reason: revoked.reason })
+    }
 }
 
 impl Pending {
@@ -38,11 +56,8 @@ impl Pending {
             return false;
         }
         self.watermark = change.sequence;
-        let serial = change.serial;
-        let entry = change
-            .revoked
-            .map(|revoked| (CrlEntry { serial, revoked_at: revoked.at, reason: revoked.reason }, change.not_after));
-        self.changed.insert(serial, entry);
+        let Change { serial, not_after, revoked, .. } = *change;
+        self.changed.push(Changed { serial, not_after, revoked });
         true
     }
 
@@ -53,40 +68,73 @@ impl Pending {
 
     /// What this makes of a CRL whose entries are of certificates that expire at `horizon` or later. `expired`: what the
     /// CRL before it may list, and has expired since.
-    pub fn until(&self, horizon: Timestamp, expired: impl IntoIterator<Item = SerialNumber>) -> Turn<'_> {
-        let expired = expired.into_iter().filter(|serial| !self.changed.contains_key(serial)).collect();
-        Turn { pending: self, horizon, expired }
+    pub fn until(&mut self, horizon: Timestamp, expired: impl IntoIterator<Item = SerialNumber>) -> Turn<'_> {
+        // Stable: of the changes of one certificate the last one stays last, and takes the place of those before it.
+        self.changed.sort_by_key(|changed| changed.serial);
+        self.changed.dedup_by(|later, earlier| {
+            let same = later.serial == earlier.serial;
+            if same {
+                *earlier = *later;
+            }
+            same
+        });
+        let mut turn = Turn { changed: &self.changed, horizon, expired: BTreeSet::new() };
+        let expired = expired.into_iter().filter(|serial| turn.changed(serial).is_none());
+        turn.expired = expired.collect();
+        turn
     }
 }
 
 /// What becomes of the entries of a CRL at one publication.
 pub struct Turn<'a> {
-    pending: &'a Pending,
+    /// In the order of serials, each once.
+    changed: &'a [Changed],
     horizon: Timestamp,
     /// Not among the changes.
     expired: BTreeSet<SerialNumber>,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
     /// Whether the entry of this certificate is taken off: it was released, or has expired.
     pub fn takes_off(&self, serial: &SerialNumber) -> bool {
-        self.expired.contains(serial)
-            || self.pending.changed.get(serial).is_some_and(|entry| self.listed(entry).is_none())
+        let is_off = |changed: &Changed| changed.listed(self.horizon).is_none();
+        self.expired.contains(serial) || self.changed(serial).is_some_and(is_off)
+    }
+
+    fn changed(&self, serial: &SerialNumber) -> Option<&'a Changed> {
+        let place = self.changed.binary_search_by_key(serial, |changed| changed.serial).ok()?;
+        self.changed.get(place)
     }
 
     /// What becomes of which entry, in the order of serials.
-    pub fn edits(&self) -> impl Iterator<Item = Edit> + '_ {
-        let mut changed = self.pending.changed.iter().map(|(serial, entry)| (*serial, self.listed(entry))).peekable();
-        let mut expired = self.expired.iter().map(|serial| (*serial, None)).peekable();
-        std::iter::from_fn(move || match (changed.peek(), expired.peek()) {
-            (Some((next, _)), Some((other, _))) if other < next => expired.next(),
-            (None, _) => expired.next(),
-            _ => changed.next(),
-        })
+    pub fn edits(&self) -> Edits<'_> {
+        let (changed, expired) = (self.changed.iter().peekable(), self.expired.iter().peekable());
+        Edits { changed, horizon: self.horizon, expired }
+    }
+}
+
+/// Both kinds of edits, in one order.
+pub struct Edits<'a> {
+    changed: Peekable<slice::Iter<'a, Changed>>,
+    horizon: Timestamp,
+    expired: Peekable<btree_set::Iter<'a, SerialNumber>>,
+}
+
+impl Iterator for Edits<'_> {
+    type Item = Edit;
+
+    fn next(&mut self) -> Option<Edit> {
+        let horizon = self.horizon;
+        let changed = |changed: &Changed| (changed.serial, changed.listed(horizon));
+        match (self.changed.peek(), self.expired.peek()) {
+            (Some(next), other) if other.is_none_or(|other| next.serial < **other) => self.changed.next().map(changed),
+            _ => self.expired.next().map(|serial| (*serial, None)),
+        }
     }
 
-    fn listed(&self, entry: &Option<(CrlEntry, Timestamp)>) -> Option<CrlEntry> {
-        entry.filter(|(_, not_after)| *not_after >= self.horizon).map(|(entry, _)| entry)
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let length = self.changed.len() + self.expired.len();
+        (length, Some(length))
     }
 }
 
@@ -132,8 +180,9 @@ mod tests {
         for next in [change(1, 7, true), change(2, 3, true), change(3, 7, false)] {
             assert!(pending.apply(&next));
         }
+        assert_eq!(pending.watermark(), 3);
         let turn = pending.until(Timestamp::default(), []);
-        assert_eq!((listed(&turn), pending.watermark()), (vec![serial(3)], 3));
+        assert_eq!((listed(&turn), turn.edits().size_hint()), (vec![serial(3)], (2, Some(2))));
         assert!(turn.takes_off(&serial(7)) && !turn.takes_off(&serial(3)) && !turn.takes_off(&serial(4)));
     }
 

@@ -65,6 +65,7 @@ impl Publisher {
             Some(base) => self.store.expired(id, base.horizon, horizon).await?,
             None => Vec::new(),
         };
+        let watermark = engine.pending.watermark();
         let turn = engine.pending.until(horizon, expired);
         let this_update = now.max(last.map_or(now, |head| head.this_update)).floor_secs();
         // By the clock as it is: what was published in a time that a restored machine has forgotten has lower numbers.
@@ -74,7 +75,7 @@ impl Publisher {
             number,
             this_update,
             next_update: this_update + LIFETIME,
-            watermark: engine.pending.watermark(),
+            watermark,
             horizon,
             sha256: [0; 32],
             signature: Vec::new(),
@@ -154,7 +155,10 @@ fn check(
     turn: &Turn<'_>,
     der: Bytes,
 ) -> Result<ParsedCrl, PublishError> {
-    let crl = ParsedCrl::parse(der)?;
+    let crl = match base {
+        Some(base) => ParsedCrl::parse_next(der, base)?,
+        None => ParsedCrl::parse(der)?,
+    };
     crl.verify(online.issuer.certificate())?;
     if !crl.entries().is_ascending() {
         return Err(PublishError::Order);

@@ -11,7 +11,7 @@ use super::CrlError;
 use super::entry::{CrlEntry, KnownDay, serial_of};
 use crate::identity::SerialNumber;
 
-/// After so many octets the list is marked, so that a serial is found in a short walk.
+/// How long a stretch is, about: a serial is found in a short walk, and what stays is known by comparing few of them.
 const STRIDE: usize = 4096;
 
 /// What becomes of the entry of a serial: another one takes its place, or (`None`) it is taken off.
@@ -24,32 +24,83 @@ pub struct EntryList {
     count: usize,
     /// Serials grow from each entry to the next.
     ascending: bool,
-    /// An entry now and then, in order: its serial, and where it begins.
-    marks: Vec<(SerialNumber, usize)>,
+    /// One stretch of entries behind the other.
+    stretches: Vec<Stretch>,
+}
+
+/// Entries that stand together, at least one.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// Where the first one begins.
+    at: usize,
+    count: usize,
+    first: SerialNumber,
+    last: SerialNumber,
 }
 
 impl EntryList {
-    /// Reads the content of `revokedCertificates`.
-    pub(super) fn read(octets: Bytes) -> Result<Self, CrlError> {
+    /// Reads the content of `revokedCertificates`. `base` was read before: what stands in both, octet by octet, is not read
+    /// again.
+    pub(super) fn read_after(octets: Bytes, base: &Self) -> Result<Self, CrlError> {
         let mut list = Self { ascending: true, ..Self::default() };
-        let (mut at, mut marked, mut last, mut days) = (0, None, None, KnownDay::default());
+        let (mut at, mut days) = (0, KnownDay::default());
+        let mut known = base.stretches_with_octets().filter(|_| base.ascending).peekable();
         while at < octets.len() {
             let entry = first(&octets[at..]).ok_or(CrlError::Malformed)?;
+            let serial = serial_of(entry);
+            while known.next_if(|(known, _)| known.first < serial).is_some() {}
+            let same = |(known, stretch): &(Stretch, &[u8])| known.first == serial && octets[at..].starts_with(stretch);
+            if let Some((known, stretch)) = known.next_if(same) {
+                list.append(Stretch { at, ..known }, stretch.len());
+                at += stretch.len();
+                continue;
+            }
             if !CrlEntry::is_plain(entry, &mut days) {
                 CrlEntry::decode(entry)?;
                 days.learn(entry);
             }
-            let serial = serial_of(entry);
-            list.ascending &= last.is_none_or(|last| last < serial);
-            if marked.is_none_or(|mark| at - mark >= STRIDE) {
-                list.marks.push((serial, at));
-                marked = Some(at);
-            }
-            last = Some(serial);
-            list.count += 1;
+            list.append(Stretch { at, count: 1, first: serial, last: serial }, entry.len());
             at += entry.len();
         }
         Ok(Self { octets, ..list })
+    }
+
+    /// Puts a stretch of this length behind the last one, or makes both one where the last one is short.
+    fn append(&mut self, next: Stretch, length: usize) {
+        self.count += next.count;
+        let last = self.stretches.last_mut();
+        self.ascending &= last.as_ref().is_none_or(|last| last.last < next.first);
+        match last.filter(|last| next.at - last.at < STRIDE && next.at + length - last.at <= 2 * STRIDE) {
+            Some(last) => (last.count, last.last) = (last.count + next.count, next.last),
+            None => self.stretches.push(next),
+        }
+    }
+
+    /// Every stretch and what stands in it.
+    fn stretches_with_octets(&self) -> impl Iterator<Item = (Stretch, &[u8])> {
+        let ends = self.stretches.iter().skip(1).map(|next| next.at).chain([self.octets.len()]);
+        self.stretches.iter().zip(ends).map(|(stretch, end)| (*stretch, &self.octets[stretch.at..end]))
+    }
+
+    /// The serials that are listed here and not in `new`, in their order. Both are ascending.
+    pub(super) fn missing_in(&self, new: &Self) -> Vec<SerialNumber> {
+        let (mut at, mut missing) = (0, Vec::new());
+        let next = |at: usize| new.octets.get(at..).and_then(first).map(|entry| (serial_of(entry), entry.len()));
+        let catch_up = |at: &mut usize, serial: SerialNumber| loop {
+            match next(*at) {
+                Some((other, length)) if other < serial => *at += length,
+                found => return found.is_some_and(|(other, _)| other == serial),
+            }
+        };
+        for (stretch, octets) in self.stretches_with_octets() {
+            catch_up(&mut at, stretch.first);
+            if new.octets[at..].starts_with(octets) {
+                at += octets.len();
+                continue;
+            }
+            missing.extend(entries_of(octets).map(serial_of).filter(|serial| !catch_up(&mut at, *serial)));
+        }
+        missing
     }
 
     /// How many there are.
@@ -88,11 +139,18 @@ impl EntryList {
         &self.octets
     }
 
-    /// The steps that make these edits, which come in the order of their serials, in an ascending list. What comes out of
-    /// its order is left out; an edit that changes nothing is no step. What is left of the list behind the last step is
+    /// Writes the list with these edits, which come in the order of their serials, behind what `octets` hold. The list is
+    /// ascending. What comes out of its order is left out; an edit that changes nothing is no step.
+    ///
+    /// `steps`, where they are wanted: they make the new list of this one. What is left of it behind the last step is
     /// dropped, so that the last one copies it.
-    pub(super) fn edit(&self, edits: impl IntoIterator<Item = Edit>) -> Vec<CrlPatchStep> {
-        let (mut steps, mut times) = (Vec::<CrlPatchStep>::new(), TimeWriter::default());
+    pub(super) fn edit(
+        &self,
+        edits: impl IntoIterator<Item = Edit>,
+        octets: &mut Vec<u8>,
+        mut steps: Option<&mut Vec<CrlPatchStep>>,
+    ) {
+        let (mut times, mut insert) = (TimeWriter::default(), Vec::new());
         let (mut at, mut skip, mut last) = (0, 0, None);
         for (serial, edit) in edits {
             let (start, end) = self.place(&serial);
@@ -100,34 +158,38 @@ impl EntryList {
                 continue;
             }
             last = Some(serial);
-            let mut insert = Vec::new();
+            insert.clear();
             if let Some(entry) = edit {
                 entry.encode(&mut times, &mut insert);
             }
             if self.octets[start..end] == insert {
                 continue;
             }
-            match steps.last_mut() {
-                // Nothing stays between this edit and the one before it.
-                Some(last) if start == at => last.insert.append(&mut insert),
-                _ => {
-                    steps.push(CrlPatchStep { skip, copy: (start - at) as u64, insert });
-                    skip = 0;
+            octets.extend_from_slice(&self.octets[at..start]);
+            octets.extend_from_slice(&insert);
+            if let Some(steps) = &mut steps {
+                match steps.last_mut() {
+                    // Nothing stays between this edit and the one before it.
+                    Some(last) if start == at => last.insert.extend_from_slice(&insert),
+                    _ => {
+                        steps.push(CrlPatchStep { skip, copy: (start - at) as u64, insert: insert.clone() });
+                        skip = 0;
+                    }
                 }
             }
             skip += (end - start) as u64;
             at = end;
         }
-        if at < self.octets.len() {
+        octets.extend_from_slice(&self.octets[at..]);
+        if let Some(steps) = steps.filter(|_| at < self.octets.len()) {
             steps.push(CrlPatchStep { skip, copy: (self.octets.len() - at) as u64, insert: Vec::new() });
         }
-        steps
     }
 
     /// Where the entry of this serial stands, or (both the same) where it would.
     fn place(&self, serial: &SerialNumber) -> (usize, usize) {
-        let mark = self.marks.partition_point(|(marked, _)| marked <= serial).checked_sub(1);
-        let Some((_, mut at)) = mark.map(|mark| self.marks[mark]) else { return (0, 0) };
+        let found = self.stretches.partition_point(|stretch| stretch.first <= *serial).checked_sub(1);
+        let Some(Stretch { mut at, .. }) = found.map(|found| self.stretches[found]) else { return (0, 0) };
         while let Some(entry) = self.octets.get(at..).and_then(first) {
             match serial_of(entry).cmp(serial) {
                 Ordering::Less => at += entry.len(),
@@ -139,13 +201,18 @@ impl EntryList {
     }
 
     fn raw(&self) -> impl Iterator<Item = &[u8]> + '_ {
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let entry = first(self.octets.get(at..)?)?;
-            at += entry.len();
-            Some(entry)
-        })
+        entries_of(&self.octets)
     }
+}
+
+/// One entry after the other.
+fn entries_of(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let entry = first(octets.get(at..)?)?;
+        at += entry.len();
+        Some(entry)
+    })
 }
 
 /// The SEQUENCE that these octets begin with, whole. Entries of this CA have less than 128 octets; another's are bounded

@@ -1,5 +1,6 @@
 //! Reads CRLs back: those that were signed offline, and our own before they are given out.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -64,6 +65,15 @@ pub struct ParsedCrl {
 impl ParsedCrl {
     /// Reads a CRL such as this software makes. Not checked: its signature (see [`verify`](Self::verify)) and its dates.
     pub fn parse(der: Bytes) -> Result<Self, CrlError> {
+        Self::read(der, &EntryList::default())
+    }
+
+    /// The same, where the CRL before it has been read: entries that stand in both are not read again.
+    pub fn parse_next(der: Bytes, last: &ParsedCrl) -> Result<Self, CrlError> {
+        Self::read(der, &last.entries)
+    }
+
+    fn read(der: Bytes, known: &EntryList) -> Result<Self, CrlError> {
         let signed = Signed::read(&der).map_err(|_| CrlError::Malformed)?;
         let list = TbsCrl::read(signed.content).map_err(|_| CrlError::Malformed)?;
         let same_algorithm = list.algorithm.to_der().ok() == signed.algorithm.to_der().ok();
@@ -71,7 +81,7 @@ impl ParsedCrl {
             return Err(CrlError::Malformed);
         }
         let extensions = CrlExtensions::read(&list.extensions)?;
-        let entries = EntryList::read(der.slice_ref(list.entries))?;
+        let entries = EntryList::read_after(der.slice_ref(list.entries), known)?;
         Ok(Self {
             issuer: list.issuer.to_vec(),
             authority_key: extensions.authority_key,
@@ -184,24 +194,13 @@ pub fn check_successor(old: &ParsedCrl, new: &ParsedCrl) -> Result<Vec<SerialNum
     if new.this_update < old.this_update || new.next_update <= new.this_update {
         return Err(SuccessorError::Dates);
     }
-    let (mut listed, mut lost) = (in_order(&new.entries).peekable(), Vec::new());
-    for serial in in_order(&old.entries) {
-        while listed.next_if(|other| *other < serial).is_some() {}
-        if listed.peek() != Some(&serial) {
-            lost.push(serial);
-        }
+    if old.entries.is_ascending() && new.entries.is_ascending() {
+        return Ok(old.entries.missing_in(&new.entries));
     }
-    Ok(lost)
-}
-
-/// The serials in their order, whatever that of the CRL is.
-fn in_order(entries: &EntryList) -> Box<dyn Iterator<Item = SerialNumber> + '_> {
-    if entries.is_ascending() {
-        return Box::new(entries.serials());
-    }
-    let mut serials: Vec<SerialNumber> = entries.serials().collect();
-    serials.sort_unstable();
-    Box::new(serials.into_iter())
+    // Not of our making: rare, and taken as it is.
+    let listed: BTreeSet<SerialNumber> = new.entries.serials().collect();
+    let lost: BTreeSet<SerialNumber> = old.entries.serials().filter(|serial| !listed.contains(serial)).collect();
+    Ok(lost.into_iter().collect())
 }
 
 /// The fields of a TBSCertList of version 2, as slices of it.
