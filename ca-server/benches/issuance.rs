@@ -56,6 +56,7 @@ fn issuance(criterion: &mut Criterion) {
             not_after: NOW + DAY,
             crl: CrlScope::Full,
             policy: None,
+            ocsp: false,
         };
         ca.sign_leaf(&request).expect("a certificate")
     };

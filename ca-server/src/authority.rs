@@ -14,6 +14,7 @@ mod initialize;
 mod issuers;
 mod local;
 mod notice;
+mod ocsp;
 mod proof;
 mod publish;
 mod recognize;
@@ -45,6 +46,7 @@ pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, init
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};
 pub use local::{issue_server_certificate, recover_operator};
 pub use notice::HeldCrl;
+pub use ocsp::{OcspReply, OcspResponder, SignedReply};
 pub use proof::{LoadedAt, LoadedBy, LoadedCrl, Watching};
 pub use publish::{Leap, PublishError, Published, Publisher};
 pub use refusal::{Refusal, Refused};
@@ -84,6 +86,7 @@ pub struct Authority {
     word: Arc<proof::Word>,
     backdate: std::time::Duration,
     policy_arc: Option<PolicyArc>,
+    ocsp: bool,
     random: SystemRandom,
 }
 
@@ -114,13 +117,32 @@ impl Authority {
         backdate: std::time::Duration,
     ) -> Self {
         let (bundle, kept) = (bundle::KeptBundle::default(), enroll::Kept::default());
-        let (policy_arc, random, word) = (None, SystemRandom::new(), Arc::default());
-        Self { store, publisher, telemetry, clock, domain, issuers, bundle, kept, word, backdate, policy_arc, random }
+        let (policy_arc, ocsp, random, word) = (None, false, SystemRandom::new(), Arc::default());
+        Self {
+            store,
+            publisher,
+            telemetry,
+            clock,
+            domain,
+            issuers,
+            bundle,
+            kept,
+            word,
+            backdate,
+            policy_arc,
+            ocsp,
+            random,
+        }
     }
 
     /// The same, with what devices have proven in their certificates, under this arc.
     pub fn with_policy_arc(self, policy_arc: Option<PolicyArc>) -> Self {
         Self { policy_arc, ..self }
+    }
+
+    /// The same; devices' certificates say who answers OCSP requests, if so.
+    pub fn with_ocsp_in_certificates(self, ocsp: bool) -> Self {
+        Self { ocsp, ..self }
     }
 
     /// Now, by the CA's clock.
@@ -191,6 +213,7 @@ impl Authority {
             not_after: now + terms.validity,
             crl,
             policy,
+            ocsp: self.ocsp && device,
         };
         issuer.sign_leaf(&request)
     }

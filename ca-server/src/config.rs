@@ -66,6 +66,8 @@ struct RawConfig {
     backdate_seconds: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_arc: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ocsp_in_certificates: bool,
     #[serde(skip_serializing_if = "RawKeys::is_default")]
     keys: RawKeys,
     limits: Limits,
@@ -98,6 +100,7 @@ impl Default for RawConfig {
             names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
             backdate_seconds: 300,
             policy_arc: None,
+            ocsp_in_certificates: false,
             keys: RawKeys::default(),
             limits: Limits::default(),
         }
@@ -121,6 +124,8 @@ pub struct Config {
     pub backdate: Duration,
     /// The arc under which devices' certificates say what was proven, if they do.
     pub policy_arc: Option<PolicyArc>,
+    /// Whether devices' certificates say who answers OCSP requests.
+    pub ocsp_in_certificates: bool,
     /// The file with the passphrase of the CA's keys, where they are encrypted.
     pub key_passphrase_file: Option<PathBuf>,
     /// Where `init` put the root keys, if not into `DIR/offline`: nobody needs them there while the server runs.
@@ -183,6 +188,7 @@ impl Config {
             names: self.names.iter().map(ToString::to_string).collect(),
             backdate_seconds: self.backdate.as_secs(),
             policy_arc: self.policy_arc.map(|arc| arc.to_string()),
+            ocsp_in_certificates: self.ocsp_in_certificates,
             keys: RawKeys { passphrase_file: self.key_passphrase_file.clone(), root_dir: self.root_dir.clone() },
             limits: self.limits,
         }
@@ -238,6 +244,7 @@ impl RawConfig {
             names,
             backdate: Duration::from_secs(self.backdate_seconds),
             policy_arc,
+            ocsp_in_certificates: self.ocsp_in_certificates,
             key_passphrase_file: self.keys.passphrase_file,
             root_dir: self.keys.root_dir,
             limits,
@@ -275,6 +282,15 @@ mod tests {
         let config = Config::parse("policy_arc = \"1.3.6.1.4.1.99999.1\"").unwrap();
         assert!(config.to_toml().contains("policy_arc = \"1.3.6.1.4.1.99999.1\"\n"), "{}", config.to_toml());
         assert_eq!(Config::parse("").unwrap().policy_arc, None);
+    }
+
+    #[test]
+    fn what_is_off_unless_it_is_said_is_shown_when_it_is_on() {
+        let key = "ocsp_in_certificates";
+        assert!(!Config::parse("").unwrap().to_toml().contains(key));
+        let shown = Config::parse(&format!("{key} = true")).unwrap().to_toml();
+        assert!(shown.contains(&format!("{key} = true\n")), "{shown}");
+        assert!(Config::parse(&shown).unwrap().ocsp_in_certificates);
     }
 
     #[test]

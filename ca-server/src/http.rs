@@ -1,5 +1,5 @@
 //! HTTP: CRLs and issuing certificates for everybody, health and metrics for the keepers. Bytes that were made before,
-//! served; nobody who asks here makes the CA sign or write, a device's own list aside, which has a budget.
+//! served; nobody who asks here makes the CA sign or write, a device's own list and OCSP aside, which have budgets.
 //!
 //! [`public_app`] is plain HTTP: all that it serves is signed. [`private_app`] belongs on a loopback address.
 //! [`serve`] runs either, within bounds.
@@ -9,6 +9,7 @@ mod conditions;
 mod crls;
 mod health;
 mod issuers;
+mod ocsp;
 mod representation;
 mod server;
 #[cfg(test)]
@@ -16,11 +17,14 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 
 use self::crls::Shelf;
 use crate::{
-    authority::{Issuers, PublishError, Published, Publisher},
+    authority::{Issuers, OcspResponder, PublishError, Published, Publisher},
     clock::Clock,
     identity::IssuerId,
     store::ReadStore,
@@ -29,8 +33,13 @@ use crate::{
 
 pub use server::serve;
 
-/// `/crl/…` and `/issuers/…`.
-pub fn public_app(store: Arc<dyn ReadStore>, publisher: Arc<Publisher>, issuers: Arc<Issuers>) -> Router {
+/// `/crl/…`, `/issuers/…` and `/ocsp`.
+pub fn public_app(
+    store: Arc<dyn ReadStore>,
+    publisher: Arc<Publisher>,
+    issuers: Arc<Issuers>,
+    responder: Arc<OcspResponder>,
+) -> Router {
     let certificates = issuers::Certificates::new(&issuers);
     let rooms = Rooms { store, publisher, issuers, shelf: Shelf::default() };
     Router::new()
@@ -41,6 +50,13 @@ pub fn public_app(store: Arc<dyn ReadStore>, publisher: Arc<Publisher>, issuers:
         .route("/crl/{issuer}/patch/{numbers}", get(crls::patch))
         .with_state(Arc::new(rooms))
         .merge(Router::new().route("/issuers/{file}", get(issuers::certificate)).with_state(Arc::new(certificates)))
+        .merge(
+            Router::new()
+                .route("/ocsp", post(ocsp::post))
+                .route("/ocsp/", post(ocsp::post))
+                .route("/ocsp/{*request}", get(ocsp::get))
+                .with_state(responder),
+        )
         .fallback(|| async { crls::not_found() })
 }
 

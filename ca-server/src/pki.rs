@@ -22,6 +22,7 @@ mod key;
 mod lint;
 mod locations;
 mod names;
+mod ocsp;
 mod peer;
 mod pem;
 mod policy;
@@ -34,12 +35,16 @@ pub use crl::{
 };
 pub use csr::{Csr, CsrError, LONGEST_CSR};
 pub use draft::{Certificate, Prepared};
-pub use issuance::{CaRequest, Holder, IssuanceError, Issuer, LeafRequest, prepare_root};
+pub use issuance::{CaRequest, Holder, IssuanceError, Issuer, LeafRequest, ResponderRequest, prepare_root};
 pub use issuer::{IssuerCertificate, IssuerError};
 pub use jwk::{JwkError, from_jwk};
 pub use key::{BadSignature, KeyError, KeyKind, PublicKey};
 pub use lint::LintError;
 pub use locations::{CrlScope, LocationError, Locations};
+pub use ocsp::{
+    BadOcspRequest, CertId, IssuerHashes, LONGEST_OCSP_REQUEST, MOST_CERT_IDS, OcspAnswer, OcspFailure, OcspRequest,
+    OcspStatus, OcspTemplate, PreparedOcsp,
+};
 pub use peer::{PeerCertificate, PeerError};
 pub use pem::{PemError, PemLabel, PemPieces, from_pem, to_pem};
 pub use policy::{NotAnArc, PolicyArc};

@@ -19,8 +19,8 @@ pub use start::Start;
 
 use crate::{
     authority::{
-        Authority, ClockError, IssuerKeys, Issuers, IssuersError, PublishError, Publisher, Refusal, check_clock,
-        issue_server_certificate, seal_once,
+        Authority, ClockError, IssuerKeys, Issuers, IssuersError, OcspResponder, PublishError, Publisher, Refusal,
+        check_clock, issue_server_certificate, seal_once,
     },
     clock::Clock,
     config::Config,
@@ -238,7 +238,9 @@ impl Server {
             telemetry.clone(),
             config.backdate,
         );
-        let authority = Arc::new(authority.with_policy_arc(config.policy_arc));
+        let authority = Arc::new(
+            authority.with_policy_arc(config.policy_arc).with_ocsp_in_certificates(config.ocsp_in_certificates),
+        );
         let own = OwnCertificate {
             folder: folder.clone(),
             config: config.clone(),
@@ -260,7 +262,15 @@ impl Server {
             tasks.spawn(told(served, "gRPC"));
         }
         let read: Arc<dyn ReadStore> = store.clone();
-        let public = http::public_app(read.clone(), publisher.clone(), issuers.clone());
+        let responder = OcspResponder::new(
+            store.clone(),
+            publisher.clone(),
+            issuers.clone(),
+            telemetry.clone(),
+            clock.clone(),
+            config.backdate,
+        );
+        let public = http::public_app(read.clone(), publisher.clone(), issuers.clone(), responder);
         let private = http::private_app(read, publisher.clone(), issuers.clone(), telemetry.clone(), clock.clone());
         for (listener, port, app) in [(listeners.http, "http", public), (listeners.metrics, "metrics", private)] {
             let places = Places::new(port, "connections", limits.rules(limits.http_connections), telemetry.clone());

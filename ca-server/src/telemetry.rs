@@ -90,6 +90,12 @@ struct OfIssuer {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Answer {
+    status: &'static str,
+    signature: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfGateway {
     gateway: String,
 }
@@ -120,6 +126,7 @@ pub struct Telemetry {
     signed_after: Histogram,
     loaded_after: Histogram,
     gateway_lag: Family<OfGateway, Gauge<i64, AtomicI64>>,
+    ocsp: Family<Answer, Counter>,
     waiting: Mutex<HashMap<(&'static str, String), SecurityEventRow>>,
 }
 
@@ -203,6 +210,11 @@ impl Default for Telemetry {
                 "gateway_lag_seconds",
                 "How far a gateway's CRLs are behind those served, by its word; of the 1000 furthest behind"
             ),
+            ocsp: register!(
+                Family::default(),
+                "ocsp_answers",
+                "Answers to OCSP requests, one a certificate asked for, by what they say and whether they had to be signed"
+            ),
             waiting: Mutex::default(),
             registry,
         }
@@ -277,6 +289,11 @@ impl Telemetry {
             let lag = i64::try_from(lag.as_secs()).unwrap_or(i64::MAX);
             self.gateway_lag.get_or_create(&OfGateway { gateway }).set(lag);
         }
+    }
+
+    /// An OCSP request was answered so, by a signature that was made for it, kept, or by none.
+    pub fn ocsp(&self, status: &'static str, signature: &'static str) {
+        self.ocsp.get_or_create(&Answer { status, signature }).inc();
     }
 
     /// Something happened that a keeper wants to know of: counted now, written with the next batch.

@@ -18,6 +18,8 @@ pub enum Subject {
     Crl,
     /// A CRL for CA certificates: a root's.
     Arl,
+    /// An OCSP response.
+    OcspResponse,
 }
 
 /// Lints one file (PEM or DER). `None` where pkilint is missing (a failure under `CI=true`).
@@ -26,6 +28,7 @@ pub fn findings(subject: Subject, file: &Path) -> Option<Vec<String>> {
         Subject::Certificate => ("lint_pkix_cert", &["lint"]),
         Subject::Crl => ("lint_crl", &["lint", "-t", "CRL", "-p", "PKIX"]),
         Subject::Arl => ("lint_crl", &["lint", "-t", "ARL", "-p", "PKIX"]),
+        Subject::OcspResponse => ("lint_ocsp_response", &["lint"]),
     };
     lint(program, arguments, &[file])
 }

@@ -30,6 +30,7 @@ fn forged(issuer: &OnlineIssuer, holder: LeafHolder<'_>) -> Holder {
         not_after: now + hour,
         crl: CrlScope::Full,
         policy: None,
+        ocsp: false,
     });
     let chain = vec![leaf.expect("the thief signs").der, issuer.issuer.certificate().der().to_vec()];
     Holder::of(&Issued { chain, ..Issued::default() }, &key)

@@ -82,6 +82,7 @@ pub(super) fn local_enrollment(
         not_after: now + OPERATOR_VALIDITY,
         crl: pki::CrlScope::Full,
         policy: None,
+        ocsp: false,
     })?;
     let mut audit = Draft::done(now, actor, "certificate.issued", subject.to_string())
         .serial(certificate.serial)

@@ -35,7 +35,7 @@ use self::{dating::Dating, patches::Patches, turn::Engine};
 use super::{Issuers, OnlineIssuer, Refusal};
 use crate::{
     clock::Clock,
-    identity::IssuerId,
+    identity::{IssuerId, Timestamp},
     pki::{CaRole, Locations},
     store::{Store, StoreError},
     telemetry::Telemetry,
@@ -195,6 +195,11 @@ impl Publisher {
     pub async fn publish_now(self: &Arc<Self>, accept_clock: bool) -> Result<(), PublishError> {
         let publisher = self.clone();
         to_its_end(async move { publisher.publish_due(Some(accept_clock)).await }).await
+    }
+
+    /// By what is dated what is signed now: the clock, as far as it is believed.
+    pub fn now(&self) -> Timestamp {
+        self.dating.now()
     }
 
     /// Whether the clock runs ahead of the time that goes by: readiness says so.

@@ -58,7 +58,7 @@ impl Validators {
 
     /// The date as Last-Modified says it.
     pub(super) fn http_date(&self) -> String {
-        httpdate::fmt_http_date(UNIX_EPOCH + self.since_epoch())
+        http_date(self.last_modified)
     }
 
     /// Decides, in the order of RFC 9110, section 13.2.2. `get`: GET, and not HEAD, which knows no ranges.
@@ -119,8 +119,17 @@ impl Validators {
     }
 
     fn since_epoch(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.last_modified.secs()).unwrap_or(0))
+        since_epoch(self.last_modified)
     }
+}
+
+/// A date as headers say it.
+pub(super) fn http_date(at: Timestamp) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + since_epoch(at))
+}
+
+fn since_epoch(at: Timestamp) -> Duration {
+    Duration::from_secs(u64::try_from(at.secs()).unwrap_or(0))
 }
 
 /// The one range that was asked for.

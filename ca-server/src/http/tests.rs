@@ -1,5 +1,7 @@
 //! The apps over a real store and a real publisher, asked in-process; the accept loop over real sockets.
 
+mod ocsp;
+
 use std::{collections::HashMap, time::Duration};
 
 use axum::{body::Body, response::Response};
@@ -77,7 +79,7 @@ impl World {
         let publisher =
             Publisher::start(store.clone(), clock.clone(), issuers.clone(), locations, Arc::default()).await.unwrap();
         let device_ca = issuers.for_subject(&pump()).issuer.id();
-        let public = public_app(store.clone(), publisher.clone(), issuers.clone());
+        let public = app_over(store.clone(), clock.clone(), publisher.clone(), issuers.clone());
         let world = Self { _dir: dir, store, clock, issuers, publisher, device_ca, public };
         world.enroll().await;
         world
@@ -96,6 +98,7 @@ impl World {
             not_after: NOW + Duration::from_secs(24 * 3600),
             crl: CrlScope::Device(HANDLE),
             policy: None,
+            ocsp: false,
         };
         let holder = NewHolder {
             subject: pump(),
@@ -125,6 +128,11 @@ impl World {
 
     /// Cuts the device off and publishes, at this second.
     async fn revoke(&self, at: Timestamp) {
+        self.cut_off(at).await;
+        self.publisher.publish_now(false).await.unwrap();
+    }
+
+    async fn cut_off(&self, at: Timestamp) {
         self.clock.set(at);
         let cutoff = Cutoff {
             subject: pump(),
@@ -135,7 +143,6 @@ impl World {
             audit: Draft::done(at, "test", "device.revoked", pump().to_string()),
         };
         self.store.record_cutoff(cutoff).await.unwrap();
-        self.publisher.publish_now(false).await.unwrap();
     }
 
     fn full(&self, form: &str) -> String {
@@ -154,6 +161,18 @@ impl World {
     async fn get(&self, path: &str, pairs: &[(header::HeaderName, &str)]) -> (StatusCode, HeaderMap, Bytes) {
         parts(ask(&self.public, Method::GET, path, pairs).await).await
     }
+}
+
+fn app_over(
+    store: Arc<SqliteStore>,
+    clock: Arc<ManualClock>,
+    publisher: Arc<Publisher>,
+    issuers: Arc<Issuers>,
+) -> Router {
+    let backdate = Duration::from_secs(300);
+    let responder =
+        OcspResponder::new(store.clone(), publisher.clone(), issuers.clone(), Arc::default(), clock, backdate);
+    public_app(store, publisher, issuers, responder)
 }
 
 async fn ask(app: &Router, method: Method, path: &str, pairs: &[(header::HeaderName, &str)]) -> Response {
@@ -264,9 +283,10 @@ async fn a_patch_turns_an_older_crl_into_the_one_that_is_served() {
     // Whoever serves after a restart knows of no way from there.
     let locations = Locations::new("http://ca.fleet.example:7080").unwrap();
     let (store, clock, issuers) = (world.store.clone(), world.clock.clone(), world.issuers.clone());
-    let again = Publisher::start(store.clone(), clock, issuers.clone(), locations, Arc::default()).await.unwrap();
+    let again =
+        Publisher::start(store.clone(), clock.clone(), issuers.clone(), locations, Arc::default()).await.unwrap();
     assert_eq!(again.current(&world.device_ca).unwrap().der, now.der);
-    let app = public_app(store, again, issuers);
+    let app = app_over(store, clock, again, issuers);
     let answer = ask(&app, Method::GET, &path(before.number, "current"), &[]).await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
 }

@@ -270,6 +270,7 @@ mod tests {
             not_after: NOW + Duration::from_secs(3600),
             crl: scope,
             policy: None,
+            ocsp: false,
         });
         let name = point.distribution_point.unwrap().to_der().unwrap();
         assert!(name.windows(url.len()).any(|window| window == url.as_bytes()));

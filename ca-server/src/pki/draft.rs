@@ -33,6 +33,8 @@ pub(super) struct Draft<'a> {
     /// A leaf's SPIFFE URI, and a server's hosts.
     pub(super) names: Option<(&'a str, &'a [HostName])>,
     pub(super) crl_url: Option<&'a str>,
+    /// Who answers OCSP requests, where the certificate is to say so.
+    pub(super) ocsp_url: Option<&'a str>,
     /// A CA's: any. A device's: that of what it has proven.
     pub(super) policy: Option<ObjectIdentifier>,
 }
@@ -86,10 +88,16 @@ impl Draft<'_> {
             write::certificate_policy(list, &policy);
         }
         write::subject_key_identifier(list, &self.key.key_identifier());
-        if let (Some(crl_url), Some(issuer_url)) = (self.crl_url, self.issuer_url) {
+        // Only a root has no issuer but itself.
+        if let Some(issuer_url) = self.issuer_url {
             write::authority_key_identifier(list, &self.issuer_key);
-            write::crl_distribution_point(list, crl_url);
-            write::issuer_access(list, issuer_url);
+            if let Some(crl_url) = self.crl_url {
+                write::crl_distribution_point(list, crl_url);
+                write::issuer_access(list, issuer_url, self.ocsp_url);
+            }
+        }
+        if matches!(self.profile, Profile::Responder(_)) {
+            write::ocsp_no_check(list);
         }
     }
 }

@@ -13,7 +13,11 @@ pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 /// OCTET STRING.
 pub(super) const OCTET_STRING: u8 = 0x04;
+/// NULL.
+pub(super) const NULL: u8 = 0x05;
 const OBJECT_IDENTIFIER: u8 = 0x06;
+/// ENUMERATED.
+pub(super) const ENUMERATED: u8 = 0x0a;
 /// UTF8String.
 pub(super) const UTF8_STRING: u8 = 0x0c;
 const UTC_TIME: u8 = 0x17;
@@ -118,6 +122,20 @@ impl Der {
         self.header(BIT_STRING, used + 1);
         self.0.push(unused);
         self.0.extend_from_slice(&octets[..used]);
+    }
+
+    /// Writes a GeneralizedTime of whole seconds, as OCSP wants it whatever the year. What lies before 1970 or after 9999
+    /// becomes the nearest that can be said.
+    pub(super) fn generalized_time(&mut self, at: Timestamp) {
+        let (tag, text, length) = TimeWriter::default().text(at);
+        let century: &[u8] = match (tag, text[0]) {
+            (UTC_TIME, b'7'..=b'9') => b"19",
+            (UTC_TIME, _) => b"20",
+            _ => b"",
+        };
+        self.header(GENERALIZED_TIME, century.len() + length);
+        self.raw(century);
+        self.raw(&text[..length]);
     }
 
     /// Writes a Time as RFC 5280 (section 4.1.2.5) wants it: UTCTime up to 2049, GeneralizedTime from 2050 on, whole

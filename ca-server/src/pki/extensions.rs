@@ -4,12 +4,13 @@ use core::net::IpAddr;
 
 use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5280::{
-    ID_AD_CA_ISSUERS, ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_BASIC_CONSTRAINTS, ID_CE_CERTIFICATE_POLICIES,
+    ID_AD_CA_ISSUERS, ID_AD_OCSP, ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_BASIC_CONSTRAINTS, ID_CE_CERTIFICATE_POLICIES,
     ID_CE_CRL_DISTRIBUTION_POINTS, ID_CE_EXT_KEY_USAGE, ID_CE_KEY_USAGE, ID_CE_SUBJECT_ALT_NAME,
     ID_CE_SUBJECT_KEY_IDENTIFIER, ID_PE_AUTHORITY_INFO_ACCESS,
 };
+use const_oid::db::rfc6960::ID_PKIX_OCSP_NOCHECK;
 
-use super::encode::{Der, OCTET_STRING, SEQUENCE, context, context_constructed};
+use super::encode::{Der, NULL, OCTET_STRING, SEQUENCE, context, context_constructed};
 use crate::identity::HostName;
 
 /// GeneralName's choices.
@@ -94,14 +95,22 @@ pub(super) fn distribution_point_name(der: &mut Der, url: &str) {
     });
 }
 
-/// Where the issuing certificate is.
-pub(super) fn issuer_access(der: &mut Der, url: &str) {
+/// Where the issuing certificate is, and who answers OCSP requests, where that is said.
+pub(super) fn issuer_access(der: &mut Der, issuer_url: &str, ocsp_url: Option<&str>) {
     extension(der, &ID_PE_AUTHORITY_INFO_ACCESS, false, |value| {
         value.nest(SEQUENCE, |list| {
-            list.nest(SEQUENCE, |access| {
-                access.oid(&ID_AD_CA_ISSUERS);
-                access.primitive(context(URI), url.as_bytes());
-            });
+            let ocsp = ocsp_url.map(|url| (ID_AD_OCSP, url));
+            for (method, url) in ocsp.into_iter().chain([(ID_AD_CA_ISSUERS, issuer_url)]) {
+                list.nest(SEQUENCE, |access| {
+                    access.oid(&method);
+                    access.primitive(context(URI), url.as_bytes());
+                });
+            }
         });
     });
+}
+
+/// Nobody needs to ask whether this certificate is revoked (RFC 6960, section 4.2.2.2.1).
+pub(super) fn ocsp_no_check(der: &mut Der) {
+    extension(der, &ID_PKIX_OCSP_NOCHECK, false, |value| value.primitive(NULL, &[]));
 }

@@ -100,6 +100,8 @@ pub struct LeafRequest<'a> {
     pub crl: CrlScope<'a>,
     /// A device's: the policy of what it has proven.
     pub policy: Option<ObjectIdentifier>,
+    /// Whether it says who answers OCSP requests.
+    pub ocsp: bool,
 }
 
 /// A CA's certificate to be made.
@@ -107,6 +109,19 @@ pub struct LeafRequest<'a> {
 pub struct CaRequest<'a> {
     /// Which CA.
     pub role: CaRole,
+    /// Its key.
+    pub key: &'a PublicKey,
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// First valid moment; whole seconds count.
+    pub not_before: Timestamp,
+    /// Last valid moment; whole seconds count.
+    pub not_after: Timestamp,
+}
+
+/// The certificate of an OCSP responder to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponderRequest<'a> {
     /// Its key.
     pub key: &'a PublicKey,
     /// Its serial number.
@@ -127,6 +142,7 @@ pub struct Issuer {
     locations: Locations,
     full_crl: String,
     certificate_url: String,
+    ocsp_url: String,
 }
 
 impl Issuer {
@@ -147,6 +163,7 @@ impl Issuer {
             algorithm: SignatureAlgorithm::usual(certificate.public_key().kind()),
             full_crl: locations.full_crl(&id),
             certificate_url: locations.certificate(&id),
+            ocsp_url: locations.ocsp(),
             certificate,
             trust_domain,
             locations,
@@ -194,7 +211,25 @@ impl Issuer {
             not_after: request.not_after.floor_secs(),
             names: Some((&uri, hosts)),
             crl_url: Some(&self.locations.crl(&self.id(), request.crl)?),
+            ocsp_url: request.ocsp.then_some(&self.ocsp_url),
             policy: request.policy,
+            ..self.draft()
+        })
+    }
+
+    /// Builds the certificate of whoever answers OCSP requests for this CA, and lints it. It has no SPIFFE ID: it is
+    /// nobody's to whom anything is let in.
+    pub fn prepare_responder(&self, request: &ResponderRequest<'_>) -> Result<Prepared, IssuanceError> {
+        if self.role.is_root() {
+            return Err(IssuanceError::WrongRole { role: self.role });
+        }
+        self.prepare(Draft {
+            profile: Profile::Responder(self.role),
+            subject: &name(self.trust_domain.as_str(), &format!("Fleet CA OCSP {}", self.id())),
+            key: request.key,
+            serial: request.serial,
+            not_before: request.not_before.floor_secs(),
+            not_after: request.not_after.floor_secs(),
             ..self.draft()
         })
     }
@@ -241,6 +276,7 @@ impl Issuer {
             trust_domain: &self.trust_domain,
             names: None,
             crl_url: None,
+            ocsp_url: None,
             policy: None,
         }
     }
@@ -266,6 +302,7 @@ pub fn prepare_root(trust_domain: &TrustDomain, request: &CaRequest<'_>) -> Resu
         trust_domain,
         names: None,
         crl_url: None,
+        ocsp_url: None,
         policy: None,
     };
     Ok(draft.prepare()?)
@@ -298,6 +335,7 @@ mod tests {
             not_after: NOW + 24 * HOUR,
             crl: CrlScope::Full,
             policy: None,
+            ocsp: false,
         }
     }
 

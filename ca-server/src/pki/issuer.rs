@@ -194,6 +194,7 @@ mod tests {
             not_after: NOW + Duration::from_secs(10),
             crl: CrlScope::Full,
             policy: None,
+            ocsp: false,
         });
         assert_eq!(IssuerCertificate::parse(&leaf.der), Err(IssuerError::NotAuthority));
     }

@@ -8,8 +8,10 @@ use core::net::IpAddr;
 
 use const_oid::AssociatedOid;
 use const_oid::db::rfc4519::COMMON_NAME;
-use const_oid::db::rfc5280::{ANY_POLICY, ID_AD_CA_ISSUERS};
+use const_oid::db::rfc5280::{ANY_POLICY, ID_AD_CA_ISSUERS, ID_AD_OCSP};
+use const_oid::db::rfc6960::ID_PKIX_OCSP_NOCHECK;
 use der::Decode;
+use der::asn1::Null;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
     AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies, CrlDistributionPoints,
@@ -78,6 +80,9 @@ pub enum LintError {
     /// certificatePolicies.
     #[error("the policies are not those of the profile")]
     Policies,
+    /// id-pkix-ocsp-nocheck.
+    #[error("the note that nobody need ask for the revocation of an OCSP responder is malformed")]
+    NoCheck,
 }
 
 /// Whether `ok`, or else `error`.
@@ -149,6 +154,7 @@ fn check_usage(read: &TbsCertificate<'_>, profile: Profile) -> Result<(), LintEr
     let wanted = wanted.fold(KeyUsage(Default::default()), |all, (usage, _)| KeyUsage(all.0 | usage));
     require(usage == wanted, LintError::KeyUsage)?;
 
+    read.extension::<Null>(ID_PKIX_OCSP_NOCHECK).map_err(|_| LintError::NoCheck)?;
     let purposes = value::<ExtendedKeyUsage>(read, LintError::ExtendedKeyUsage)?.map(|purposes| purposes.0);
     require(purposes == profile.extended_key_usage().map(|purpose| vec![purpose]), LintError::ExtendedKeyUsage)
 }
@@ -228,8 +234,19 @@ fn check_locations(read: &TbsCertificate<'_>, draft: &Draft<'_>) -> Result<(), L
     let access = value::<AuthorityInfoAccessSyntax>(read, LintError::IssuerLocation)?;
     require(
         access.is_none_or(|access| match &access.0[..] {
-            [issuer] => issuer.access_method == ID_AD_CA_ISSUERS && is_url(&issuer.access_location, draft.issuer_url),
-            _ => false,
+            [ocsp @ .., issuer] => {
+                let issuer =
+                    issuer.access_method == ID_AD_CA_ISSUERS && is_url(&issuer.access_location, draft.issuer_url);
+                let ocsp = match (ocsp, draft.ocsp_url) {
+                    ([], None) => true,
+                    ([ocsp], Some(_)) => {
+                        ocsp.access_method == ID_AD_OCSP && is_url(&ocsp.access_location, draft.ocsp_url)
+                    }
+                    _ => false,
+                };
+                issuer && ocsp
+            }
+            [] => false,
         }),
         LintError::IssuerLocation,
     )
@@ -264,6 +281,7 @@ mod tests {
             trust_domain: &trust_domain(),
             names: Some((URI, &[])),
             crl_url: Some("http://ca.example/full.crl"),
+            ocsp_url: None,
             policy: None,
         });
     }
@@ -393,6 +411,38 @@ mod tests {
             let uri = "spiffe://fleet.example/gateway/pump-7";
             let gateway = Draft { profile: Profile::Leaf(Kind::Gateway), names: Some((uri, &[])), ..device };
             assert_eq!(check(&gateway.encode(), &gateway), Err(LintError::Extensions));
+        });
+    }
+
+    #[test]
+    fn who_answers_ocsp_requests_is_said_where_that_was_decided_and_as_it_was() {
+        with_draft(|draft| {
+            let told = Draft { ocsp_url: Some("http://ca.example/ocsp"), ..draft };
+            let tbs = told.encode();
+            assert_eq!(check(&tbs, &told), Ok(()));
+            assert_eq!(check(&tbs, &draft), Err(LintError::IssuerLocation));
+            assert_eq!(check(&draft.encode(), &told), Err(LintError::IssuerLocation));
+            patched(&told, b"example/ocsp", b"example/0csp", LintError::IssuerLocation);
+            // id-ad-caIssuers instead of id-ad-ocsp.
+            patched(&told, &[5, 5, 7, 0x30, 1], &[5, 5, 7, 0x30, 2], LintError::IssuerLocation);
+        });
+    }
+
+    #[test]
+    fn a_responders_certificate_has_no_name_of_a_device_and_no_other_use() {
+        with_draft(|draft| {
+            let profile = Profile::Responder(CaRole::DeviceIssuing);
+            let responder = Draft { profile, names: None, crl_url: None, ..draft };
+            let responder = Draft { not_after: NOW + Duration::from_secs(3600), ..responder };
+            assert_eq!(check(&responder.encode(), &responder), Ok(()));
+            let refused = |draft: Draft<'_>| check(&draft.encode(), &draft).unwrap_err();
+            assert_eq!(refused(Draft { names: draft.names, ..responder }), LintError::Extensions);
+            assert_eq!(refused(Draft { crl_url: draft.crl_url, ..responder }), LintError::Extensions);
+            let long = Draft { not_after: NOW + Duration::from_secs(26 * 3600), ..responder };
+            assert_eq!(refused(long), LintError::Validity);
+            // id-kp-clientAuth instead of id-kp-OCSPSigning; TRUE instead of NULL.
+            patched(&responder, &[5, 5, 7, 3, 9], &[5, 5, 7, 3, 2], LintError::ExtendedKeyUsage);
+            patched(&responder, &[0x30, 1, 5, 4, 2, 5, 0], &[0x30, 1, 5, 4, 2, 1, 0], LintError::NoCheck);
         });
     }
 

@@ -81,6 +81,11 @@ impl Locations {
         format!("{}/crl/{issuer}/full.crl", self.base)
     }
 
+    /// Who answers OCSP requests.
+    pub fn ocsp(&self) -> String {
+        format!("{}/ocsp", self.base)
+    }
+
     /// Where an issuer's certificate is.
     pub fn certificate(&self, issuer: &IssuerId) -> String {
         format!("{}/issuers/{issuer}.cer", self.base)

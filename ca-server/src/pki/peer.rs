@@ -167,6 +167,7 @@ mod tests {
             not_after: NOW + Duration::from_secs(10),
             crl: CrlScope::Full,
             policy: None,
+            ocsp: false,
         })
     }
 
@@ -190,6 +191,7 @@ mod tests {
             not_after: NOW + Duration::from_secs(10),
             crl: CrlScope::Device("0123456789abcdef"),
             policy: None,
+            ocsp: false,
         });
         let peer = PeerCertificate::parse(&leaf.der, &trust_domain()).unwrap();
         assert_eq!(peer.fleet(), Some(fleet()));

@@ -7,8 +7,9 @@ use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5280::{
     ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_BASIC_CONSTRAINTS, ID_CE_CERTIFICATE_POLICIES, ID_CE_CRL_DISTRIBUTION_POINTS,
     ID_CE_EXT_KEY_USAGE, ID_CE_KEY_USAGE, ID_CE_SUBJECT_ALT_NAME, ID_CE_SUBJECT_KEY_IDENTIFIER, ID_KP_CLIENT_AUTH,
-    ID_KP_SERVER_AUTH, ID_PE_AUTHORITY_INFO_ACCESS,
+    ID_KP_OCSP_SIGNING, ID_KP_SERVER_AUTH, ID_PE_AUTHORITY_INFO_ACCESS,
 };
+use const_oid::db::rfc6960::ID_PKIX_OCSP_NOCHECK;
 
 use crate::identity::Kind;
 
@@ -78,6 +79,8 @@ pub enum Profile {
     Authority(CaRole),
     /// A device's, a gateway's, an operator's or the server's.
     Leaf(Kind),
+    /// That of whoever answers OCSP requests for the CA in this role.
+    Responder(CaRole),
 }
 
 /// Bits of keyUsage, the first named bit highest.
@@ -92,6 +95,7 @@ impl Profile {
     pub const fn issuer(self) -> CaRole {
         match self {
             Profile::Authority(role) => role.root(),
+            Profile::Responder(role) => role,
             Profile::Leaf(Kind::Device) => CaRole::DeviceIssuing,
             Profile::Leaf(Kind::Gateway | Kind::Operator | Kind::Server) => CaRole::ControlCa,
         }
@@ -106,6 +110,7 @@ impl Profile {
                 Profile::Leaf(Kind::Device | Kind::Gateway) => 7 * DAY,
                 Profile::Leaf(Kind::Operator) => 30 * DAY,
                 Profile::Leaf(Kind::Server) => 90 * DAY,
+                Profile::Responder(_) => DAY,
             }
     }
 
@@ -116,7 +121,7 @@ impl Profile {
                 key_usage::DIGITAL_SIGNATURE | key_usage::KEY_CERT_SIGN | key_usage::CRL_SIGN
             }
             Profile::Authority(_) => key_usage::KEY_CERT_SIGN | key_usage::CRL_SIGN,
-            Profile::Leaf(_) => key_usage::DIGITAL_SIGNATURE,
+            Profile::Leaf(_) | Profile::Responder(_) => key_usage::DIGITAL_SIGNATURE,
         }
     }
 
@@ -125,6 +130,7 @@ impl Profile {
             Profile::Authority(_) => None,
             Profile::Leaf(Kind::Server) => Some(ID_KP_SERVER_AUTH),
             Profile::Leaf(_) => Some(ID_KP_CLIENT_AUTH),
+            Profile::Responder(_) => Some(ID_KP_OCSP_SIGNING),
         }
     }
 
@@ -174,6 +180,14 @@ impl Profile {
                 (ID_CE_AUTHORITY_KEY_IDENTIFIER, false),
                 (ID_CE_CRL_DISTRIBUTION_POINTS, false),
                 (ID_PE_AUTHORITY_INFO_ACCESS, false),
+            ],
+            // It is good until it ends, and nobody asks who has just been told: RFC 6960, section 4.2.2.2.1.
+            Profile::Responder(_) => &[
+                (ID_CE_KEY_USAGE, true),
+                (ID_CE_EXT_KEY_USAGE, false),
+                (ID_CE_SUBJECT_KEY_IDENTIFIER, false),
+                (ID_CE_AUTHORITY_KEY_IDENTIFIER, false),
+                (ID_PKIX_OCSP_NOCHECK, false),
             ],
         }
     }

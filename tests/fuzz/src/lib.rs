@@ -39,7 +39,7 @@ pub fn signed_anew(signed: &[u8], signer: &dyn Signer) -> Option<Vec<u8>> {
 }
 
 /// A DER element.
-fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len().to_be_bytes();
     let length = &length[length.iter().take_while(|octet| **octet == 0).count()..];
     let head = match content.len() {

@@ -6,8 +6,8 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use axum::Router;
 use ca_server::{
     authority::{
-        Authority, Challenge, EnrollmentRequest, Initialized, IssuerKeys, Issuers, NewToken, Outcome, Plan, Publisher, TokenFor,
-        initialize,
+        Authority, Challenge, EnrollmentRequest, Initialized, IssuerKeys, Issuers, NewToken, OcspResponder, Outcome, Plan, Publisher,
+        TokenFor, initialize,
     },
     clock::{Clock, SystemClock},
     http,
@@ -179,8 +179,16 @@ async fn open(store: Arc<dyn Store>, signers: &HashMap<CaRole, Arc<dyn Signer>>)
     let (telemetry, clock) = (Arc::new(Telemetry::default()), Arc::new(SystemClock));
     let publisher = Publisher::start(store.clone(), clock.clone(), issuers.clone(), locations, telemetry.clone()).await;
     let publisher = publisher.expect("the first CRLs");
-    let http = http::public_app(store.clone(), publisher.clone(), issuers.clone());
     let backdate = Duration::from_secs(300);
+    let responder = OcspResponder::new(
+        store.clone(),
+        publisher.clone(),
+        issuers.clone(),
+        telemetry.clone(),
+        clock.clone(),
+        backdate,
+    );
+    let http = http::public_app(store.clone(), publisher.clone(), issuers.clone(), responder);
     (Arc::new(Authority::new(store, clock, domain, issuers, publisher, telemetry, backdate)), http)
 }
 

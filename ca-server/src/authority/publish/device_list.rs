@@ -62,6 +62,7 @@ impl Publisher {
             sha256: sha256(&der),
             head_signature: Bytes::new(),
             der,
+            listed: Arc::default(),
             ..(*full).clone()
         });
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,12 @@
 //! A CRL as it is served, from memory.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{
     identity::{IssuerId, Timestamp},
-    pki::CaRole,
+    pki::{CaRole, EntryList},
 };
 
 /// A CRL as it is served.
@@ -33,4 +35,6 @@ pub struct Published {
     pub head_signature: Bytes,
     /// DER.
     pub der: Bytes,
+    /// Its entries; none of a device's own list.
+    pub listed: Arc<EntryList>,
 }

@@ -139,6 +139,7 @@ impl Publisher {
             sha256: head.sha256,
             head_signature: self.sign_head(role, head),
             der: crl.der().clone(),
+            listed: Arc::new(crl.entries().clone()),
         });
         self.telemetry.published(head.issuer, head.number, entries, (head.this_update, head.next_update));
         let mut served = (**self.served.load()).clone();
