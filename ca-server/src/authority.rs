@@ -5,6 +5,7 @@
 //! and the case is decided anew.
 
 mod adopt;
+mod bulk;
 mod bundle;
 mod clock_check;
 mod devices;
@@ -38,6 +39,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
+pub use bulk::BulkOutcome;
 pub use bundle::TrustBundle;
 pub use clock_check::{ClockError, check_clock};
 pub use devices::NewDevice;

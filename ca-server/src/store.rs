@@ -3,6 +3,7 @@
 //! Every method of [`Store`] is atomic and durable when it returns, audit record included; nothing is answered to
 //! anybody before. [`ReadStore`] is all that `http` and `rpc/revocation` get. [`sqlite`] is the embedded store.
 
+mod bulk;
 #[cfg(test)]
 mod contract;
 mod devices;
@@ -26,6 +27,7 @@ use crate::{
     },
 };
 
+pub use bulk::*;
 pub use devices::*;
 pub use newcomers::*;
 pub use past::*;
@@ -114,6 +116,8 @@ pub trait ReadStore: Send + Sync {
     async fn is_assertion_used(&self, hash: &[u8; 32]) -> Result<bool, StoreError>;
     /// Devices, as the query asks.
     async fn devices(&self, query: &DeviceQuery) -> Result<DevicePage, StoreError>;
+    /// What would come of cutting many devices off, or releasing them. Fails as [`Store::record_bulk`] would.
+    async fn plan_bulk(&self, bulk: Bulk) -> Result<BulkPlan, StoreError>;
     /// Gateways or operators by ID, after the one named.
     async fn holders(&self, kind: Kind, after: &str, limit: u32) -> Result<Vec<Holder>, StoreError>;
     /// The unexpired certificates of a holder, newest first.
@@ -267,6 +271,14 @@ pub trait Store: ReadStore {
     /// A holder cut off: its state, all its unexpired certificates, its tokens and the fleet token that it came by.
     /// Wins every race: whatever was read, it is done. Doing it again is no error and changes nothing.
     async fn record_cutoff(&self, record: Cutoff) -> Result<CutoffReceipt, StoreError>;
+    /// Many devices cut off or released, all or none, as if each were alone: `Line` with the first that can't be. `Conflict`
+    /// where another plan is `expected`. Refused on a full disk, unlike a single one.
+    async fn record_bulk(
+        &self,
+        bulk: Bulk,
+        expected: Option<[u8; 32]>,
+        audit: Draft,
+    ) -> Result<BulkReceipt, StoreError>;
     /// A revoked holder may enroll once more. `Conflict` if the holder is not as it was read, or not revoked.
     async fn record_reenrollment(
         &self,

@@ -234,7 +234,12 @@ impl Telemetry {
 
     /// A device, gateway or operator changed its state.
     pub fn changed(&self, change: &'static str) {
-        self.changes.get_or_create(&Kind { kind: change }).inc();
+        self.changed_many(change, 1);
+    }
+
+    /// So many at once.
+    pub fn changed_many(&self, change: &'static str, count: u64) {
+        self.changes.get_or_create(&Kind { kind: change }).inc_by(count);
     }
 
     /// A CRL is served from here on.

@@ -150,13 +150,23 @@ impl Connection {
         trust: &Trust,
         credential: Option<&Credential>,
     ) -> Result<Self, ConnectError> {
+        Self::open_with_patience(server, trust, credential, CALL_TIMEOUT).await
+    }
+
+    /// The same, where a call may take so long. That the server is gone is found out sooner all the same.
+    pub async fn open_with_patience(
+        server: &ServerUrl,
+        trust: &Trust,
+        credential: Option<&Credential>,
+        patience: Duration,
+    ) -> Result<Self, ConnectError> {
         let trust_domain = credential.map(|credential| credential.state().trust_domain.clone());
         let dialer = Arc::new(Dialer { server: server.clone(), tls: tls_config(trust, trust_domain, credential)? });
         let first = dialer.dial().await?;
         let chain = first.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
         let server_id = Certificate::parse(chain.first().map_or(&[], |leaf| leaf.as_ref()))?.spiffe_id()?;
         let roots = roots_of(trust, &chain)?;
-        let channel = channel_over(dialer, first).await?;
+        let channel = channel_over(dialer, first, patience).await?;
         Ok(Self { channel, server_id, roots })
     }
 
@@ -262,14 +272,18 @@ fn tls_config(
     Ok(Arc::new(config))
 }
 
-async fn channel_over(dialer: Arc<Dialer>, first: TlsStream<TcpStream>) -> Result<Channel, ConnectError> {
+async fn channel_over(
+    dialer: Arc<Dialer>,
+    first: TlsStream<TcpStream>,
+    patience: Duration,
+) -> Result<Channel, ConnectError> {
     let server = dialer.server.clone();
     let transport = |source| ConnectError::Transport { server: server.clone(), source };
     let authority = server.authority();
     let origin: Uri = format!("https://{authority}").parse().map_err(|_| ConnectError::Url)?;
     // TLS is this module's own business, and tonic takes only `http` where it has none.
     let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(transport)?;
-    let endpoint = endpoint.origin(origin).timeout(CALL_TIMEOUT).connect_timeout(DIAL_TIMEOUT);
+    let endpoint = endpoint.origin(origin).timeout(patience).connect_timeout(DIAL_TIMEOUT);
     let endpoint = endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(DIAL_TIMEOUT);
     let first = Arc::new(Mutex::new(Some(first)));
     let connector = service_fn(move |_: Uri| {

@@ -62,6 +62,9 @@ async fn json_has_stable_field_names_everywhere() {
     let explained = say("fleet explain", &["sensors", "new-1"]);
     let device = Device::enroll(&server, "sensors", "pump-7");
     say("certificate show", &[&device.serial()]);
+    let listed = out("listed.txt");
+    fs::write(&listed, "pump-7\n").expect("a file");
+    let held = say("device hold", &["--from", path(&listed), "--yes"]);
     say("device revoke", &["pump-7"]);
     say("device list", &[]);
     let shown = say("device show", &["pump-7"]);
@@ -86,6 +89,7 @@ async fn json_has_stable_field_names_everywhere() {
         (events != Value::Array(Vec::new())).then_some(events)
     });
     told += &fields("audit list --security", &events);
+    told += &fields("device hold --from, fleets", &held["fleets"]);
     told += &fields("fleet explain, ways", &explained["ways"]);
     told += &fields("device show, certificates", &shown["certificates"]);
     told += &fields("device show, crls", &shown["crls"]);
@@ -99,6 +103,7 @@ async fn json_has_stable_field_names_everywhere() {
     device register (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
     fleet explain (one): device fleet status tier ways
     certificate show (one): issuer not_after not_before pem position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
+    device hold (one): action certificates crls devices done fleets gateways plan reason tokens unchanged undecided
     device revoke (one): certificates crls gateways status subject tokens
     device list (list): created_at expires_at fleet generation head_serial id lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until status status_reason tier
     device show (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
@@ -115,6 +120,7 @@ async fn json_has_stable_field_names_everywhere() {
     audit list (list): action actor at at_millis detail hash outcome sequence serial subject
     audit verify (one): grown_since head records sealed sealed_at
     audit list --security (list): count detail first_at kind last_at subject
+    device hold --from, fleets (list): certificates devices fleet unchanged undecided
     fleet explain, ways (list): admitted because confirm_required identity provided reason waits way
     device show, certificates (list): issuer not_after not_before position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
     device show, crls (list): issuer loaded number

@@ -30,7 +30,7 @@ use x509_cert::ext::pkix::CrlReason;
 const ROLES: [&str; 3] = ["viewer", "revoker", "admin"];
 
 /// Every call, the least role that it needs, and what comes of an empty request from one who may.
-const CALLS: [(&str, &str, &str); 39] = [
+const CALLS: [(&str, &str, &str); 42] = [
     ("CreateFleet", "admin", "INVALID_ARGUMENT"),
     ("UpdateFleet", "admin", "INVALID_ARGUMENT"),
     ("ExplainDevice", "viewer", "INVALID_ARGUMENT"),
@@ -51,6 +51,9 @@ const CALLS: [(&str, &str, &str); 39] = [
     ("HoldDevice", "revoker", "INVALID_ARGUMENT"),
     ("ReleaseDevice", "revoker", "INVALID_ARGUMENT"),
     ("DecommissionDevice", "revoker", "INVALID_ARGUMENT"),
+    ("RevokeDevices", "revoker", "INVALID_ARGUMENT"),
+    ("HoldDevices", "revoker", "INVALID_ARGUMENT"),
+    ("ReleaseDevices", "revoker", "INVALID_ARGUMENT"),
     ("AllowReenroll", "admin", "INVALID_ARGUMENT"),
     ("GetCertificate", "viewer", "INVALID_ARGUMENT"),
     ("CreateToken", "admin", "INVALID_ARGUMENT"),

@@ -38,19 +38,7 @@ pub struct Receipt {
 impl Authority {
     /// Cuts a holder off. `actor` is who asked: `operator/ana`.
     pub async fn revoke(&self, subject: &Subject, reason: RevocationReason, actor: &str) -> Result<Receipt, Refusal> {
-        match reason {
-            RevocationReason::CertificateHold => {
-                return Err(Refusal::invalid("reason", "certificateHold is what `device hold` is for"));
-            }
-            RevocationReason::CaCompromise => {
-                return Err(Refusal::invalid("reason", "cACompromise is for issuing CAs"));
-            }
-            lineages if lineages.is_lineages() => {
-                let why = format!("{lineages} is what this CA says of single certificates; say cessationOfOperation");
-                return Err(Refusal::invalid("reason", why));
-            }
-            _ => {}
-        }
+        refuse_reason(reason)?;
         self.cut_off(subject, Status::Revoked, reason, actor).await
     }
 
@@ -112,7 +100,7 @@ impl Authority {
             let now = self.now();
             let holder = self.store.holder(subject).await?.ok_or(Refusal::NotFound(subject.kind.as_str()))?;
             // Where all have expired there is nothing to choose: the device comes back by attesting again.
-            let forked = [FORK, LOST_HOLD].contains(&holder.status_reason.as_str())
+            let forked = NEEDS_CHOICE.contains(&holder.status_reason.as_str())
                 && !self.store.live_certificates(subject, now).await?.is_empty();
             match (holder.status, keep) {
                 (Status::Active, None) => return self.in_force_already(subject).await,
@@ -129,7 +117,7 @@ impl Authority {
                 (Status::Held, _) => {}
                 (status, _) => return Err(Refusal::State(format!("not held but {status}"))),
             }
-            let mut audit = Draft::done(now, actor, "device.released", subject.to_string());
+            let mut audit = Draft::done(now, actor, RELEASED, subject.to_string());
             if let Some(serial) = keep {
                 audit = audit.serial(serial).fact("kept", serial.to_string());
             }
@@ -192,6 +180,27 @@ impl Authority {
         })
     }
 }
+
+/// Refuses a reason that is not for people to give, or not of devices.
+pub(super) fn refuse_reason(reason: RevocationReason) -> Result<(), Refusal> {
+    match reason {
+        RevocationReason::CertificateHold => {
+            Err(Refusal::invalid("reason", "certificateHold is what `device hold` is for"))
+        }
+        RevocationReason::CaCompromise => Err(Refusal::invalid("reason", "cACompromise is for issuing CAs")),
+        lineages if lineages.is_lineages() => {
+            let why = format!("{lineages} is what this CA says of single certificates; say cessationOfOperation");
+            Err(Refusal::invalid("reason", why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the audit log calls the end of a hold.
+pub(super) const RELEASED: &str = "device.released";
+
+/// The status reasons of holds that end only where somebody says which certificate is genuine.
+pub(super) const NEEDS_CHOICE: [&str; 2] = [FORK, LOST_HOLD];
 
 /// What the audit log calls it.
 pub(super) fn action(kind: Kind, status: Status) -> &'static str {

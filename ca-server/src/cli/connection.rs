@@ -66,6 +66,9 @@ pub struct Options {
     output: Format,
 }
 
+/// How long a call may take: 100,000 devices take their time, and the server allows five minutes.
+const PATIENCE: Duration = Duration::from_secs(305);
+
 /// One run of a command: its connection, its output.
 #[derive(Debug)]
 pub struct Session {
@@ -117,7 +120,8 @@ impl Session {
             eprintln!("{warning}");
         }
         let roots = credential.control_roots().clone();
-        let connection = Connection::open(&server, &Trust::Roots(roots.clone()), Some(&credential)).await?;
+        let trust = Trust::Roots(roots.clone());
+        let connection = Connection::open_with_patience(&server, &trust, Some(&credential), PATIENCE).await?;
         Ok((connection.operator(), roots, credential.id().as_str().to_owned()))
     }
 }

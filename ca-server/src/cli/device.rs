@@ -1,6 +1,7 @@
 //! `ca-server device`: devices, and cutting them off.
 
 mod hardware;
+mod many;
 mod newcomer;
 mod register;
 mod rows;
@@ -14,12 +15,13 @@ use fleetca_proto::v1::{
     AllowReenrollRequest, DecommissionDeviceRequest, DeviceStatus, GetDeviceRequest, HoldDeviceRequest,
     ListDevicesRequest, ReleaseDeviceRequest, RevokeDeviceRequest,
 };
+use many::{Action, Whom};
 use view::View;
 use wait::Wait;
 
 use super::{
     CommandError, Session, duration, paging,
-    receipt::Receipt,
+    receipt::{InForce, Receipt},
     words::{Sort, Status, parse_reason, parse_serial, reason_wire},
 };
 use crate::identity::{RevocationReason, SerialNumber};
@@ -56,29 +58,29 @@ enum Command {
         /// Its ID
         id: String,
     },
-    /// Cut a device off: all its certificates, its unspent tokens, and the fleet token that it came by
+    /// Cut a device off, or many: all its certificates, its unspent tokens, and the fleet token that it came by
     Revoke {
-        /// Its ID
-        id: String,
+        #[command(flatten)]
+        whom: Whom,
         /// Why, by the names of RFC 5280; keyCompromise bans its keys for ever
         #[arg(long, value_parser = parse_reason, default_value = "unspecified")]
         reason: RevocationReason,
         #[command(flatten)]
         wait: Wait,
     },
-    /// Cut a device off until it is released
+    /// Cut a device off until it is released, or many
     Hold {
-        /// Its ID
-        id: String,
+        #[command(flatten)]
+        whom: Whom,
         #[command(flatten)]
         wait: Wait,
     },
-    /// End a hold
+    /// End a hold, or many; those after a fork have to be decided one by one
     Release {
-        /// Its ID
-        id: String,
+        #[command(flatten)]
+        whom: Whom,
         /// After a fork: the honest holder's certificate, which stays; all others are revoked
-        #[arg(long, value_name = "SERIAL", value_parser = parse_serial)]
+        #[arg(long, value_name = "SERIAL", value_parser = parse_serial, conflicts_with_all = ["from", "all"])]
         keep: Option<SerialNumber>,
     },
     /// Let a revoked device enroll once more, by what it has proven before or by more
@@ -196,11 +198,22 @@ pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
             let devices: Vec<View> = devices.await?.into_iter().map(View::from).collect();
             return session.output().list(&devices);
         }
-        Command::Revoke { id, reason, wait } => {
-            (operator.revoke_device(RevokeDeviceRequest { id, reason: reason_wire(reason) }).await?, wait)
+        Command::Revoke { whom, reason, wait } => {
+            let reason = reason_wire(reason);
+            match whom.one() {
+                Ok(id) => (operator.revoke_device(RevokeDeviceRequest { id, reason }).await?, wait),
+                Err(many) => return many.run(Action::Revoke(reason), wait, &mut operator, session).await,
+            }
         }
-        Command::Hold { id, wait } => (operator.hold_device(HoldDeviceRequest { id }).await?, wait),
-        Command::Release { id, keep } => {
+        Command::Hold { whom, wait } => match whom.one() {
+            Ok(id) => (operator.hold_device(HoldDeviceRequest { id }).await?, wait),
+            Err(many) => return many.run(Action::Hold, wait, &mut operator, session).await,
+        },
+        Command::Release { whom, keep } => {
+            let id = match whom.one() {
+                Ok(id) => id,
+                Err(many) => return many.run(Action::Release, Wait::default(), &mut operator, session).await,
+            };
             let keep_serial = keep.map(|serial| serial.to_string()).unwrap_or_default();
             let receipt = operator.release_device(ReleaseDeviceRequest { id, keep_serial }).await?;
             let receipt = Receipt::from(receipt.into_inner());
@@ -215,5 +228,6 @@ pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
             (operator.decommission_device(DecommissionDeviceRequest { id }).await?, wait)
         }
     };
-    wait.after(&mut operator, receipt.into_inner(), session).await
+    let receipt = receipt.into_inner();
+    wait.after(&mut operator, receipt.crls.clone(), Receipt::from(receipt), session).await
 }

@@ -5,7 +5,7 @@ use fleetca_proto::v1::{CreateGatewayRequest, ListGatewaysRequest, RevokeGateway
 
 use super::{
     CommandError, Session, paging, peer,
-    receipt::Receipt,
+    receipt::{InForce, Receipt},
     token::TokenFile,
     words::{parse_reason, reason_wire},
 };

@@ -8,7 +8,7 @@ use tonic::transport::Channel;
 
 use super::{
     CommandError, Session, paging, peer,
-    receipt::Receipt,
+    receipt::{InForce, Receipt},
     recover,
     token::TokenFile,
     words::{Role, parse_reason, reason_wire},

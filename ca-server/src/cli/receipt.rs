@@ -56,14 +56,21 @@ impl From<v1::RevocationReceipt> for Receipt {
     }
 }
 
-impl Receipt {
+/// What is told when something is in force; then gateways may be waited for.
+pub trait InForce: Serialize {
     /// The same, with what the gateways that were waited for have loaded.
-    pub fn loaded(self, gateways: Option<LoadedAt>) -> Self {
+    fn loaded(self, gateways: Option<LoadedAt>) -> Self;
+
+    /// For people: a line of what changed, then one line a CRL.
+    fn words(&self) -> String;
+}
+
+impl InForce for Receipt {
+    fn loaded(self, gateways: Option<LoadedAt>) -> Self {
         Self { gateways, ..self }
     }
 
-    /// For people: a line of what changed, then one line a CRL.
-    pub fn words(&self) -> String {
+    fn words(&self) -> String {
         let status = self.status.map_or("in a state that this program does not know", Status::as_str);
         let certificates = count(self.certificates.into(), "certificate");
         let tokens = count(self.tokens.into(), "token");

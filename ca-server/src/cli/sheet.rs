@@ -64,6 +64,18 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, RowError> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
+/// What stands on each line where there is one thing a line, with its line, and no head of this name before it; otherwise
+/// `None`. Spaces around it are none of it.
+pub(super) fn one_a_line(text: &str, head: &str) -> Option<Vec<(u32, String)>> {
+    let lines: Vec<(u32, &str)> = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty()).collect();
+    let (_, first) = lines.first()?;
+    let is_sheet = |line: &str| line.starts_with(['{', '"']) || line.contains(SEPARATORS);
+    if first.eq_ignore_ascii_case(head) || lines.iter().any(|(_, line)| is_sheet(line)) {
+        return None;
+    }
+    Some(lines.into_iter().map(|(line, text)| (line, text.to_owned())).collect())
+}
+
 /// The rows of a text.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, columns: &[&str]) -> Result<Vec<(u32, T)>, RowError> {
     if text.trim_start().starts_with('{') { json(text) } else { csv(text, columns) }

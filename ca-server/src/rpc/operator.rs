@@ -1,6 +1,7 @@
 //! `Operator`: each call names the least role that it needs, and does nothing before it is proven.
 
 mod audit;
+mod bulk;
 mod crls;
 mod devices;
 mod fleets;
@@ -94,6 +95,9 @@ calls! {
     hold_device(v1::HoldDeviceRequest) -> v1::RevocationReceipt: Revoker = devices::hold;
     release_device(v1::ReleaseDeviceRequest) -> v1::RevocationReceipt: Revoker = devices::release;
     decommission_device(v1::DecommissionDeviceRequest) -> v1::RevocationReceipt: Revoker = devices::decommission;
+    revoke_devices(Streaming<v1::ManyDevicesRequest>) -> v1::ManyDevices: Revoker = bulk::revoke;
+    hold_devices(Streaming<v1::ManyDevicesRequest>) -> v1::ManyDevices: Revoker = bulk::hold;
+    release_devices(Streaming<v1::ManyDevicesRequest>) -> v1::ManyDevices: Revoker = bulk::release;
     allow_reenroll(v1::AllowReenrollRequest) -> v1::Device: Admin = devices::allow_reenroll;
     get_certificate(v1::GetCertificateRequest) -> v1::Certificate: Viewer = devices::certificate;
 

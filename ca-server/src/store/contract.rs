@@ -2,6 +2,7 @@
 //! promise a test. A store runs it by naming its [`Place`] in `store_contract!`.
 
 pub(crate) mod audit;
+pub(crate) mod bulk;
 pub(crate) mod cutoff;
 pub(crate) mod durability;
 pub(crate) mod enrollment;
@@ -89,6 +90,11 @@ macro_rules! store_contract {
                 a_hold_leaves_tokens_alone,
                 a_device_that_does_not_exist_is_named,
                 every_change_has_the_next_number,
+            }
+            bulk {
+                what_the_plan_says_of_many_is_what_is_done,
+                many_change_all_or_none,
+                many_are_released_where_they_are_held_and_nobody_has_to_decide,
             }
             release {
                 a_hold_that_ends_puts_everything_back_in_force,

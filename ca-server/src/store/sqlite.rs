@@ -7,6 +7,7 @@
 //! Each of the other files knows the tables of one notion. The schema is in `migrations/sqlite`.
 
 mod audit;
+mod bulk;
 mod certificates;
 mod checkpoint;
 mod copy;

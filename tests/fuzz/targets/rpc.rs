@@ -23,7 +23,7 @@ const DEVICES: [&str; 8] = [
     "Revocation/Acknowledge",
 ];
 
-const OPERATORS: [&str; 29] = [
+const OPERATORS: [&str; 32] = [
     "CreateFleet",
     "UpdateFleet",
     "GetFleet",
@@ -35,6 +35,9 @@ const OPERATORS: [&str; 29] = [
     "HoldDevice",
     "ReleaseDevice",
     "DecommissionDevice",
+    "RevokeDevices",
+    "HoldDevices",
+    "ReleaseDevices",
     "GetCertificate",
     "CreateToken",
     "ListTokens",

@@ -129,25 +129,26 @@ pub(super) fn show(session: &Session, device: v1::Device) -> Result<(), CommandE
 }
 
 async fn many(file: &Path, fleet: &str, mut operator: Operator, session: &Session) -> Result<(), CommandError> {
-    let stream = tokio_stream::iter(batches(rows::read(file, fleet)?));
+    let messages = batches(rows::read(file, fleet)?).into_iter().map(|devices| RegisterDevicesRequest { devices });
+    let stream = tokio_stream::iter(messages.collect::<Vec<_>>());
     let answer = operator.register_devices(stream).await.map_err(sheet::name_file(file))?.into_inner();
     let registered = Registered { registered: answer.registered };
     session.output().told(&registered, |_| format!("registered {}\n", count(registered.registered, "device")))
 }
 
-/// Messages that fit, in order.
-fn batches(devices: Vec<RegisterDeviceRequest>) -> Vec<RegisterDevicesRequest> {
+/// What fits into one message each, in order; at least one.
+pub(super) fn batches<T: Message>(rows: Vec<T>) -> Vec<Vec<T>> {
     let mut batches = Vec::new();
     let (mut batch, mut size) = (Vec::new(), 0);
-    for device in devices {
-        size += device.encoded_len() + 8;
-        batch.push(device);
+    for row in rows {
+        size += row.encoded_len() + 8;
+        batch.push(row);
         if size > BATCH {
-            batches.push(RegisterDevicesRequest { devices: std::mem::take(&mut batch) });
+            batches.push(std::mem::take(&mut batch));
             size = 0;
         }
     }
-    batches.push(RegisterDevicesRequest { devices: batch });
+    batches.push(batch);
     batches
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use fleetca_proto::v1::{RegisterDeviceRequest, RegisteredKey};
+use fleetca_proto::v1::{ListedDevice, RegisterDeviceRequest, RegisteredKey};
 use serde::Deserialize;
 
 use super::register;
@@ -39,6 +39,25 @@ pub(super) fn read(file: &Path, fleet: &str) -> Result<Vec<RegisterDeviceRequest
     let rows: Vec<(u32, Row)> = sheet::read(file, &COLUMNS)?;
     let requests = rows.into_iter().map(|(line, row)| row.request(line, fleet)).collect::<Result<_, _>>();
     requests.map_err(RowError::of(file))
+}
+
+/// Reads a file that says which devices; `fleet` is the one that rows which name none must be of, or empty. The file that
+/// they were registered with will do; so will one ID a line.
+pub(super) fn ids(file: &Path, fleet: &str) -> Result<Vec<ListedDevice>, CommandError> {
+    let bytes = std::fs::read(file).map_err(CommandError::file(file))?;
+    sheet::text(&bytes).and_then(|text| listed(text, fleet)).map_err(RowError::of(file))
+}
+
+fn listed(text: &str, fleet: &str) -> Result<Vec<ListedDevice>, RowError> {
+    let rows: Vec<(u32, Row)> = match sheet::one_a_line(text, "id") {
+        Some(ids) => ids.into_iter().map(|(line, id)| (line, Row { id, ..Row::default() })).collect(),
+        None => sheet::parse(text, &COLUMNS)?,
+    };
+    let listed = |(line, row): (u32, Row)| {
+        let fleet = if row.fleet.is_empty() { fleet.to_owned() } else { row.fleet };
+        ListedDevice { id: row.id, fleet, line }
+    };
+    Ok(rows.into_iter().map(listed).collect())
 }
 
 impl Row {
@@ -98,6 +117,29 @@ mod tests {
         let json = format!(r#"{{"id":"a","jwk":{JWK},"active_from":"2027-01-01T00:00:00Z"}}"#);
         let rows = read(&json, "pumps").unwrap();
         assert_eq!((rows[0].keys[0].spki.len(), rows[0].keys[0].active_from.is_some()), (44, true));
+    }
+
+    #[test]
+    fn ids_come_one_a_line_or_in_the_file_that_they_were_registered_with() {
+        let listed = |text: &str| -> Vec<(String, String, u32)> {
+            listed(text, "pumps").unwrap().into_iter().map(|row| (row.id, row.fleet, row.line)).collect()
+        };
+        let expected = [("pump-1", "pumps", 2), ("pump-2", "valves", 4)];
+        let expected = expected.map(|(id, fleet, line)| (id.to_owned(), fleet.to_owned(), line)).to_vec();
+        assert_eq!(listed("id,fleet,ek_sha256\npump-1,,00\n\npump-2,valves,\n"), expected);
+        assert_eq!(listed("\n{\"id\":\"pump-1\"}\n\n{\"id\":\"pump-2\",\"fleet\":\"valves\"}\n"), expected);
+        let plain = [("pump-1", 2), ("pump 2", 4)].map(|(id, line)| (id.to_owned(), "pumps".to_owned(), line));
+        assert_eq!(listed("\r\n pump-1\r\n\r\npump 2"), plain);
+        assert_eq!(listed("ID\npump-1\n\npump 2"), plain, "a head");
+        for (text, error) in [
+            ("", "line 1: the file is empty"),
+            ("pump-1,pumps\n", "line 1: no column is called \"pump-1\": columns are id, fleet,"),
+            ("pump-1\npump-2;pumps\n", "line 1: no column is called \"pump-1\": columns are id, fleet,"),
+            ("id,site\npump-1,7\n", "line 1: no column is called \"site\": columns are id, fleet,"),
+        ] {
+            let told = super::listed(text, "").unwrap_err().to_string();
+            assert!(told.starts_with(error), "{text}: {told}");
+        }
     }
 
     #[test]

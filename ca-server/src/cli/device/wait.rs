@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use clap::Args;
-use fleetca_proto::v1::{RevocationReceipt, WaitForGatewaysRequest, operator_client::OperatorClient};
+use fleetca_proto::v1::{CrlReceipt, WaitForGatewaysRequest, operator_client::OperatorClient};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
-use crate::cli::{CommandError, Session, duration, loaded::LoadedAt, output::Format, receipt::Receipt};
+use crate::cli::{CommandError, Session, duration, loaded::LoadedAt, output::Format, receipt::InForce};
 
 /// How long one call waits: less than the server allows, and than the connection takes for dead.
 const CALL: Duration = Duration::from_secs(20);
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(super) struct Wait {
     /// Then wait until the gateways that are connected have loaded it, 30s where no time is said; exit code 3 if some have not
     #[arg(
@@ -31,17 +31,15 @@ impl Wait {
     pub(super) async fn after(
         self,
         operator: &mut OperatorClient<Channel>,
-        receipt: RevocationReceipt,
+        crls: Vec<CrlReceipt>,
+        receipt: impl InForce,
         session: &Session,
     ) -> Result<(), CommandError> {
         let output = session.output();
         let Some(patience) = self.wait else {
-            let receipt = Receipt::from(receipt);
             return output.told(&receipt, |_| receipt.words());
         };
         // People see the receipt at once, and programs even where the wait fails.
-        let crls = receipt.crls.clone();
-        let receipt = Receipt::from(receipt);
         if output.format() == Format::Table {
             output.told(&receipt, |_| receipt.words())?;
         }

@@ -17,7 +17,7 @@ use crate::{
         SerialNumber, Timestamp, TokenId,
     },
     inventory::device::Status,
-    store::{Cutoff, CutoffReceipt, Release, Revoked, StoreError},
+    store::{BulkAction, Cutoff, CutoffReceipt, Release, Revoked, StoreError},
 };
 
 /// How many serials an audit record names.
@@ -54,6 +54,17 @@ pub(super) fn record_cutoff(db: &Connection, record: &Cutoff) -> Result<CutoffRe
         audit::append(db, &if taken_back { draft.fact("reenrollment_ended", true) } else { draft })?;
     }
     done.receipt(db, holder.key, status, record.at)
+}
+
+/// How many certificates of a holder this would change.
+pub(super) fn count(db: &Connection, holder: i64, action: BulkAction, at: Timestamp) -> Result<u64, StoreError> {
+    let found = certificates::revocable(db, holder, at)?;
+    let changes = |which: &&Revocable| match action {
+        BulkAction::Release => which.revoked.is_some_and(|now| now.reason == CertificateHold),
+        BulkAction::Hold => next_revocation(which, true, CertificateHold, at).is_some(),
+        BulkAction::Revoke(reason) => next_revocation(which, false, reason, at).is_some(),
+    };
+    Ok(found.iter().filter(changes).count() as u64)
 }
 
 /// What becomes of a certificate, if it isn't so already. One on hold keeps its date, since which it is not good; one

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, certificates, devices, events, fleets, holders, issuers, newcomers, past, proof, quotas,
+    SqliteStore, audit, bulk, certificates, devices, events, fleets, holders, issuers, newcomers, past, proof, quotas,
     registrations, tokens, writer::Urgency::Ordinary,
 };
 use crate::{
@@ -13,10 +13,10 @@ use crate::{
     },
     inventory::{fleet::Policy, quota::Usage},
     store::{
-        AuditQuery, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage, DeviceQuery, Domain,
-        EventQuery, FleetRow, GatewayRow, Hardware, Holder, IssuerRow, KeyUse, NewcomerQuery, NewcomerRow, Peer,
-        ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked, SecurityEventRow, StoreError, TokenRow,
-        TrustBundleRow,
+        AuditQuery, Bulk, BulkPlan, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage,
+        DeviceQuery, Domain, EventQuery, FleetRow, GatewayRow, Hardware, Holder, IssuerRow, KeyUse, NewcomerQuery,
+        NewcomerRow, Peer, ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked, SecurityEventRow, StoreError,
+        TokenRow, TrustBundleRow,
     },
 };
 
@@ -72,6 +72,10 @@ impl ReadStore for SqliteStore {
 
     async fn holder_of_hardware(&self, id: &HardwareId) -> Result<Option<(Hardware, Holder)>> {
         self.look(|db| registrations::holder_of_hardware(db, id))
+    }
+
+    async fn plan_bulk(&self, bulk: Bulk) -> Result<BulkPlan> {
+        self.scan(move |db| bulk::plan(db, &bulk)).await
     }
 
     async fn hardware_of(&self, holder: &Subject) -> Result<Vec<Hardware>> {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     audit::Draft,
-    identity::{FleetName, Subject, Timestamp, TokenId},
+    identity::{FleetName, Kind, Subject, Timestamp, TokenId},
     inventory::device::Status,
     store::{NewHolder, StoreError, TokenRow},
 };
@@ -151,7 +151,9 @@ pub(super) fn suspend(db: &Connection, holder: i64, subject: &Subject) -> Result
                WHERE state = 'live' AND uses_left > 0 AND key IN (\
                    SELECT key FROM tokens WHERE subject_id = ?2 AND kind = ?3 \
                    UNION SELECT came_by FROM holders WHERE key = ?1 AND came_by IS NOT NULL \
-                   UNION SELECT key FROM tokens WHERE created_by = ?4) RETURNING id";
-    // Subjects print as their makers are written down: an operator who is cut off leaves no token behind.
-    all(db, sql, params![holder, subject.id, subject.kind, subject.to_string()], column)
+                   UNION SELECT key FROM tokens WHERE ?5 AND created_by = ?4) RETURNING id";
+    // Subjects print as their makers are written down: an operator who is cut off leaves no token behind. Nobody else has
+    // made any, and all tokens would be looked through.
+    let makes = subject.kind == Kind::Operator;
+    all(db, sql, params![holder, subject.id, subject.kind, subject.to_string(), makes], column)
 }

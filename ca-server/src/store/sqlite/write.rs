@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, cutoff, events, fleets, holders, issuance, issuers, newcomers, past, proof, registrations,
-    taken, tokens,
+    SqliteStore, audit, bulk, cutoff, events, fleets, holders, issuance, issuers, newcomers, past, proof,
+    registrations, taken, tokens,
     writer::Urgency::{Ordinary, Urgent},
 };
 use crate::{
@@ -12,10 +12,10 @@ use crate::{
     identity::{FleetName, HardwareId, Subject, Thumbprint, Timestamp, TokenId},
     inventory::fleet::Policy,
     store::{
-        Acknowledged, Adoption, Ask, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment, HolderVersion,
-        Initialization, NewHolder, NewRegisteredKey, NewcomerRow, Notice, Recognition, Registration, Release, Renewal,
-        Restoration, Resumption, SecurityEventRow, Store, StoreError, Taken, TakenCrl, TokenRow, TrustBundleRow,
-        Verdict,
+        Acknowledged, Adoption, Ask, Bulk, BulkReceipt, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment,
+        HolderVersion, Initialization, NewHolder, NewRegisteredKey, NewcomerRow, Notice, Recognition, Registration,
+        Release, Renewal, Restoration, Resumption, SecurityEventRow, Store, StoreError, Taken, TakenCrl, TokenRow,
+        TrustBundleRow, Verdict,
     },
 };
 
@@ -114,6 +114,11 @@ impl Store for SqliteStore {
 
     async fn record_cutoff(&self, record: Cutoff) -> Result<CutoffReceipt> {
         self.writer.write(Urgent, move |db| cutoff::record_cutoff(db, &record)).await
+    }
+
+    async fn record_bulk(&self, bulk: Bulk, expected: Option<[u8; 32]>, audit: Draft) -> Result<BulkReceipt> {
+        // Not urgent: on a full disk it would be tried again with each piece of the reserve, and single ones would wait.
+        self.writer.write(Ordinary, move |db| bulk::record(db, &bulk, expected, &audit)).await
     }
 
     async fn record_release(&self, record: Release) -> Result<CutoffReceipt> {
