@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256, digest};
 use crate::identity::{SerialNumber, Timestamp};
 
 /// Every action that a record can have: `docs/audit.md` says when each is written.
-pub const ACTIONS: [&str; 31] = [
+pub const ACTIONS: [&str; 32] = [
     "ca.initialized",
     "ca.restored",
     "ca.resumed",
@@ -33,6 +33,7 @@ pub const ACTIONS: [&str; 31] = [
     "hardware.retired",
     "key.registered",
     "key.retired",
+    "issuer.created",
     "keys.encrypted",
     "newcomers.expired",
     "operator.revoked",

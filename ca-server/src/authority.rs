@@ -7,6 +7,7 @@
 mod adopt;
 mod bulk;
 mod bundle;
+mod ceremony;
 mod clock_check;
 mod devices;
 mod enroll;
@@ -16,6 +17,7 @@ mod issuers;
 mod local;
 mod notice;
 mod ocsp;
+mod partitions;
 mod proof;
 mod publish;
 mod recognize;
@@ -41,15 +43,16 @@ use crate::{
 
 pub use bulk::BulkOutcome;
 pub use bundle::TrustBundle;
+pub use ceremony::{CeremonyError, RootKey, Roots};
 pub use clock_check::{ClockError, check_clock};
 pub use devices::NewDevice;
 pub use enroll::{Answer, Challenge, EnrollmentRequest, Explained, Outcome, Seen, Way};
 pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
-pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer};
+pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer, Place};
 pub use local::{issue_server_certificate, recover_operator};
 pub use notice::HeldCrl;
 pub use ocsp::{OcspReply, OcspResponder, SignedReply};
-pub use proof::{LoadedAt, LoadedBy, LoadedCrl, Watching};
+pub use proof::{LoadedAt, LoadedBy, LoadedCrl, Takes, Watching};
 pub use publish::{Leap, PublishError, Published, Publisher};
 pub use refusal::{Refusal, Refused};
 pub use restore::{
@@ -194,7 +197,8 @@ impl Authority {
         if subject.kind == Kind::Device {
             refuse_key_kind(&terms.policy, key.kind())?;
         }
-        let issuer = self.issuers.for_subject(subject);
+        let not_after = now + terms.validity;
+        let issuer = self.issuers.for_subject(subject, &terms.policy.spread, not_after, self.publisher.now())?;
         let holder = match (subject.kind, &terms.fleet) {
             (Kind::Device, Some(fleet)) => LeafHolder::Device { id: &subject.id, fleet },
             (Kind::Gateway, _) => LeafHolder::Gateway(&subject.id),
@@ -212,7 +216,7 @@ impl Authority {
             key,
             serial: SerialNumber::new(now, self.random()?),
             not_before: now - self.backdate,
-            not_after: now + terms.validity,
+            not_after,
             crl,
             policy,
             ocsp: self.ocsp && device,

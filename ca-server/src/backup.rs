@@ -138,7 +138,7 @@ fn write(from: &Folder, draft: &Path, passphrases: &Passphrases, now: Timestamp)
         copy(&source, &target, 0o644)?;
         manifest.insert(draft, &target)?;
     }
-    for issuer in issuers.iter().filter(|issuer| !issuer.role.is_root()) {
+    for issuer in issuers.iter().filter(|issuer| issuer.is_online()) {
         let (source, target) = (from.issuer_key(issuer.id), to.issuer_key(issuer.id));
         let text = fs::read_to_string(&source).map(Zeroizing::new).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => BackupError::NoKey { issuer: issuer.id, path: source.clone() },

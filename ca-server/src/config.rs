@@ -64,6 +64,7 @@ struct RawConfig {
     metrics_listen: SocketAddr,
     names: Vec<String>,
     backdate_seconds: u64,
+    issuer_wait_seconds: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy_arc: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -99,6 +100,7 @@ impl Default for RawConfig {
             metrics_listen: loopback(7081),
             names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
             backdate_seconds: 300,
+            issuer_wait_seconds: 3600,
             policy_arc: None,
             ocsp_in_certificates: false,
             keys: RawKeys::default(),
@@ -122,6 +124,8 @@ pub struct Config {
     pub names: Vec<HostName>,
     /// How far notBefore lies before the moment of issuance.
     pub backdate: Duration,
+    /// How long the CRL of a new issuing CA has to be out before it signs for devices.
+    pub issuer_wait: Duration,
     /// The arc under which devices' certificates say what was proven, if they do.
     pub policy_arc: Option<PolicyArc>,
     /// Whether devices' certificates say who answers OCSP requests.
@@ -187,6 +191,7 @@ impl Config {
             metrics_listen: self.metrics_listen,
             names: self.names.iter().map(ToString::to_string).collect(),
             backdate_seconds: self.backdate.as_secs(),
+            issuer_wait_seconds: self.issuer_wait.as_secs(),
             policy_arc: self.policy_arc.map(|arc| arc.to_string()),
             ocsp_in_certificates: self.ocsp_in_certificates,
             keys: RawKeys { passphrase_file: self.key_passphrase_file.clone(), root_dir: self.root_dir.clone() },
@@ -232,6 +237,9 @@ impl RawConfig {
         if self.backdate_seconds > 3600 {
             return Err(value("backdate_seconds", "must be at most 3600"));
         }
+        if self.issuer_wait_seconds > 7 * 24 * 3600 {
+            return Err(value("issuer_wait_seconds", "must be at most 604800"));
+        }
         let arc = self.policy_arc.as_deref().map(str::parse).transpose();
         let policy_arc = arc.map_err(|error: NotAnArc| value("policy_arc", &error.to_string()))?;
         let limits = self.limits;
@@ -243,6 +251,7 @@ impl RawConfig {
             metrics_listen: self.metrics_listen,
             names,
             backdate: Duration::from_secs(self.backdate_seconds),
+            issuer_wait: Duration::from_secs(self.issuer_wait_seconds),
             policy_arc,
             ocsp_in_certificates: self.ocsp_in_certificates,
             key_passphrase_file: self.keys.passphrase_file,
@@ -317,6 +326,7 @@ mod tests {
             "names = []",
             "names = [\"a b\"]",
             "backdate_seconds = 4000",
+            "issuer_wait_seconds = 604801",
             "policy_arc = \"1.2\"",
             "[limits]\nconnections = 0",
         ] {

@@ -85,9 +85,9 @@ struct Rooms {
 }
 
 impl Rooms {
-    /// The issuer of this name, if it is one of ours.
+    /// The issuer of this name, if it is one of ours that has not come to its end.
     fn known_issuer(&self, text: &str) -> Option<IssuerId> {
-        text.parse().ok().filter(|id| self.issuers.certificate(id).is_some())
+        text.parse().ok().filter(|id| self.issuers.publishes(id))
     }
 
     /// The list of the device with this handle; `None` where nobody has it.

@@ -136,7 +136,7 @@ pub struct Opened {
     /// The store.
     pub store: Arc<dyn Store>,
     /// The issuers.
-    pub issuers: Arc<Issuers>,
+    pub issuers: Issuers,
 }
 
 /// Opens a folder that `init` made. The passphrase is that of its keys, where they are encrypted.
@@ -145,7 +145,7 @@ pub async fn open(folder: &Folder, passphrase: Option<&Passphrase>) -> Result<Op
     let domain = store.domain().await?;
     let rows = store.issuers().await?;
     let mut keys = IssuerKeys::new();
-    for row in rows.iter().filter(|row| !row.role.is_root()) {
+    for row in rows.iter().filter(|row| row.is_online()) {
         let path = folder.issuer_key(row.id);
         // One that is missing is told of with all that is known of its issuer.
         if path.exists() {
@@ -156,7 +156,6 @@ pub async fn open(folder: &Folder, passphrase: Option<&Passphrase>) -> Result<Op
         IssuersError::Key(issuer) => ServerError::KeyMissing { issuer, path: folder.issuer_key(issuer) },
         error => error.into(),
     })?;
-    let issuers = Arc::new(issuers);
     Ok(Opened { store, issuers })
 }
 
@@ -220,10 +219,11 @@ impl Server {
         let lock = lock(folder)?;
         let limits = open_files::fit(config.limits);
         let Opened { store, issuers } = open(folder, start.passphrase.as_ref()).await?;
+        let issuers = Arc::new(issuers.with_wait(config.issuer_wait));
         check_clock(store.as_ref(), None, clock.now(), start.accept_clock).await?;
         let domain = store.domain().await?;
         let telemetry = Arc::new(Telemetry::default());
-        for (id, _, certificate) in issuers.certificates() {
+        for (id, _, certificate) in issuers.certificates().filter(|(id, ..)| issuers.publishes(id)) {
             telemetry.issuer(*id, certificate.not_after());
         }
         let locations = Locations::new(&domain.public_url)?;
@@ -241,6 +241,8 @@ impl Server {
         let authority = Arc::new(
             authority.with_policy_arc(config.policy_arc).with_ocsp_in_certificates(config.ocsp_in_certificates),
         );
+        // What was published for the first time a moment ago begins to wait.
+        authority.look_at_issuers().await?;
         let own = OwnCertificate {
             folder: folder.clone(),
             config: config.clone(),

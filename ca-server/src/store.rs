@@ -23,6 +23,7 @@ use crate::{
         device::Status,
         fleet::Policy,
         lineage::Lineage,
+        partition::Standing,
         quota::{Exceeded, Usage},
     },
 };
@@ -82,6 +83,11 @@ pub trait ReadStore: Send + Sync {
     async fn trust_bundle(&self) -> Result<TrustBundleRow, StoreError>;
     /// Every issuer, roots included, oldest first.
     async fn issuers(&self) -> Result<Vec<IssuerRow>, StoreError>;
+
+    /// The issuers whose certificates for this fleet's devices have not all expired at this moment.
+    async fn issuers_needed_by(&self, fleet: &FleetName, at: Timestamp) -> Result<Vec<IssuerId>, StoreError>;
+    /// What every issuing CA of devices still answers for.
+    async fn issuers_in_use(&self, now: Timestamp) -> Result<Vec<IssuerUse>, StoreError>;
 
     /// A fleet's policy: cheap, unlike a fleet with its devices counted.
     async fn policy(&self, name: &FleetName) -> Result<Option<Policy>, StoreError>;
@@ -203,6 +209,10 @@ pub trait Store: ReadStore {
     /// A new trust bundle; its sequence number must be above that of the one in force. And above every one of a past that
     /// was lost, so that it has to follow the clock: who says that he holds a number is not sent that bundle again.
     async fn record_trust_bundle(&self, bundle: TrustBundleRow, audit: Draft) -> Result<(), StoreError>;
+
+    /// A change among the issuing CAs of devices, all of it or none. `Conflict` where one of them does not stand as it must
+    /// for it, or is needed still: an issuer ends when none of its certificates is live, and its CRL is good until then.
+    async fn record_issuer_change(&self, change: IssuerChange) -> Result<(), StoreError>;
 
     /// A new fleet. `Exists`, in whatever case its name is written.
     async fn record_fleet(&self, name: &FleetName, policy: &Policy, audit: Draft) -> Result<(), StoreError>;
@@ -340,6 +350,23 @@ pub struct Initialization {
     /// The server and the first operator, each with its certificate.
     pub enrollments: Vec<Enrollment>,
     /// The record of it all, first of the log.
+    pub audit: Draft,
+}
+
+/// A change among the issuing CAs of devices.
+#[derive(Clone, Debug)]
+pub struct IssuerChange {
+    /// A new one.
+    pub new: Option<IssuerRow>,
+    /// One that stands otherwise from now on.
+    pub standing: Option<(IssuerId, Standing)>,
+    /// Their root's CRL, and the number of the one before it.
+    pub root_crl: Option<(CrlHead, Option<u64>)>,
+    /// The trust bundle that names them, signed by the control root.
+    pub trust_bundle: Option<TrustBundleRow>,
+    /// Now.
+    pub at: Timestamp,
+    /// The record of it.
     pub audit: Draft,
 }
 

@@ -34,7 +34,7 @@ const MAX_DISTINCT: usize = 1000;
 const MAX_GATEWAYS: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 31] = [
+pub const EVENTS: [&str; 32] = [
     "approval.crowded",
     "attestation.ambiguous",
     "attestation.failed",
@@ -54,6 +54,7 @@ pub const EVENTS: [&str; 31] = [
     "csr.pop_failed",
     "csr.refused",
     "device.refused",
+    "issuer.none",
     "key.compromised",
     "key.reused",
     "lineage.fork",

@@ -96,10 +96,10 @@ async fn json_has_stable_field_names_everywhere() {
     told += &fields("device show, loaded", &shown["crls"][0]["loaded"]);
     told += &fields("enroll-client status", &device.status());
     assert_snapshot!(told, @r"
-    fleet create (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
-    fleet set (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
-    fleet list (list): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
-    fleet show (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name on_fork reenroll tpm_roots unknown_devices validity_seconds
+    fleet create (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
+    fleet set (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
+    fleet list (list): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
+    fleet show (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
     device register (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
     fleet explain (one): device fleet status tier ways
     certificate show (one): issuer not_after not_before pem position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
@@ -112,7 +112,7 @@ async fn json_has_stable_field_names_everywhere() {
     token revoke (one): created_at created_by expires_at fleet id id_pattern kind reenroll role state subject_id uses uses_left
     crl status (list): entries hierarchy issuer issuer_name loaded next_update number sha256 size this_update url
     crl publish (list): entries hierarchy issuer issuer_name loaded next_update number sha256 size this_update url
-    issuer list (list): hierarchy id name not_after not_before pem
+    issuer list (list): hierarchy id name not_after not_before pem published_at ready_at replaces standing
     gateway create (one): created_at created_by expires_at file fleet id id_pattern kind reenroll role state subject_id uses uses_left
     gateway list (list): created_at expires_at head_serial heard_at id last_seen_at loaded status watches
     operator create (one): created_at created_by expires_at file fleet id id_pattern kind reenroll role state subject_id uses uses_left

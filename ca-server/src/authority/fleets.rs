@@ -31,8 +31,9 @@ impl From<PolicyError> for Refusal {
 
 impl Authority {
     /// Makes a fleet.
-    pub async fn create_fleet(&self, name: &FleetName, policy: Policy, actor: &str) -> Result<FleetRow, Refusal> {
+    pub async fn create_fleet(&self, name: &FleetName, mut policy: Policy, actor: &str) -> Result<FleetRow, Refusal> {
         policy.validate()?;
+        self.name_issuers(None, &mut policy)?;
         self.refuse_rival(name, &policy).await?;
         let audit = Draft::done(self.now(), actor, "fleet.created", format!("fleet/{name}"))
             .fact("policy", policy_fact(&policy));
@@ -51,6 +52,7 @@ impl Authority {
         let mut policy = was.clone();
         change(&mut policy);
         policy.validate()?;
+        self.name_issuers(Some(&was), &mut policy)?;
         if policy != was {
             self.refuse_rival(name, &policy).await?;
             let audit = Draft::done(self.now(), actor, "fleet.changed", format!("fleet/{name}"))

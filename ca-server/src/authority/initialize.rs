@@ -2,20 +2,21 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use fleetca_proto::{transcript, v1};
-use prost::Message;
+use fleetca_proto::v1;
 use ring::rand::SystemRandom;
 
-use super::{IssuerKeys, Issuers, IssuersError, Refusal, local::local_enrollment, publish::sha256, random};
+use super::{
+    CeremonyError, IssuerKeys, Issuers, IssuersError, Refusal, RootKey, local::local_enrollment, publish::sha256,
+    random,
+};
 use crate::{
     audit::Draft,
     identity::{DeviceId, HostName, SerialNumber, Timestamp},
     pki::{
-        CA_VALIDITY, CaRequest, CaRole, CrlTemplate, Holder, Issuer, IssuerCertificate, Locations, ParsedCrl,
-        PublicKey, ROOT_VALIDITY, prepare_root,
+        CaRequest, CaRole, CrlTemplate, Holder, IssuerCertificate, ParsedCrl, PublicKey, ROOT_VALIDITY, prepare_root,
     },
     signer::Signer,
-    store::{CrlHead, Domain, Initialization, IssuerRow, TrustBundleRow},
+    store::{CrlHead, Domain, Initialization, IssuerRow},
 };
 
 /// How long a root's CRL is good: 13 months, renewed once a year.
@@ -28,6 +29,9 @@ pub enum InitializeError {
     /// A certificate was not made, or not recorded.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A root did not sign.
+    #[error(transparent)]
+    Ceremony(#[from] CeremonyError),
     /// What was made does not fit together.
     #[error(transparent)]
     Issuers(#[from] IssuersError),
@@ -66,12 +70,15 @@ pub struct Initialized {
 
 /// Makes a new CA.
 pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
-    let mut certificates = HashMap::new();
-    for (root, child) in [(CaRole::ControlRoot, CaRole::ControlCa), (CaRole::DeviceRoot, CaRole::DeviceIssuing)] {
-        let (root_der, child_der) = make_pair(&plan, root, child)?;
-        certificates.insert(root, root_der);
-        certificates.insert(child, child_der);
-    }
+    let (control, control_ca) = make_pair(&plan, CaRole::ControlRoot, CaRole::ControlCa)?;
+    let (device, device_ca) = make_pair(&plan, CaRole::DeviceRoot, CaRole::DeviceIssuing)?;
+    let der = |root: &RootKey| root.certificate.der().to_vec();
+    let certificates = HashMap::from([
+        (CaRole::ControlRoot, der(&control)),
+        (CaRole::ControlCa, control_ca),
+        (CaRole::DeviceRoot, der(&device)),
+        (CaRole::DeviceIssuing, device_ca.clone()),
+    ]);
     let mut rows = Vec::new();
     let mut crls = Vec::new();
     let mut keys = IssuerKeys::new();
@@ -83,14 +90,15 @@ pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
         } else {
             keys.insert(certificate.id(), signer.clone());
         }
-        rows.push(IssuerRow {
-            id: certificate.id(),
-            role,
-            certificate: certificate.der().to_vec(),
-            created_at: plan.now,
-        });
+        rows.push(IssuerRow::new(certificate.id(), role, certificate.der().to_vec(), plan.now));
     }
-    let trust_bundle = sign_trust_bundle(&plan, &certificates, 1)?;
+    let trust_bundle = control.sign_bundle(v1::TrustBundle {
+        trust_domain: plan.domain.trust_domain.to_string(),
+        sequence: 1,
+        control_roots: vec![der(&control)],
+        device_roots: vec![der(&device)],
+        device_issuers: vec![device_ca],
+    })?;
     let issuers = Issuers::new(&plan.domain, &rows, keys)?;
     let (id, hosts, key) = &plan.server;
     let made = |holder, key| local_enrollment(&issuers, holder, key, None, plan.backdate, plan.now);
@@ -107,30 +115,17 @@ pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
 }
 
 /// A root and the CA below it.
-fn make_pair(plan: &Plan, root: CaRole, child: CaRole) -> Result<(Vec<u8>, Vec<u8>), InitializeError> {
-    let domain = &plan.domain;
-    let locations =
-        Locations::new(&domain.public_url).map_err(|error| InitializeError::Unreadable(error.to_string()))?;
-    let request = |role: CaRole, key, validity: Duration| -> Result<CaRequest<'_>, Refusal> {
-        Ok(CaRequest {
-            role,
-            key,
-            serial: SerialNumber::new(plan.now, random(&SystemRandom::new())?),
-            not_before: plan.now - plan.backdate,
-            not_after: plan.now + validity,
-        })
-    };
-    let root_signer = &plan.signers[&root];
-    let prepared = prepare_root(&domain.trust_domain, &request(root, root_signer.public_key(), ROOT_VALIDITY)?)
-        .map_err(Refusal::from)?;
-    let signature = root_signer.sign(prepared.tbs()).map_err(Refusal::from)?;
-    let root_der = prepared.assemble(&signature).der;
-    let issuer = Issuer::new(root, parse(&root_der)?, domain.trust_domain.clone(), locations).map_err(Refusal::from)?;
-    let prepared = issuer
-        .prepare_authority(&request(child, plan.signers[&child].public_key(), CA_VALIDITY)?)
-        .map_err(Refusal::from)?;
-    let signature = root_signer.sign(prepared.tbs()).map_err(Refusal::from)?;
-    Ok((root_der, prepared.assemble(&signature).der))
+fn make_pair(plan: &Plan, role: CaRole, child: CaRole) -> Result<(RootKey, Vec<u8>), InitializeError> {
+    let (signer, not_before) = (plan.signers[&role].clone(), plan.now - plan.backdate);
+    let serial = SerialNumber::new(plan.now, random(&SystemRandom::new())?);
+    let request = CaRequest { role, key: signer.public_key(), serial, not_before, not_after: plan.now + ROOT_VALIDITY };
+    let prepared = prepare_root(&plan.domain.trust_domain, &request).map_err(Refusal::from)?;
+    let signature = signer.sign(prepared.tbs()).map_err(Refusal::from)?;
+    let certificate = parse(&prepared.assemble(&signature).der)?;
+    let root = RootKey { certificate, signer };
+    let key = plan.signers[&child].public_key();
+    let child = root.sign_authority(&plan.domain, child, key, (not_before, plan.now))?;
+    Ok((root, child))
 }
 
 /// A root's CRL (DER) and its head: the entries of the one before it stay.
@@ -164,27 +159,6 @@ pub fn root_crl(
         der: Some(der.clone()),
     };
     Ok((der, head))
-}
-
-fn sign_trust_bundle(
-    plan: &Plan,
-    certificates: &HashMap<CaRole, Vec<u8>>,
-    sequence: u64,
-) -> Result<TrustBundleRow, InitializeError> {
-    let bundle = v1::TrustBundle {
-        trust_domain: plan.domain.trust_domain.to_string(),
-        sequence,
-        control_roots: vec![certificates[&CaRole::ControlRoot].clone()],
-        device_roots: vec![certificates[&CaRole::DeviceRoot].clone()],
-        device_issuers: vec![certificates[&CaRole::DeviceIssuing].clone()],
-    }
-    .encode_to_vec();
-    let root = &plan.signers[&CaRole::ControlRoot];
-    let signature = root.sign(&transcript::trust_bundle(&bundle)).map_err(Refusal::from)?;
-    let signer = root.public_key().fingerprint().as_bytes().to_vec();
-    let signed =
-        v1::SignedTrustBundle { bundle, signatures: vec![v1::BundleSignature { root_spki_sha256: signer, signature }] };
-    Ok(TrustBundleRow { sequence, signed: signed.encode_to_vec() })
 }
 
 fn parse(der: &[u8]) -> Result<IssuerCertificate, InitializeError> {

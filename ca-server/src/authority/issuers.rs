@@ -1,10 +1,13 @@
-//! The issuers: whose certificates the CA knows, and whose keys it has at hand.
+//! The issuers: whose certificates the CA knows, whose keys it has at hand, and which of them signs for a device.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
 
 use super::Refusal;
 use crate::{
-    identity::{IssuerId, KeyFingerprint, Kind, Subject},
+    identity::{IssuerId, Kind, Subject, Timestamp},
+    inventory::partition::{Choice, Partition, Spread, Standing},
     pki::{CaRole, Issuer, IssuerCertificate, LeafRequest, Locations},
     signer::Signer,
     store::{Domain, IssuerRow, NewCertificate},
@@ -44,9 +47,39 @@ pub type IssuerKeys = HashMap<IssuerId, Arc<dyn Signer>>;
 /// All issuers.
 pub struct Issuers {
     control: OnlineIssuer,
-    /// In the order of the store, oldest first.
+    /// Those that publish, in the order of the store, oldest first.
     device: Vec<OnlineIssuer>,
     certificates: HashMap<IssuerId, (CaRole, IssuerCertificate)>,
+    /// Where the issuing CAs of devices stand, oldest first, as it was read last.
+    places: ArcSwap<Vec<Place>>,
+    /// How long the CRL of a new issuing CA has to be out before it signs for devices.
+    wait: Duration,
+}
+
+/// Where an issuing CA of devices stands, and what gateways say of its CRL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which.
+    pub id: IssuerId,
+    /// Whether it signs.
+    pub standing: Standing,
+    /// The one that it takes over from.
+    pub replaces: Option<IssuerId>,
+    /// Since when it is known.
+    pub created_at: Timestamp,
+    /// Since when its CRL is out.
+    pub published_at: Option<Timestamp>,
+    /// Every gateway that is there has loaded it, by its word; and there are some.
+    pub loaded: bool,
+    /// There was no gateway before it that would not know it.
+    pub is_first: bool,
+}
+
+impl Place {
+    /// When gateways have had time to take its CRL, if it is out.
+    pub fn ready_at(&self, wait: Duration) -> Option<Timestamp> {
+        if self.is_first { Some(self.created_at) } else { Some(self.published_at? + wait) }
+    }
 }
 
 /// Why the issuers can't be used.
@@ -79,7 +112,7 @@ impl Issuers {
             let certificate = IssuerCertificate::parse(&row.certificate).map_err(|error| broken(error.to_string()))?;
             let role = row.role;
             certificates.insert(row.id, (role, certificate.clone()));
-            if role.is_root() {
+            if !row.is_online() {
                 continue;
             }
             let locations = Locations::new(&domain.public_url).map_err(|error| broken(error.to_string()))?;
@@ -95,10 +128,29 @@ impl Issuers {
                 _ => device.push(online),
             }
         }
-        if device.is_empty() {
-            return Err(IssuersError::Missing("device issuing"));
-        }
-        Ok(Self { control: control.ok_or(IssuersError::Missing("control"))?, device, certificates })
+        let control = control.ok_or(IssuersError::Missing("control"))?;
+        let (places, wait) = (ArcSwap::from_pointee(places(rows, &[])), Duration::ZERO);
+        Ok(Self { control, device, certificates, places, wait })
+    }
+
+    /// The same, where new issuing CAs wait for so long before they sign for devices.
+    pub fn with_wait(self, wait: Duration) -> Self {
+        Self { wait, ..self }
+    }
+
+    /// Takes in where the issuing CAs of devices stand now, and of which of them every gateway says that it is loaded.
+    pub fn settle(&self, rows: &[IssuerRow], loaded: &[IssuerId]) {
+        self.places.store(Arc::new(places(rows, loaded)));
+    }
+
+    /// Where the issuing CAs of devices stand, oldest first.
+    pub fn places(&self) -> Arc<Vec<Place>> {
+        self.places.load_full()
+    }
+
+    /// How long a new issuing CA waits.
+    pub fn wait(&self) -> Duration {
+        self.wait
     }
 
     /// The CA of the server, the operators and the gateways.
@@ -121,15 +173,101 @@ impl Issuers {
         self.certificates.get(id).map(|(_, certificate)| certificate)
     }
 
-    /// Who signs for this subject: devices are spread over the issuing CAs by hash.
-    pub fn for_subject(&self, subject: &Subject) -> &OnlineIssuer {
-        match subject.kind {
-            Kind::Device => {
-                let hash = KeyFingerprint::of(subject.id.as_str().as_bytes());
-                let spread = usize::from(u16::from_be_bytes([hash.as_bytes()[0], hash.as_bytes()[1]]));
-                &self.device[spread % self.device.len()]
-            }
-            Kind::Gateway | Kind::Operator | Kind::Server => &self.control,
+    /// The issuing CAs of devices whose CRLs belong into bundles, in the order of their IDs. One that has expired needs none.
+    pub fn publishing(&self, now: Timestamp) -> Vec<IssuerId> {
+        let lasting = self.device.iter().filter(|online| online.issuer.certificate().not_after() >= now);
+        let mut ids: Vec<_> = lasting.map(|online| online.issuer.id()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Whether it publishes a CRL: a root does, and whoever has not come to its end.
+    pub fn publishes(&self, id: &IssuerId) -> bool {
+        self.certificates.get(id).is_some_and(|(role, _)| role.is_root())
+            || self.online().any(|online| online.issuer.id() == *id)
+    }
+
+    /// Whether it is to sign certificates or, as a root, their CAs'.
+    pub fn signs(&self, id: &IssuerId) -> bool {
+        self.places().iter().find(|place| place.id == *id).is_none_or(|place| place.standing == Standing::Active)
+    }
+
+    /// Who signs for this subject now what lasts until then. A fleet's devices are spread over its issuing CAs.
+    pub fn for_subject(
+        &self,
+        subject: &Subject,
+        spread: &Spread,
+        not_after: Timestamp,
+        now: Timestamp,
+    ) -> Result<&OnlineIssuer, Refusal> {
+        if subject.kind != Kind::Device {
+            return Ok(&self.control);
+        }
+        let signers = self.chosen(spread, now, |choice| choice.signers(&subject.id));
+        let online = |id: &IssuerId| self.device.iter().find(|online| online.issuer.id() == *id);
+        let signers: Vec<_> = signers.iter().filter_map(online).collect();
+        let lasts = |one: &&&OnlineIssuer| one.issuer.certificate().not_after() >= not_after.floor_secs();
+        match signers.iter().find(lasts).or(signers.first()) {
+            Some(signer) => Ok(signer),
+            None => Err(Refusal::NoIssuer { again_at: self.again_at(spread, now) }),
         }
     }
+
+    /// The issuing CAs whose CRLs a fleet's gateways need for who may sign or is about to, whoever has certificates already.
+    pub fn members(&self, spread: &Spread, now: Timestamp) -> Vec<IssuerId> {
+        self.chosen(spread, now, |choice| choice.members())
+    }
+
+    /// Those that may sign for some device of the fleet now.
+    pub fn signing(&self, spread: &Spread, now: Timestamp) -> Vec<IssuerId> {
+        self.chosen(spread, now, |choice| choice.all_signers())
+    }
+
+    /// Whether the fleet has anybody who signs for it, or will, were these retired.
+    pub fn is_possible(&self, spread: &Spread, retired: Option<IssuerId>, now: Timestamp) -> bool {
+        let places = self.places();
+        let all: Vec<_> = places
+            .iter()
+            .map(|place| Partition {
+                standing: if retired == Some(place.id) { Standing::Retired } else { place.standing },
+                ..self.partition(place, now)
+            })
+            .collect();
+        Choice { all: &all, spread, settled: true }.is_possible()
+    }
+
+    fn chosen<T>(&self, spread: &Spread, now: Timestamp, choose: impl FnOnce(Choice<'_>) -> T) -> T {
+        let places = self.places();
+        let all: Vec<_> = places.iter().map(|place| self.partition(place, now)).collect();
+        choose(Choice { all: &all, spread, settled: now >= Timestamp::from_millis(spread.since_millis) + self.wait })
+    }
+
+    fn partition(&self, place: &Place, now: Timestamp) -> Partition {
+        let ready = place.loaded || place.ready_at(self.wait).is_some_and(|at| at <= now);
+        let Place { id, standing, replaces, loaded, .. } = *place;
+        Partition { id, standing, replaces, ready, loaded }
+    }
+
+    /// When somebody will sign for the fleet, if nothing else happens: what is out has had its time, what was named too.
+    fn again_at(&self, spread: &Spread, now: Timestamp) -> Option<Timestamp> {
+        let members = self.members(spread, now);
+        let places = self.places();
+        let soonest = places.iter().filter(|place| members.contains(&place.id));
+        let ready = soonest.filter_map(|place| place.ready_at(self.wait)).min()?;
+        Some(ready.max(Timestamp::from_millis(spread.since_millis) + self.wait))
+    }
+}
+
+fn places(rows: &[IssuerRow], loaded: &[IssuerId]) -> Vec<Place> {
+    let device = rows.iter().filter(|row| row.role == CaRole::DeviceIssuing);
+    let place = |(at, row): (usize, &IssuerRow)| Place {
+        id: row.id,
+        standing: row.standing,
+        replaces: row.replaces,
+        created_at: row.created_at,
+        published_at: row.published_at,
+        loaded: loaded.contains(&row.id),
+        is_first: at == 0,
+    };
+    device.enumerate().map(place).collect()
 }

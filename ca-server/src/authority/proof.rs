@@ -14,12 +14,11 @@ use std::{
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::word::Said;
-pub use self::word::Watching;
 pub(super) use self::word::{SaidCrl, Word};
+pub use self::word::{Takes, Watching};
 use super::{Authority, Refusal};
 use crate::{
     identity::{IssuerId, Kind, Subject, Timestamp},
-    pki::CaRole,
     store::GatewayRow,
 };
 
@@ -41,7 +40,7 @@ pub struct LoadedBy {
     pub watches: bool,
     /// When it acknowledged anything last.
     pub heard_at: Option<Timestamp>,
-    /// For each issuing CA of devices.
+    /// For each issuing CA of devices whose CRL it takes.
     pub crls: Vec<LoadedCrl>,
 }
 
@@ -67,9 +66,15 @@ pub struct LoadedAt {
 }
 
 impl LoadedBy {
-    /// Whether it has loaded these CRLs, or later ones.
+    /// Those of these CRLs that concern it.
+    fn taken(&self, crls: &[(IssuerId, u64)]) -> Vec<(IssuerId, u64)> {
+        let takes = |(issuer, _): &&(IssuerId, u64)| self.crls.iter().any(|crl| crl.issuer == *issuer);
+        crls.iter().filter(takes).copied().collect()
+    }
+
+    /// Whether it has loaded these CRLs, or later ones, as far as they concern it.
     fn has(&self, crls: &[(IssuerId, u64)]) -> bool {
-        crls.iter().all(|(issuer, number)| {
+        self.taken(crls).iter().all(|(issuer, number)| {
             let said = self.crls.iter().find(|crl| crl.issuer == *issuer).and_then(|crl| crl.said);
             said.is_some_and(|(loaded, _)| loaded >= *number)
         })
@@ -86,9 +91,10 @@ impl LoadedBy {
 }
 
 impl LoadedAt {
-    /// Those of these gateways.
+    /// Those of these gateways that they concern.
     fn of<'a>(all: impl IntoIterator<Item = &'a LoadedBy>, crls: &[(IssuerId, u64)]) -> Self {
-        let all: Vec<_> = all.into_iter().collect();
+        let concerned = |one: &&LoadedBy| crls.is_empty() || !one.taken(crls).is_empty();
+        let all: Vec<_> = all.into_iter().filter(concerned).collect();
         let mut behind: Vec<_> = all.iter().filter(|gateway| !gateway.has(crls)).map(|&one| one.clone()).collect();
         behind.sort_by_key(|gateway| std::cmp::Reverse(gateway.lag()));
         Self { gateways: all.len(), behind }
@@ -100,24 +106,52 @@ impl Authority {
     pub async fn loaded(&self) -> Result<Vec<LoadedBy>, Refusal> {
         let (rows, now) = (self.store.gateways().await?, self.now());
         let mut said = self.word.all();
-        let mut after = HashMap::new();
+        let (mut after, mut taken) = (HashMap::new(), HashMap::new());
         let mut all = Vec::with_capacity(rows.len());
         for row in rows {
             let said = said.remove(&row.subject).unwrap_or_default();
-            all.push(self.loaded_by(row, said, now, &mut after).await?);
+            let takes = said.takes.clone().unwrap_or(Takes::All);
+            if !taken.contains_key(&takes) {
+                taken.insert(takes.clone(), self.taken_by(&takes).await?);
+            }
+            let issuers = taken.get(&takes).map(Vec::as_slice).unwrap_or_default();
+            all.push(self.loaded_by(row, said, issuers, now, &mut after).await?);
         }
         Ok(all)
+    }
+
+    /// The issuing CAs whose CRLs somebody takes who asks for this.
+    async fn taken_by(&self, takes: &Takes) -> Result<Vec<IssuerId>, Refusal> {
+        let mut issuers = self.issuing();
+        match takes {
+            Takes::All => {}
+            Takes::One(id) => issuers.retain(|one| one == id),
+            Takes::Fleet(fleet) => {
+                let Some(policy) = self.store.policy(fleet).await? else { return Ok(issuers) };
+                let needed = self.publisher.issuers_for(fleet, &policy).await?;
+                issuers.retain(|one| needed.contains(one));
+            }
+        }
+        Ok(issuers)
+    }
+
+    /// A gateway asks for these CRLs: the others do not concern it.
+    pub fn takes(&self, who: &Subject, what: Takes) {
+        if who.kind == Kind::Gateway {
+            self.word.takes(who, what);
+        }
     }
 
     async fn loaded_by(
         &self,
         row: GatewayRow,
         said: Said,
+        issuers: &[IssuerId],
         now: Timestamp,
         after: &mut HashMap<(IssuerId, u64), Option<Timestamp>>,
     ) -> Result<LoadedBy, Refusal> {
         let mut crls = Vec::new();
-        for issuer in self.issuing() {
+        for &issuer in issuers {
             let written = || row.loaded.iter().find(|crl| crl.issuer == issuer).copied();
             let crl = said.loaded.get(&issuer).copied().or_else(written);
             let served = self.publisher.current(&issuer).map(|crl| crl.number);
@@ -139,12 +173,18 @@ impl Authority {
         Ok(LoadedBy { gateway: row.subject, watches: said.watches > 0, heard_at, crls })
     }
 
+    /// The issuing CAs whose CRL every gateway that is there and takes it has loaded, in whatever number; and there are some.
+    pub(super) async fn loaded_everywhere(&self) -> Result<Vec<IssuerId>, Refusal> {
+        let now = self.now();
+        let there: Vec<_> = self.loaded().await?.into_iter().filter(|gateway| gateway.is_there(now)).collect();
+        let takes = |id: &IssuerId| there.iter().any(|gateway| !gateway.taken(&[(*id, 0)]).is_empty());
+        let everywhere = |id: &IssuerId| takes(id) && there.iter().all(|gateway| gateway.has(&[(*id, 0)]));
+        Ok(self.issuing().into_iter().filter(everywhere).collect())
+    }
+
     /// The issuing CAs of devices.
     fn issuing(&self) -> Vec<IssuerId> {
-        let devices = self.issuers.certificates().filter(|(_, role, _)| *role == CaRole::DeviceIssuing);
-        let mut ids: Vec<_> = devices.map(|(id, ..)| *id).collect();
-        ids.sort();
-        ids
+        self.issuers.publishing(self.publisher.now())
     }
 
     /// At how many gateways these CRLs or later ones are loaded. None, where gateways load none of them.
@@ -178,11 +218,12 @@ impl Authority {
         let mut told = self.word.listen();
         let now = self.now();
         let there: Vec<_> = self.loaded().await?.into_iter().filter(|gateway| gateway.is_there(now)).collect();
-        let mut waiting: Vec<_> = there.iter().filter(|one| !one.has(crls)).map(|one| &one.gateway).collect();
+        let mut waiting: Vec<_> =
+            there.iter().filter(|one| !one.has(crls)).map(|one| (&one.gateway, one.taken(crls))).collect();
         while !waiting.is_empty() && matches!(timeout_at(end, told.changed()).await, Ok(Ok(()))) {
             sleep(TOGETHER).await;
             told.borrow_and_update();
-            waiting.retain(|gateway| !self.word.has(gateway, crls));
+            waiting.retain(|(gateway, crls)| !self.word.has(gateway, crls));
         }
         // Who was cut off meanwhile counts no more.
         let there: HashSet<_> = there.iter().map(|one| &one.gateway).collect();
@@ -210,7 +251,7 @@ impl Authority {
         }
     }
 
-    /// The same, and tells metrics how far each is behind.
+    /// The same, tells metrics how far each is behind, and lets new issuing CAs sign that all have loaded.
     async fn try_to_keep_words(&self) -> Result<(), Refusal> {
         let unwritten = self.word.take_unwritten();
         if !unwritten.is_empty()
@@ -219,6 +260,7 @@ impl Authority {
             self.word.put_back(&unwritten);
             return Err(error.into());
         }
+        self.look_at_issuers().await?;
         let all = self.loaded().await?;
         self.telemetry.gateways(all.iter().map(|one| (one.gateway.id.to_string(), one.lag())).collect());
         Ok(())

@@ -35,7 +35,8 @@ use self::{dating::Dating, patches::Patches, turn::Engine};
 use super::{Issuers, OnlineIssuer, Refusal};
 use crate::{
     clock::Clock,
-    identity::{IssuerId, Timestamp},
+    identity::{FleetName, IssuerId, Timestamp},
+    inventory::fleet::Policy,
     pki::{CaRole, Locations},
     store::{Store, StoreError},
     telemetry::Telemetry,
@@ -177,18 +178,39 @@ impl Publisher {
         all
     }
 
-    /// What a gateway loads: the device roots' CRLs, then those of every issuing CA of devices. `None` where one of them
-    /// is missing: a gateway with an incomplete set would let the revoked in.
+    /// What a gateway loads: the device roots' CRLs, then those of every issuing CA of devices that has not come to its end.
+    /// `None` where one of them is missing: a gateway with an incomplete set would let the revoked in.
     pub fn bundle(&self) -> Option<Vec<Arc<Published>>> {
-        let of = |wanted: CaRole| {
-            let mut ids: Vec<&IssuerId> =
-                self.issuers.certificates().filter(|(_, role, _)| *role == wanted).map(|(id, _, _)| id).collect();
-            ids.sort();
-            ids.into_iter().map(|id| self.current(id)).collect::<Option<Vec<_>>>()
-        };
-        let mut crls = of(CaRole::DeviceRoot)?;
-        crls.extend(of(CaRole::DeviceIssuing)?);
-        Some(crls)
+        self.bundle_of(&self.issuers.publishing(self.now()))
+    }
+
+    /// What a gateway of one fleet loads: of the issuing CAs only those that the fleet's devices have certificates of, or
+    /// may be given some of.
+    pub async fn fleet_bundle(
+        &self,
+        fleet: &FleetName,
+        policy: &Policy,
+    ) -> Result<Option<Vec<Arc<Published>>>, StoreError> {
+        Ok(self.bundle_of(&self.issuers_for(fleet, policy).await?))
+    }
+
+    /// The issuing CAs whose CRLs a gateway of this fleet loads, in the order of their IDs.
+    pub(super) async fn issuers_for(&self, fleet: &FleetName, policy: &Policy) -> Result<Vec<IssuerId>, StoreError> {
+        let now = self.now();
+        // Before what is live: a certificate that is made in between is of one of them.
+        let mut members = self.issuers.members(&policy.spread, now);
+        members.extend(self.store.issuers_needed_by(fleet, now - RETENTION).await?);
+        let mut ids = self.issuers.publishing(now);
+        ids.retain(|id| members.contains(id));
+        Ok(ids)
+    }
+
+    fn bundle_of(&self, issuing: &[IssuerId]) -> Option<Vec<Arc<Published>>> {
+        let certificates = self.issuers.certificates();
+        let roots = certificates.filter(|(_, role, _)| *role == CaRole::DeviceRoot).map(|(id, ..)| *id);
+        let mut roots: Vec<IssuerId> = roots.collect();
+        roots.sort();
+        roots.iter().chain(issuing).map(|id| self.current(id)).collect()
     }
 
     /// Publishes every issuing CA's CRL now. `accept_clock`: the clock has been checked, removals and dates may follow it.

@@ -170,6 +170,14 @@ pub enum Refusal {
     /// The issuing CA ends before the certificate would.
     #[error("the issuing CA ends too soon; an operator must make a new one")]
     IssuerEnding,
+    /// None of the fleet's issuing CAs signs now.
+    #[error(
+        "no issuing CA signs for this fleet now: a new one waits until gateways have taken its CRL; try again later"
+    )]
+    NoIssuer {
+        /// When one will, if one is to.
+        again_at: Option<Timestamp>,
+    },
     /// The change is recorded, the CRL that holds it is not out yet.
     #[error("the change is recorded and in force here, but the CRL that holds it is not published yet; ask again")]
     Unpublished,

@@ -96,7 +96,7 @@ pub async fn notice_restored(
     let audit = Draft::done(now, "local", RESTORED, domain(store).await?).fact("made_at", made_at.to_string());
     // By whatever clock the backup was made: what was published before is in it.
     let mut lost_from = made_at;
-    for row in store.issuers().await?.iter().filter(|row| !row.role.is_root()) {
+    for row in store.issuers().await?.iter().filter(|row| row.is_online()) {
         lost_from = store.crl_head(row.id).await?.map_or(lost_from, |head| lost_from.min(head.this_update));
     }
     let (lost_from, evidence) = (lost_from - UNDER_WAY, format!("restored from a backup made at {made_at}"));
@@ -343,7 +343,7 @@ pub async fn resume(
     let is_enough = |issuer: &String, number: &u64| shown.get(issuer).is_none_or(|later| number >= later);
     reached.retain(|issuer, number| is_enough(issuer, number));
     let rows = store.issuers().await?;
-    let needed = rows.iter().filter(|row| row.role == CaRole::DeviceIssuing);
+    let needed = rows.iter().filter(|row| row.role == CaRole::DeviceIssuing && row.is_online());
     if let Some(row) = needed.into_iter().find(|row| !reached.contains_key(&row.id.to_string()))
         && !accept_loss
     {

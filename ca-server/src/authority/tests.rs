@@ -2,6 +2,7 @@
 //! time, which the flows in `tests/` cannot wait for.
 
 mod notice;
+mod partitions;
 mod past;
 mod policies;
 mod previous;
@@ -41,6 +42,8 @@ struct World {
     dir: tempfile::TempDir,
     clock: Arc<ManualClock>,
     signers: HashMap<CaRole, Arc<dyn Signer>>,
+    /// Keys of further issuing CAs.
+    more: Vec<Arc<dyn Signer>>,
     authority: Authority,
 }
 
@@ -66,13 +69,14 @@ async fn open(
     dir: &tempfile::TempDir,
     clock: &Arc<ManualClock>,
     signers: &HashMap<CaRole, Arc<dyn Signer>>,
+    more: &[Arc<dyn Signer>],
 ) -> Authority {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("ca.db")).unwrap());
     let domain = store.domain().await.unwrap();
     let rows = store.issuers().await.unwrap();
-    let online = rows.iter().filter(|row| !row.role.is_root());
-    let keys: IssuerKeys = online.map(|row| (row.id, signers[&row.role].clone())).collect();
-    let issuers = Arc::new(Issuers::new(&domain, &rows, keys).unwrap());
+    let all = signers.values().chain(more);
+    let keys: IssuerKeys = all.map(|key| (IssuerId::of(&key.public_key().fingerprint()), key.clone())).collect();
+    let issuers = Arc::new(Issuers::new(&domain, &rows, keys).unwrap().with_wait(HOUR));
     let locations = Locations::new(&domain.public_url).unwrap();
     let telemetry = Arc::new(Telemetry::default());
     let publisher =
@@ -99,17 +103,18 @@ impl World {
         let store = SqliteStore::open(&dir.path().join("ca.db")).unwrap();
         store.record_initialization(initialize(plan).unwrap().record).await.unwrap();
         drop(store);
-        let authority = open(&dir, &clock, &signers).await;
+        let authority = open(&dir, &clock, &signers, &[]).await;
         authority.create_fleet(&"pumps".parse().unwrap(), Policy::default(), "operator/ana").await.unwrap();
-        Self { dir, clock, signers, authority }
+        Self { dir, clock, signers, more: Vec::new(), authority }
     }
 
     /// The same CA after a restart.
     async fn restarted(self) -> Self {
-        let Self { dir, clock, signers, authority } = self;
+        let Self { dir, clock, signers, more, authority } = self;
         drop(authority);
-        let authority = open(&dir, &clock, &signers).await;
-        Self { dir, clock, signers, authority }
+        let authority = open(&dir, &clock, &signers, &more).await;
+        authority.look_at_issuers().await.unwrap();
+        Self { dir, clock, signers, more, authority }
     }
 
     /// From now on it is so long after the start.
@@ -138,11 +143,21 @@ impl World {
         &self,
         token: &Token,
         id: &str,
+        request: &(rcgen::KeyPair, Vec<u8>),
+    ) -> Result<Device, Refusal> {
+        self.enroll_as(v1::Kind::Device, token, id, request).await
+    }
+
+    async fn enroll_as(
+        &self,
+        kind: v1::Kind,
+        token: &Token,
+        id: &str,
         (key, csr): &(rcgen::KeyPair, Vec<u8>),
     ) -> Result<Device, Refusal> {
         let start = v1::Start {
             trust_domain: "fleet.example".into(),
-            kind: v1::Kind::Device.into(),
+            kind: kind.into(),
             id: id.into(),
             csr: csr.clone(),
             evidence: Some(v1::start::Evidence::Token(v1::TokenEvidence { token_id: token.id.clone() })),
@@ -168,7 +183,7 @@ impl World {
     }
 
     fn issuer(&self) -> IssuerId {
-        self.authority.issuers().for_subject(&subject("any")).issuer.id()
+        self.authority.issuers().places()[0].id
     }
 
     /// The CRL that is served: its number, thisUpdate, and the serials on it.

@@ -67,7 +67,7 @@ enum Command {
     },
     /// Change a fleet's policy: what is not named stays as it is
     #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys", "unknown_devices", "accept_any_holder", "id_template", "most_pending", "ek_kind", "max_devices", "max_enrollments_per_hour"]))]
+        .args(["attest", "validity", "key_types", "on_fork", "crl_scope", "grace", "least_tier", "reenroll", "factory_roots", "tpm_roots", "factory_validity", "banned_keys", "unknown_devices", "accept_any_holder", "id_template", "most_pending", "ek_kind", "max_devices", "max_enrollments_per_hour", "issuers"]))]
     Set {
         /// Its name
         name: String,
@@ -135,6 +135,9 @@ struct Policy {
     /// How many devices may enroll in an hour (renewals are not counted); or none for no limit
     #[arg(long, value_name = "N", value_parser = count_or_none)]
     max_enrollments_per_hour: Option<u32>,
+    /// The issuing CAs that its devices are spread over; or all
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    issuers: Vec<String>,
 }
 
 impl Policy {
@@ -159,6 +162,7 @@ impl Policy {
             ek_kind: self.ek_kind.unwrap_or_default(),
             max_devices: self.max_devices,
             max_enrollments_per_hour: self.max_enrollments_per_hour,
+            issuers: self.issuers,
         })
     }
 }
@@ -236,7 +240,10 @@ struct View {
     created_at: Option<Instant>,
     device_count: u64,
     devices_in_use: u64,
+    /// Those that sign for it now, or are about to.
     issuers: Vec<String>,
+    /// Those that were named; null: all.
+    named_issuers: Option<Vec<String>>,
 }
 
 impl From<v1::Fleet> for View {
@@ -267,6 +274,7 @@ impl From<v1::Fleet> for View {
             device_count: wire.device_count,
             devices_in_use: wire.devices_in_use,
             issuers: wire.issuers,
+            named_issuers: Some(policy.issuers).filter(|named| *named != ["all"]),
         }
     }
 }

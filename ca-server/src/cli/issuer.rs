@@ -1,12 +1,15 @@
 //! `ca-server issuer`: the CAs that sign.
 
+mod ceremony;
+mod create;
+
 use clap::{Args, Subcommand};
 use fleetca_proto::v1::{self, ListIssuersRequest};
 use serde::Serialize;
 
 use super::{
     CommandError, Session,
-    output::{Instant, Row, when},
+    output::{Instant, Row, or_dash, present, when},
 };
 use crate::{
     identity::Timestamp,
@@ -24,11 +27,19 @@ pub struct Issuer {
 enum Command {
     /// List every issuer, roots included
     List,
+    /// Make one more issuing CA for devices: a ceremony with the root keys; the server must not run
+    Create(create::Create),
 }
 
 /// Runs the command.
 pub async fn run(args: Issuer, session: &Session) -> Result<(), CommandError> {
-    let Command::List = args.command;
+    match args.command {
+        Command::List => list(session).await,
+        Command::Create(args) => create::run(args, session).await,
+    }
+}
+
+async fn list(session: &Session) -> Result<(), CommandError> {
     let issuers = session.operator().await?.list_issuers(ListIssuersRequest {}).await?.into_inner().issuers;
     let issuers: Vec<View> = issuers.into_iter().map(View::from).collect();
     session.output().list(&issuers)
@@ -42,6 +53,10 @@ struct View {
     hierarchy: String,
     not_before: Option<Instant>,
     not_after: Option<Instant>,
+    standing: Option<String>,
+    replaces: Option<String>,
+    published_at: Option<Instant>,
+    ready_at: Option<Instant>,
     pem: String,
 }
 
@@ -53,15 +68,20 @@ impl From<v1::Issuer> for View {
             hierarchy: wire.hierarchy,
             not_before: Instant::from_wire(wire.not_before),
             not_after: Instant::from_wire(wire.not_after),
+            standing: present(wire.standing),
+            replaces: present(wire.replaces),
+            published_at: Instant::from_wire(wire.published_at),
+            ready_at: Instant::from_wire(wire.ready_at),
             pem: to_pem(PemLabel::Certificate, &wire.certificate),
         }
     }
 }
 
 impl Row for View {
-    const COLUMNS: &'static [&'static str] = &["ID", "HIERARCHY", "NAME", "EXPIRES"];
+    const COLUMNS: &'static [&'static str] = &["ID", "HIERARCHY", "STANDING", "NAME", "EXPIRES"];
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
-        vec![self.id.clone(), self.hierarchy.clone(), self.name.clone(), when(self.not_after, now)]
+        let standing = or_dash(self.standing.clone());
+        vec![self.id.clone(), self.hierarchy.clone(), standing, self.name.clone(), when(self.not_after, now)]
     }
 }

@@ -119,7 +119,7 @@ async fn make(args: &Restore, from: &Path, crls: &Shown) -> Result<Restored, Com
         let manifest = backup::unpack(from, &folder).map_err(local)?;
         let store = SqliteStore::open_existing(&folder.database()).map_err(local)?;
         let issuers = store.issuers().await.map_err(local)?;
-        let issuing: Vec<_> = issuers.iter().filter(|row| !row.role.is_root()).map(|row| row.id).collect();
+        let issuing: Vec<_> = issuers.iter().filter(|row| row.is_online()).map(|row| row.id).collect();
         backup::complete(&folder, &issuing, args.keys.as_deref()).map_err(local)?;
         let now = now(args, &store, crls).await?;
         notice_restored(&store, manifest.made_at(), now).await.map_err(local)?;

@@ -1,17 +1,20 @@
 //! `ca-server root`: ceremonies with the root keys, on the machine where these are.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{CommandError, Session, local};
 use crate::{
-    authority::root_crl,
+    authority::{RootKey, root_crl},
     clock::{Clock, SystemClock},
     folder,
     pki::{CaRole, IssuerCertificate, ParsedCrl, PemLabel, from_pem},
-    signer::{Passphrase, SoftwareSigner},
+    signer::{Passphrase, Signer, SoftwareSigner},
 };
 
 /// Offline ceremonies with the root keys
@@ -60,24 +63,33 @@ pub fn run(args: Root, session: &Session) -> Result<(), CommandError> {
     })
 }
 
-fn sign(root_dir: &Path, root: CaRole, passphrase: Option<&Passphrase>) -> Result<Signed, CommandError> {
+/// A root and its key, from the folder where they are.
+pub(super) fn open(root_dir: &Path, root: CaRole, passphrase: Option<&Passphrase>) -> Result<RootKey, CommandError> {
     let file = |extension| folder::root_file(root_dir, root, extension);
-    let content = |path: &Path, reason: String| CommandError::Content { path: path.to_owned(), reason };
     let path = file("pem");
     let text = std::fs::read_to_string(&path).map_err(CommandError::file(&path))?;
     let ders = from_pem(PemLabel::Certificate, &text).map_err(|error| content(&path, error.to_string()))?;
     let [der] = ders.as_slice() else { return Err(content(&path, "not one certificate".into())) };
     let certificate = IssuerCertificate::parse(der).map_err(|error| content(&path, error.to_string()))?;
     let signer = SoftwareSigner::load(&file("key.pem"), passphrase).map_err(local)?;
-    if crate::signer::Signer::public_key(&signer).fingerprint() != certificate.public_key().fingerprint() {
+    if signer.public_key().fingerprint() != certificate.public_key().fingerprint() {
         return Err(content(&file("key.pem"), "not the key of the certificate beside it".into()));
     }
+    Ok(RootKey { certificate, signer: Arc::new(signer) })
+}
+
+fn content(path: &Path, reason: String) -> CommandError {
+    CommandError::Content { path: path.to_owned(), reason }
+}
+
+fn sign(root_dir: &Path, root: CaRole, passphrase: Option<&Passphrase>) -> Result<Signed, CommandError> {
+    let RootKey { certificate, signer } = open(root_dir, root, passphrase)?;
+    let path = folder::root_file(root_dir, root, "crl");
     // The entries and the number of the CRL before are needed: without it, revoked CAs would be let in again.
-    let path = file("crl");
     let before = std::fs::read(&path).map_err(CommandError::file(&path))?;
     let before = ParsedCrl::parse(before.into()).map_err(|error| content(&path, error.to_string()))?;
     before.verify(&certificate).map_err(|error| content(&path, error.to_string()))?;
-    let (der, head) = root_crl(&certificate, &signer, Some(&before), SystemClock.now()).map_err(local)?;
+    let (der, head) = root_crl(&certificate, signer.as_ref(), Some(&before), SystemClock.now()).map_err(local)?;
     folder::write(&path, &der, 0o644).map_err(CommandError::file(&path))?;
     Ok(Signed {
         file: path,

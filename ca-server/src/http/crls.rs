@@ -24,6 +24,7 @@ use super::{
 use crate::{
     authority::{PublishError, Published},
     identity::{FleetName, IssuerId, KeyFingerprint, hex},
+    store::StoreError,
 };
 
 /// Five seconds, so that what stands between us and a gateway does not keep a revocation from it.
@@ -40,6 +41,8 @@ const LIST_PATIENCE: Duration = Duration::from_secs(2);
 enum Slot {
     Full(IssuerId, Form),
     Bundle,
+    /// Of these issuing CAs: fleets that have the same share it.
+    Fleet(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +50,9 @@ enum Form {
     Der,
     Pem,
 }
+
+/// How many bundles of fleets are kept that differ in their issuing CAs.
+const MOST_FLEETS: usize = 64;
 
 /// The gzipped forms of the current publications: one a slot, the one before it is let go. What is served as it is in
 /// memory, or is written while it is sent, is not kept here a second time.
@@ -66,6 +72,10 @@ impl Shelf {
     fn representation(&self, slot: Slot, crls: &[Arc<Published>]) -> Representation {
         let tag = tag(slot, crls);
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_fleet = |slot: &Slot| matches!(slot, Slot::Fleet(_));
+        if is_fleet(&slot) && slots.keys().filter(|slot| is_fleet(slot)).count() >= MOST_FLEETS {
+            slots.retain(|slot, _| !is_fleet(slot));
+        }
         let (kept, gzipped) = slots.entry(slot).or_default();
         if *kept != tag {
             (*kept, *gzipped) = (tag.clone(), Gzipped::default());
@@ -187,22 +197,40 @@ pub(super) async fn bundle(State(rooms): State<Arc<Rooms>>, method: Method, head
     rooms.shelf.representation(Slot::Bundle, &crls).answer(&headers, method == Method::GET).await
 }
 
-/// `/crl/fleet/<fleet>/bundle.pem`. A fleet's devices may come from every device issuing CA.
+/// `/crl/fleet/<fleet>/bundle.pem`.
 pub(super) async fn fleet_bundle(
-    state: State<Arc<Rooms>>,
+    State(rooms): State<Arc<Rooms>>,
     method: Method,
     Path(fleet): Path<String>,
     headers: HeaderMap,
 ) -> Response {
     let Ok(name) = fleet.parse::<FleetName>() else { return not_found() };
-    match state.store.policy(&name).await {
-        Ok(Some(_)) => bundle(state, method, headers).await,
+    let found = async {
+        let Some(policy) = rooms.store.policy(&name).await? else { return Ok(None) };
+        rooms.publisher.fleet_bundle(&name, &policy).await.map(Some)
+    };
+    match found.await {
+        Ok(Some(Some(crls))) => {
+            let slot = slot_of(&crls, rooms.publisher.bundle().as_deref());
+            rooms.shelf.representation(slot, &crls).answer(&headers, method == Method::GET).await
+        }
+        Ok(Some(None)) => not_published(),
         Ok(None) => not_found(),
-        Err(error) => {
+        Err::<_, StoreError>(error) => {
             tracing::warn!(%error, "a fleet can't be looked up");
             short(StatusCode::SERVICE_UNAVAILABLE, "not available, try again")
         }
     }
+}
+
+/// Fleets that need the same share it, with the whole domain where that is all.
+fn slot_of(crls: &[Arc<Published>], whole: Option<&[Arc<Published>]>) -> Slot {
+    if whole.is_some_and(|whole| whole.len() == crls.len()) {
+        return Slot::Bundle;
+    }
+    let ids: String = crls.iter().map(|crl| crl.issuer.to_string()).collect();
+    let hash = KeyFingerprint::of(ids.as_bytes());
+    Slot::Fleet(hash.as_bytes().iter().take(8).fold(0, |n, byte| n << 8 | u64::from(*byte)))
 }
 
 /// The answer to whatever is not there, whyever.

@@ -63,7 +63,7 @@ impl Keepers {
         if let Some(failure) = self.publisher.failure() {
             reasons.push(format!("publishing CRLs: {failure}"));
         }
-        let mut issuers: Vec<_> = self.issuers.certificates().collect();
+        let mut issuers: Vec<_> = self.issuers.certificates().filter(|(id, ..)| self.issuers.publishes(id)).collect();
         issuers.sort_by_key(|(id, ..)| **id);
         for (id, role, certificate) in issuers {
             match self.publisher.current(id) {
@@ -83,7 +83,7 @@ impl Keepers {
                 }
                 Some(_) => {}
             }
-            if ends_too_soon(role, certificate.not_after(), now) {
+            if self.issuers.signs(id) && ends_too_soon(role, certificate.not_after(), now) {
                 let end = certificate.not_after();
                 reasons.push(format!("issuer {id}: ends at {end}, before what it would sign now"));
             }

@@ -78,7 +78,7 @@ impl World {
         let locations = Locations::new(&domain.public_url).unwrap();
         let publisher =
             Publisher::start(store.clone(), clock.clone(), issuers.clone(), locations, Arc::default()).await.unwrap();
-        let device_ca = issuers.for_subject(&pump()).issuer.id();
+        let device_ca = issuers.publishing(NOW)[0];
         let public = app_over(store.clone(), clock.clone(), publisher.clone(), issuers.clone());
         let world = Self { _dir: dir, store, clock, issuers, publisher, device_ca, public };
         world.enroll().await;
@@ -119,7 +119,7 @@ impl World {
             token: None,
             assertion: None,
             came_by: None,
-            certificate: self.issuers.for_subject(&pump()).sign_leaf(&request).unwrap(),
+            certificate: self.issuers.online().nth(1).unwrap().sign_leaf(&request).unwrap(),
             at: NOW,
             audit: draft(),
         };

@@ -1,11 +1,12 @@
 //! A fleet's policy: what it demands of its devices and what it grants them. Data, validated when it is set.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    partition::{MOST_NAMED, Spread},
     quota::Quotas,
     unknown::{Unknown, UnknownError},
 };
@@ -159,6 +160,9 @@ pub enum PolicyError {
     /// No key type at all.
     #[error("a fleet accepts at least one key type")]
     NoKeyKind,
+    /// Too many issuing CAs, or one twice.
+    #[error("at most 64 issuing CAs can be named, each once")]
+    Issuers,
     /// About devices that nobody registered.
     #[error(transparent)]
     Unknown(#[from] UnknownError),
@@ -278,6 +282,9 @@ pub struct Policy {
     /// How many devices it may have, and how many may enroll in an hour.
     #[serde(default)]
     pub quotas: Quotas,
+    /// Which issuing CAs its devices are spread over.
+    #[serde(default)]
+    pub spread: Spread,
 }
 
 const fn default_least_tier() -> Tier {
@@ -310,6 +317,7 @@ impl Default for Policy {
             grace_secs: default_grace(),
             unknown: Unknown::default(),
             quotas: Quotas::default(),
+            spread: Spread::default(),
         }
     }
 }
@@ -347,6 +355,10 @@ impl Policy {
         }
         if self.grace() > LONGEST_GRACE {
             return Err(PolicyError::Grace);
+        }
+        let named: BTreeSet<_> = self.spread.named.iter().collect();
+        if named.len() != self.spread.named.len() || named.len() > MOST_NAMED {
+            return Err(PolicyError::Issuers);
         }
         Ok(self.unknown.validate(&self.vouched())?)
     }

@@ -6,11 +6,12 @@ use fleetca_proto::v1;
 
 use crate::{
     attestation::tpm::EndorsementKind,
-    authority::{Grant, Published, Receipt, Refusal},
+    authority::{Grant, Place, Published, Receipt, Refusal},
     identity::{IssuerId, KeyFingerprint, Kind, RevocationReason, Timestamp},
     inventory::{
         device::Status,
         fleet::{CrlScope, FactoryValidity, Method, OnFork, Policy, Tier},
+        partition::Standing,
         unknown::{UnknownDevices, UnknownError},
     },
     pki::{IssuerCertificate, KeyKind, Locations},
@@ -105,6 +106,9 @@ pub fn reason(number: i32) -> Result<RevocationReason, Refusal> {
     RevocationReason::from_number(number.into()).map_err(|error| Refusal::invalid("reason", error.to_string()))
 }
 
+/// The word for all issuing CAs that are active.
+const ALL_ISSUERS: &str = "all";
+
 /// Carries what a request sets over to a policy; what it leaves out stays.
 pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + use<>, Refusal> {
     let attest = wire.attest.iter().map(|method| method.parse()).collect::<Result<Vec<Method>, _>>()?;
@@ -184,6 +188,14 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         Err(_) => return Err(Refusal::invalid("crl_scope", "must be full or device")),
     };
     let (max_devices, max_enrollments) = (wire.max_devices, wire.max_enrollments_per_hour);
+    let issuers = match wire.issuers.as_slice() {
+        [] => None,
+        [all] if all == ALL_ISSUERS => Some(Vec::new()),
+        named => {
+            let ids = named.iter().map(|id| id.parse().map_err(Refusal::name("issuers")));
+            Some(ids.collect::<Result<Vec<_>, _>>()?)
+        }
+    };
     Ok(move |policy: &mut Policy| {
         if let Some(most) = max_devices {
             policy.quotas.max_devices = (most > 0).then_some(most);
@@ -222,6 +234,9 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         }
         policy.on_fork = on_fork.unwrap_or(policy.on_fork);
         policy.crl_scope = crl_scope.unwrap_or(policy.crl_scope);
+        if let Some(issuers) = &issuers {
+            policy.spread.named.clone_from(issuers);
+        }
     })
 }
 
@@ -259,6 +274,10 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
         max_enrollments_per_hour: Some(policy.quotas.max_enrollments_per_hour.unwrap_or(0)),
         id_template: policy.unknown.id_template.map_or_else(|| "none".into(), |template| template.to_string()),
         ek_kind: policy.unknown.ek_kind.map_or("", EndorsementKind::as_str).into(),
+        issuers: match policy.spread.named.as_slice() {
+            [] => vec![ALL_ISSUERS.into()],
+            named => named.iter().map(ToString::to_string).collect(),
+        },
     };
     v1::Fleet {
         name: row.name.to_string(),
@@ -411,7 +430,18 @@ pub fn issuer(id: IssuerId, hierarchy: &str, certificate: &IssuerCertificate) ->
         not_before: Some(timestamp(certificate.not_before())),
         not_after: Some(timestamp(certificate.not_after())),
         certificate: certificate.der().to_vec(),
+        ..Default::default()
     }
+}
+
+/// Where an issuing CA of devices stands.
+pub fn place(issuer: &mut v1::Issuer, place: &Place, wait: std::time::Duration, now: Timestamp) {
+    let ready_at = place.ready_at(wait);
+    let waits = place.standing == Standing::Active && !place.loaded && ready_at.is_none_or(|at| at > now);
+    issuer.standing = if waits { "waiting" } else { place.standing.as_str() }.into();
+    issuer.replaces = place.replaces.map(|id| id.to_string()).unwrap_or_default();
+    issuer.published_at = place.published_at.map(timestamp);
+    issuer.ready_at = ready_at.filter(|_| waits).map(timestamp);
 }
 
 pub fn security_event(row: SecurityEventRow) -> v1::SecurityEvent {

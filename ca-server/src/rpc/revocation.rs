@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use self::watch::Watch;
 use super::Caller;
 use crate::{
-    authority::{Authority, HeldCrl, Published, Refusal, Refused},
+    authority::{Authority, HeldCrl, Published, Refusal, Refused, Takes},
     identity::{FleetName, Kind, Subject, Timestamp},
     store::ClaimedCrl,
 };
@@ -44,17 +44,27 @@ impl Service {
         if publisher.is_halted() {
             return Err(Refusal::Restored.into());
         }
+        let takes = |what| self.authority.takes(caller, what);
         match form {
             Some(Form::Full(issuer)) => {
                 let issuer = issuer.parse().map_err(Refusal::name("full"))?;
+                takes(Takes::One(issuer));
                 Ok(vec![publisher.current(&issuer).ok_or(Refusal::NotFound("issuer"))?])
             }
             Some(Form::Bundle(bundle)) => {
-                if !bundle.fleet.is_empty() {
-                    let fleet: FleetName = bundle.fleet.parse().map_err(Refusal::name("fleet"))?;
-                    self.authority.policy(&fleet).await?;
-                }
-                Ok(publisher.bundle().ok_or(Refusal::Unpublished)?)
+                let bundle = match bundle.fleet.as_str() {
+                    "" => {
+                        takes(Takes::All);
+                        publisher.bundle()
+                    }
+                    name => {
+                        let fleet: FleetName = name.parse().map_err(Refusal::name("fleet"))?;
+                        let policy = self.authority.policy(&fleet).await?;
+                        takes(Takes::Fleet(fleet.clone()));
+                        publisher.fleet_bundle(&fleet, &policy).await.map_err(Refusal::from)?
+                    }
+                };
+                Ok(bundle.ok_or(Refusal::Unpublished)?)
             }
             Some(Form::Device(id)) => {
                 let device = Subject::new(Kind::Device, id.parse().map_err(Refusal::name("device"))?);
@@ -62,9 +72,12 @@ impl Service {
                     return Err(Refusal::KindRefused("device other than the one that it is about").into());
                 }
                 let holder = self.authority.store.holder(&device).await?.ok_or(Refusal::NotFound("device"))?;
-                let issuer = self.authority.issuers().for_subject(&device).issuer.id();
-                let list = publisher.device_list(&issuer, &device, &holder.handle).await;
-                Ok(vec![list.map_err(Refusal::from)?])
+                let mut lists = Vec::new();
+                for issuer in self.authority.issuers_of(&holder).await? {
+                    let list = publisher.device_list(&issuer, &device, &holder.handle).await;
+                    lists.push(list.map_err(Refusal::from)?);
+                }
+                Ok(lists)
             }
             None => Err(Refusal::invalid("form", "say which CRL").into()),
         }

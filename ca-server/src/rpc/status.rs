@@ -110,6 +110,7 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::EnrollmentQuota { .. } => Row(ResourceExhausted, "ENROLLMENT_QUOTA", Retry, Some("quota.enrollments")),
         Refusal::TimedOut => Row(DeadlineExceeded, "TIMED_OUT", Retry, None),
         Refusal::IssuerEnding => Row(Unavailable, "ISSUER_ENDING", Retry, None),
+        Refusal::NoIssuer { .. } => Row(Unavailable, "NO_ISSUER", Retry, Some("issuer.none")),
         Refusal::Unpublished => Row(Unavailable, "CRL_NOT_PUBLISHED", Retry, None),
         Refusal::Publish(_) => Row(FailedPrecondition, "CRL_REFUSED", Stop, None),
         Refusal::Store(_) => Row(Unavailable, "STORE_UNAVAILABLE", Retry, None),
@@ -146,10 +147,16 @@ pub fn status(refused: Refused, telemetry: &Telemetry, now: Timestamp) -> Status
     if action == Action::Retry {
         let people = matches!(
             why,
-            Refusal::Held | Refusal::Fork { .. } | Refusal::CertificateForgotten | Refusal::Restored | Refusal::Crowded
+            Refusal::Held
+                | Refusal::Fork { .. }
+                | Refusal::CertificateForgotten
+                | Refusal::Restored
+                | Refusal::Crowded
+                | Refusal::NoIssuer { .. }
         );
         let wait = match why {
             Refusal::EnrollmentQuota { again_at } => again_at.since(now).max(RETRY_AFTER),
+            Refusal::NoIssuer { again_at: Some(again_at) } => again_at.since(now).max(RETRY_AFTER),
             _ if people => RETRY_AFTER_PEOPLE,
             _ => RETRY_AFTER,
         };

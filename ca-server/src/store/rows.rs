@@ -9,6 +9,7 @@ use crate::{
         device::Status,
         fleet::{Policy, Tier},
         lineage::{Lineage, Position},
+        partition::Standing,
     },
     pki::CaRole,
     store::HolderVersion,
@@ -43,6 +44,38 @@ pub struct IssuerRow {
     pub certificate: Vec<u8>,
     /// Since when it is known.
     pub created_at: Timestamp,
+    /// Whether it signs.
+    pub standing: Standing,
+    /// The one that it takes over from.
+    pub replaces: Option<IssuerId>,
+    /// thisUpdate of its first CRL.
+    pub published_at: Option<Timestamp>,
+}
+
+impl IssuerRow {
+    /// A new one, which has published nothing yet.
+    pub fn new(id: IssuerId, role: CaRole, certificate: Vec<u8>, created_at: Timestamp) -> Self {
+        let (standing, replaces, published_at) = (Standing::Active, None, None);
+        Self { id, role, certificate, created_at, standing, replaces, published_at }
+    }
+
+    /// Whether its key is needed on the server: it signs CRLs, at least.
+    pub fn is_online(&self) -> bool {
+        !self.role.is_root() && self.standing.publishes()
+    }
+}
+
+/// What an issuing CA of devices still answers for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerUse {
+    /// Which.
+    pub issuer: IssuerId,
+    /// How many of its certificates have not expired, revoked ones included.
+    pub live: u64,
+    /// When the last of them expires.
+    pub last_not_after: Option<Timestamp>,
+    /// The fleets that they are of, by name, each with when its last one expires.
+    pub fleets: Vec<(FleetName, Timestamp)>,
 }
 
 /// A fleet.

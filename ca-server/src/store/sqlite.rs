@@ -20,6 +20,7 @@ mod holders;
 mod issuance;
 mod issuers;
 mod newcomers;
+mod partitions;
 mod past;
 mod proof;
 mod query;

@@ -137,14 +137,41 @@ pub(super) async fn fetch(
         (Answer::Unchanged, None) => return Err(SyncError::NotCrls("an answer to another question")),
         (Answer::Content { body, etag }, _) => (body, etag),
     };
-    let crls = CertificateRevocationListDer::pem_slice_iter(&pem)
-        .map(|crl| Ok(crl.map_err(|_| SyncError::NotCrls("damaged PEM"))?.to_vec()))
-        .collect::<Result<Vec<_>, SyncError>>()?;
+    let mut crls = read(&pem)?;
     if crls.is_empty() {
         return Err(SyncError::Empty);
     }
+    if is_same {
+        crls.extend(left_out(url, &crls, kept).await?);
+    }
     let issuers = issuers(url, roots, &crls).await?;
     Ok(Fetched { crls, head_signatures: Vec::new(), roots: roots.clone(), issuers, is_closed: false, etag })
+}
+
+fn read(pem: &[u8]) -> Result<Vec<Vec<u8>>, SyncError> {
+    let crls = CertificateRevocationListDer::pem_slice_iter(pem);
+    crls.map(|crl| Ok(crl.map_err(|_| SyncError::NotCrls("damaged PEM"))?.to_vec())).collect()
+}
+
+fn issuer_of(crl: &[u8]) -> Result<IssuerId, SyncError> {
+    let crl = Crl::parse(crl).map_err(SyncError::Unreadable)?;
+    IssuerId::of_key_identifier(crl.authority_key).ok_or(SyncError::NotCrls("no issuer"))
+}
+
+/// The CRLs of issuing CAs that the file holds and the bundle does not any more. Nobody has said who sent it: what was
+/// held is held on to for as long as there is a CRL of it. Where there is none the verdict asks why.
+async fn left_out(url: &HttpUrl, crls: &[Vec<u8>], kept: &State) -> Result<Vec<Vec<u8>>, SyncError> {
+    let here: Vec<_> = crls.iter().map(|crl| issuer_of(crl)).collect::<Result<_, _>>()?;
+    let mut found = Vec::new();
+    for (id, _) in kept.crls.iter().filter(|(id, crl)| crl.in_file && !crl.is_root && !here.contains(id)) {
+        match get(url, &format!("/crl/{id}/full.pem"), None, MOST_BYTES).await {
+            Ok(Answer::Content { body, .. }) => found.extend(read(&body)?),
+            Ok(Answer::Unchanged) => return Err(SyncError::NotCrls("an answer to another question")),
+            Err(HttpError::Status { status: StatusCode::NOT_FOUND, .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
 }
 
 /// The certificates of those issuers of `crls` that are no roots. Not verified here.
@@ -152,8 +179,7 @@ async fn issuers(url: &HttpUrl, roots: &Roots, crls: &[Vec<u8>]) -> Result<Vec<C
     let is_root = |id: &IssuerId| roots.certificates().iter().any(|root| IssuerId::of(root) == *id);
     let mut issuers = Vec::new();
     for der in crls {
-        let crl = Crl::parse(der).map_err(SyncError::Unreadable)?;
-        let id = IssuerId::of_key_identifier(crl.authority_key).ok_or(SyncError::NotCrls("no issuer"))?;
+        let id = issuer_of(der)?;
         if is_root(&id) {
             continue;
         }

@@ -108,11 +108,12 @@ impl Verdict {
         let absent_root = roots.filter(|root| self.needs_root(root, fetched)).map(IssuerId::of).find(missing);
         let known = known_issuers(fetched);
         let same_form = kept.form == form.to_string();
-        // Gone for good: expired, revoked by its root, or no longer named by a closed list.
+        // Gone for good: expired, on its root's CRL, or no longer named by a closed list. Which of those named a fleet needs
+        // only the server knows, who was met under its control root then.
         let is_gone = |id: &IssuerId, crl: &Kept| {
             crl.issuer_not_after < now
                 || revoked_issuers.contains(&crl.issuer_serial)
-                || (fetched.is_closed && !known.contains_key(id))
+                || (fetched.is_closed && (!known.contains_key(id) || matches!(form, Form::Fleet(_)) && !crl.is_root))
         };
         let dropped = kept
             .crls
@@ -122,7 +123,7 @@ impl Verdict {
         let unsent = fetched
             .issuers
             .iter()
-            .filter(|_| fetched.is_closed && *form == Form::Bundle)
+            .filter(|issuer| fetched.is_closed && *form == Form::Bundle && issuer.not_after() >= now)
             .map(IssuerId::of)
             .find(missing);
         match absent_root.or(dropped).or(unsent) {
@@ -303,6 +304,27 @@ mod tests {
         };
         assert!(numbered(20).is_ok());
         assert!(matches!(numbered(21), Err(SyncError::Unreadable(CrlError::Malformed(_)))));
+    }
+
+    #[test]
+    fn a_fleet_loses_an_issuer_by_the_servers_word_only_where_the_server_was_proven() {
+        let house = House::new();
+        let other = house.device_root.issuing("second CA");
+        let (one, two, root) = (house.device_ca.crl(7, &[]), other.crl(7, &[]), house.device_root.crl(1, &[]));
+        let fleet: Form = "fleet:pumps".parse().unwrap();
+        let with = |crls: Vec<Vec<u8>>, is_closed: bool| Fetched {
+            issuers: vec![house.device_ca.certificate.clone(), other.certificate.clone()],
+            is_closed,
+            ..fetched(&house, crls)
+        };
+        let both = with(vec![one.clone(), two, root.clone()], true);
+        let kept = Verdict::of(&both, &fleet, &State::default(), now()).unwrap().state(&State::default(), &fleet);
+        assert!(Verdict::of(&with(vec![one.clone(), root.clone()], true), &fleet, &kept, now()).is_ok());
+        let refused = Verdict::of(&with(vec![one.clone(), root], false), &fleet, &kept, now());
+        assert!(matches!(refused, Err(SyncError::Missing(id)) if id == IssuerId::of(&other.certificate)));
+        // The root's is never lost.
+        let refused = Verdict::of(&with(vec![one], true), &fleet, &kept, now());
+        assert!(matches!(refused, Err(SyncError::Missing(id)) if id == IssuerId::of(&house.device_root.certificate)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    identity::{IssuerId, Subject, Timestamp},
+    identity::{FleetName, IssuerId, Subject, Timestamp},
     store::Acknowledged,
 };
 
@@ -32,6 +32,17 @@ pub struct Word {
     told: watch::Sender<()>,
 }
 
+/// Which CRLs a gateway loads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Takes {
+    /// Those of all issuing CAs.
+    All,
+    /// Those that a fleet needs.
+    Fleet(FleetName),
+    /// One issuer's.
+    One(IssuerId),
+}
+
 /// What one of them has said.
 #[derive(Clone, Default)]
 pub struct Said {
@@ -39,6 +50,8 @@ pub struct Said {
     pub loaded: BTreeMap<IssuerId, Acknowledged>,
     /// When it acknowledged anything last, loaded or not.
     pub heard_at: Option<Timestamp>,
+    /// What it asked for last; unknown until it asks.
+    pub takes: Option<Takes>,
     /// How many watches it has open.
     pub watches: usize,
     /// The last change that is known to be loaded.
@@ -86,6 +99,11 @@ impl Word {
     /// What all of them have said.
     pub fn all(&self) -> HashMap<Subject, Said> {
         self.gateways().clone()
+    }
+
+    /// A gateway asks for these.
+    pub fn takes(&self, gateway: &Subject, what: Takes) {
+        self.gateways().entry(gateway.clone()).or_default().takes = Some(what);
     }
 
     /// Whether a gateway has loaded these CRLs or later ones.

@@ -15,7 +15,7 @@ impl Publisher {
     /// Rebuilds what was published last from its head and the change log.
     pub(super) async fn load(&self) -> Result<(), PublishError> {
         let mut engines = self.engines.lock().await;
-        for (id, role, certificate) in self.issuers.certificates() {
+        for (id, role, certificate) in self.issuers.certificates().filter(|(id, ..)| self.issuers.publishes(id)) {
             let Some(head) = self.store.crl_head(*id).await? else { continue };
             let mut engine = Engine::default();
             let der = match &head.der {

@@ -52,6 +52,13 @@ pub async fn issuers(
         .certificates()
         .map(|(id, role, certificate)| convert::issuer(*id, role.as_str(), certificate))
         .collect();
+    let (now, wait) = (authority.publisher.now(), authority.issuers().wait());
+    for place in authority.issuers().places().iter() {
+        let id = place.id.to_string();
+        if let Some(issuer) = issuers.iter_mut().find(|issuer| issuer.id == id) {
+            convert::place(issuer, place, wait, now);
+        }
+    }
     issuers.sort_by(|left, right| (&left.hierarchy, &left.id).cmp(&(&right.hierarchy, &right.id)));
     Ok(v1::ListIssuersResponse { issuers })
 }

@@ -7,7 +7,6 @@ use crate::{
     authority::{Answer, Authority, Explained, Refusal, Way},
     identity::{FleetName, Kind, Subject},
     inventory::fleet::Policy,
-    pki::CaRole,
     rpc::{convert, status},
     store::FleetRow,
 };
@@ -93,6 +92,6 @@ fn because(refusal: Refusal) -> String {
 }
 
 fn fleet(authority: &Authority, row: FleetRow) -> v1::Fleet {
-    let device = authority.issuers().certificates().filter(|(_, role, _)| *role == CaRole::DeviceIssuing);
-    convert::fleet(row, device.map(|(id, _, _)| id.to_string()).collect())
+    let members = authority.issuers().members(&row.policy.spread, authority.publisher.now());
+    convert::fleet(row, members.iter().map(ToString::to_string).collect())
 }

@@ -13,7 +13,9 @@ pub(crate) async fn a_new_ca_answers_with_what_it_was_given<P: Place>() {
     let asked = world.initialization();
     assert_eq!(store.domain().await.unwrap(), asked.domain);
     assert_eq!(store.trust_bundle().await.unwrap(), asked.trust_bundle);
-    assert_eq!(store.issuers().await.unwrap(), asked.issuers);
+    let mut issuers = store.issuers().await.unwrap();
+    issuers.iter_mut().for_each(|issuer| issuer.published_at = None);
+    assert_eq!(issuers, asked.issuers);
     assert_eq!(store.crl_head(issuer("device-root")).await.unwrap(), Some(crl(issuer("device-root"), 1, 0)));
     assert_eq!(store.crl_head(devices_ca()).await.unwrap(), None);
     let server = Subject::new(Kind::Server, "ca".parse().unwrap());

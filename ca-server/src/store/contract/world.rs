@@ -80,12 +80,7 @@ impl<P: Place> World<P> {
     }
 
     pub fn initialization(&self) -> Initialization {
-        let row = |role: CaRole| IssuerRow {
-            id: issuer(role.as_str()),
-            role,
-            certificate: role.as_str().into(),
-            created_at: at(0),
-        };
+        let row = |role: CaRole| IssuerRow::new(issuer(role.as_str()), role, role.as_str().into(), at(0));
         let mut server = self.enrollment("ca", 0);
         let subject = Subject::new(Kind::Server, "ca".parse().unwrap());
         let new = NewHolder { subject, fleet: None, role: None, handle: self.handle(), created_at: at(0) };

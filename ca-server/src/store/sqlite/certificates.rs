@@ -192,14 +192,19 @@ pub(super) fn insert(
     if the(db, sql, params![certificate.key, holder], column)? {
         return Err(StoreError::Conflict);
     }
-    let issuer = issuers::key(db, certificate.issuer)?;
+    let issuer = issuers::signing_key(db, certificate.issuer)?;
     let NewCertificate { serial, key, hash, not_before, not_after, presented, der, .. } = certificate;
     let sql = "-- insert_certificate()\nINSERT INTO certificates \
                (serial, holder, issuer, key_hash, hash, not_before, not_after, presented, token, der, attestation) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
                ifnull((SELECT attestation FROM certificates WHERE serial = ?8), ?11))";
     let params = params![serial, holder, issuer, key, hash, not_before, not_after, presented, token, der, attestation];
-    change_one(db, sql, params)
+    change_one(db, sql, params)?;
+    let sql = "-- fleet_needs_issuer()\nINSERT INTO fleet_issuers (fleet, issuer, last_not_after) \
+               SELECT fleet, ?2, ?3 FROM holders WHERE key = ?1 AND fleet IS NOT NULL \
+               ON CONFLICT (fleet, issuer) DO UPDATE SET last_not_after = excluded.last_not_after \
+               WHERE excluded.last_not_after > last_not_after";
+    change(db, sql, params![holder, issuer, not_after]).map(drop)
 }
 
 /// A certificate, as far as its revocation is concerned.

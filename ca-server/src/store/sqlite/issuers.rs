@@ -9,6 +9,7 @@ use super::{
 use crate::{
     audit::Draft,
     identity::{IssuerId, SerialNumber, Timestamp},
+    inventory::partition::Standing,
     store::{Change, CrlHead, Domain, IssuerRow, StoreError, TrustBundleRow},
 };
 
@@ -52,23 +53,43 @@ pub(super) fn insert_trust_bundle(db: &Connection, bundle: &TrustBundleRow) -> R
 
 /// Every issuer, oldest first.
 pub(super) fn list(db: &Connection) -> Result<Vec<IssuerRow>, StoreError> {
-    let sql = "-- issuers()\nSELECT id, role, certificate, created_at FROM issuers ORDER BY key";
+    let sql = "-- issuers()\nSELECT id, role, certificate, created_at, standing, \
+               (SELECT id FROM issuers AS before WHERE before.key = issuers.replaces), published_at \
+               FROM issuers ORDER BY key";
     let read = |row: &mut Columns| {
-        Ok(IssuerRow { id: row.take()?, role: row.take()?, certificate: row.take()?, created_at: row.take()? })
+        Ok(IssuerRow {
+            id: row.take()?,
+            role: row.take()?,
+            certificate: row.take()?,
+            created_at: row.take()?,
+            standing: row.take()?,
+            replaces: row.take()?,
+            published_at: row.take()?,
+        })
     };
     all(db, sql, [], read)
 }
 
 /// Adds one.
 pub(super) fn insert(db: &Connection, issuer: &IssuerRow) -> Result<(), StoreError> {
-    let sql = "-- insert_issuer()\nINSERT INTO issuers (id, role, certificate, created_at) VALUES (?1, ?2, ?3, ?4)";
-    change_one(db, sql, params![issuer.id, issuer.role, issuer.certificate, issuer.created_at])
+    let replaces = issuer.replaces.map(|id| key(db, id)).transpose()?;
+    let sql = "-- insert_issuer()\nINSERT INTO issuers (id, role, certificate, created_at, replaces) \
+               VALUES (?1, ?2, ?3, ?4, ?5)";
+    change_one(db, sql, params![issuer.id, issuer.role, issuer.certificate, issuer.created_at, replaces])
 }
 
 /// The key of an issuer that exists.
 pub(super) fn key(db: &Connection, id: IssuerId) -> Result<i64, StoreError> {
     let sql = "-- issuer_key()\nSELECT key FROM issuers WHERE id = ?1";
     first(db, sql, params![id], column)?.ok_or(StoreError::NotFound("issuer"))
+}
+
+/// The key of one that has not come to its end: what it signs is recorded.
+pub(super) fn signing_key(db: &Connection, id: IssuerId) -> Result<i64, StoreError> {
+    let sql = "-- signing_key()\nSELECT key, standing FROM issuers WHERE id = ?1";
+    let found = first(db, sql, params![id], |row| Ok((row.take()?, row.take::<Standing>()?)))?;
+    let (key, standing) = found.ok_or(StoreError::NotFound("issuer"))?;
+    if standing.publishes() { Ok(key) } else { Err(StoreError::Conflict) }
 }
 
 /// Changes after a number, in order.
@@ -138,6 +159,8 @@ pub(super) fn put_crl(
     let CrlHead { this_update, next_update, horizon, sha256, signature, der, .. } = head;
     let (issuer, number, watermark) = (key(db, head.issuer)?, int(head.number), int(head.watermark));
     change_one(db, sql, params![issuer, number, this_update, next_update, watermark, horizon, sha256, signature, der])?;
+    let sql = "-- published()\nUPDATE issuers SET published_at = ifnull(published_at, ?2) WHERE key = ?1";
+    change_one(db, sql, params![issuer, this_update])?;
     past::remember(db, issuer, head)?;
     draft.map_or(Ok(()), |draft| audit::append(db, draft))
 }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, bulk, certificates, devices, events, fleets, holders, issuers, newcomers, past, proof, quotas,
-    registrations, tokens, writer::Urgency::Ordinary,
+    SqliteStore, audit, bulk, certificates, devices, events, fleets, holders, issuers, newcomers, partitions, past,
+    proof, quotas, registrations, tokens, writer::Urgency::Ordinary,
 };
 use crate::{
     audit::{Kept, Seal},
@@ -14,9 +14,9 @@ use crate::{
     inventory::{fleet::Policy, quota::Usage},
     store::{
         AuditQuery, Bulk, BulkPlan, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage,
-        DeviceQuery, Domain, EventQuery, FleetRow, GatewayRow, Hardware, Holder, IssuerRow, KeyUse, NewcomerQuery,
-        NewcomerRow, Peer, ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked, SecurityEventRow, StoreError,
-        TokenRow, TrustBundleRow,
+        DeviceQuery, Domain, EventQuery, FleetRow, GatewayRow, Hardware, Holder, IssuerRow, IssuerUse, KeyUse,
+        NewcomerQuery, NewcomerRow, Peer, ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked,
+        SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
     },
 };
 
@@ -34,6 +34,14 @@ impl ReadStore for SqliteStore {
 
     async fn issuers(&self) -> Result<Vec<IssuerRow>> {
         self.look(issuers::list)
+    }
+
+    async fn issuers_needed_by(&self, fleet: &FleetName, at: Timestamp) -> Result<Vec<IssuerId>> {
+        self.look(|db| partitions::needed_by(db, fleet, at))
+    }
+
+    async fn issuers_in_use(&self, now: Timestamp) -> Result<Vec<IssuerUse>> {
+        self.scan(move |db| partitions::in_use(db, now)).await
     }
 
     async fn fleet(&self, name: &FleetName) -> Result<Option<FleetRow>> {

@@ -12,7 +12,7 @@ use crate::{
         CertificateHash, DeviceId, FleetName, IssuerId, KeyFingerprint, Kind, RevocationReason, SerialNumber,
         Timestamp, TokenId, TrustDomain,
     },
-    inventory::{device::Status, fleet::Policy},
+    inventory::{device::Status, fleet::Policy, partition::Standing},
     pki::CaRole,
     store::{NewcomerState, Role, StoreError, TokenState},
 };
@@ -55,6 +55,7 @@ macro_rules! word {
 word! {
     Kind: [Kind::Device, Kind::Gateway, Kind::Operator, Kind::Server];
     Status: Status::ALL;
+    Standing: Standing::ALL;
     Role: Role::ALL;
     CaRole: CaRole::ALL;
     NewcomerState: NewcomerState::ALL;

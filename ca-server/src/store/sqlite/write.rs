@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, bulk, cutoff, events, fleets, holders, issuance, issuers, newcomers, past, proof,
+    SqliteStore, audit, bulk, cutoff, events, fleets, holders, issuance, issuers, newcomers, partitions, past, proof,
     registrations, taken, tokens,
     writer::Urgency::{Ordinary, Urgent},
 };
@@ -13,9 +13,9 @@ use crate::{
     inventory::fleet::Policy,
     store::{
         Acknowledged, Adoption, Ask, Bulk, BulkReceipt, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment,
-        HolderVersion, Initialization, NewHolder, NewRegisteredKey, NewcomerRow, Notice, Recognition, Registration,
-        Release, Renewal, Restoration, Resumption, SecurityEventRow, Store, StoreError, Taken, TakenCrl, TokenRow,
-        TrustBundleRow, Verdict,
+        HolderVersion, Initialization, IssuerChange, NewHolder, NewRegisteredKey, NewcomerRow, Notice, Recognition,
+        Registration, Release, Renewal, Restoration, Resumption, SecurityEventRow, Store, StoreError, Taken, TakenCrl,
+        TokenRow, TrustBundleRow, Verdict,
     },
 };
 
@@ -33,6 +33,10 @@ impl Store for SqliteStore {
             audit::append(db, &audit)
         };
         self.writer.write(Ordinary, work).await
+    }
+
+    async fn record_issuer_change(&self, record: IssuerChange) -> Result<()> {
+        self.writer.write(Ordinary, move |db| partitions::record(db, &record)).await
     }
 
     async fn record_fleet(&self, name: &FleetName, policy: &Policy, audit: Draft) -> Result<()> {

@@ -1,0 +1,96 @@
+//! What every ceremony about issuing CAs needs: the CA's folder, where no server runs meanwhile, and the root keys.
+
+use std::{fs::File, path::PathBuf, sync::Arc};
+
+use clap::Args;
+
+use super::super::{CommandError, accept_clock::AcceptClock, key_passphrase::KeyPassphrase, local, root};
+use crate::{
+    authority::{Issuers, RootKey, Roots},
+    config::Config,
+    folder::Folder,
+    identity::{IssuerId, Timestamp},
+    pki::{CaRole, IssuerCertificate, PublicKey},
+    server::{self, Opened},
+    signer::{Passphrase, Signer, SoftwareSigner},
+    store::{Domain, IssuerRow, Store},
+};
+
+/// Where the CA and its root keys are.
+#[derive(Args, Clone, Debug)]
+pub struct Place {
+    /// The CA's folder, on this machine; its server must not run meanwhile
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Where the root keys are
+    #[arg(long, value_name = "DIR")]
+    root_dir: PathBuf,
+    /// Decrypts the root keys
+    #[arg(long, value_name = "FILE")]
+    root_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    key_passphrase: KeyPassphrase,
+    #[command(flatten)]
+    clock: AcceptClock,
+}
+
+/// A CA whose folder nobody else serves, and its roots.
+pub struct Ceremony {
+    /// Its store.
+    pub store: Arc<dyn Store>,
+    /// Its settings.
+    pub config: Config,
+    /// What `init` fixed.
+    pub domain: Domain,
+    /// Both roots.
+    pub roots: Roots,
+    /// What the clock says.
+    pub now: Timestamp,
+    folder: Folder,
+    passphrase: Option<Passphrase>,
+    _lock: File,
+}
+
+impl Ceremony {
+    /// Takes the folder, and holds the roots to be the CA's own.
+    pub async fn open(place: &Place) -> Result<Self, CommandError> {
+        let folder = Folder::new(&place.dir);
+        let config = Config::read(&folder.config()).map_err(local)?;
+        let passphrase = place.key_passphrase.read(&config)?;
+        // A server takes in who signs when it starts, and the trust bundle goes with what it publishes.
+        let lock = server::lock(&folder).map_err(local)?;
+        let Opened { store, issuers } = server::open(&folder, passphrase.as_ref()).await.map_err(local)?;
+        let now = place.clock.now(store.as_ref(), None).await?;
+        let root_passphrase = place.root_passphrase_file.as_deref().map(Passphrase::read).transpose().map_err(local)?;
+        let open = |role| root::open(&place.root_dir, role, root_passphrase.as_ref());
+        let roots = Roots { control: open(CaRole::ControlRoot)?, device: open(CaRole::DeviceRoot)? };
+        for root in [&roots.control, &roots.device] {
+            is_ours(root, &issuers, place)?;
+        }
+        let domain = store.domain().await.map_err(local)?;
+        Ok(Self { store, config, domain, roots, now, folder, passphrase, _lock: lock })
+    }
+
+    /// A new key, in its file: nobody knows of it until its issuer is recorded.
+    pub fn new_key(&self) -> Result<(PathBuf, PublicKey), CommandError> {
+        let signer = SoftwareSigner::generate().map_err(local)?;
+        let path = self.folder.issuer_key(IssuerId::of(&signer.public_key().fingerprint()));
+        signer.save(&path, self.passphrase.as_ref()).map_err(local)?;
+        Ok((path, signer.public_key().clone()))
+    }
+
+    /// An issuer's certificate.
+    pub fn read(&self, row: &IssuerRow) -> Result<IssuerCertificate, CommandError> {
+        IssuerCertificate::parse(&row.certificate).map_err(local)
+    }
+}
+
+fn is_ours(root: &RootKey, issuers: &Issuers, place: &Place) -> Result<(), CommandError> {
+    match issuers.certificate(&root.certificate.id()) {
+        Some(known) if known.der() == root.certificate.der() => Ok(()),
+        _ => Err(CommandError::Content {
+            path: place.root_dir.clone(),
+            reason: format!("{} is no root of the CA in {}", root.certificate.subject_text(), place.dir.display()),
+        }),
+    }
+}

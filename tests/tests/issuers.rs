@@ -1,0 +1,294 @@
+//! Several issuing CAs of devices: made by a ceremony, each with its own complete CRL; devices spread over them; and
+//! bundles that hold what is needed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use ca_server::step::Step;
+use fleetca_tests::{
+    binaries,
+    crl::Crl,
+    device::Device,
+    http, openssl,
+    process::{Finished, run},
+    server::Server,
+};
+use serde_json::{Value, json};
+
+/// A server whose new issuing CAs sign at once.
+fn server() -> Server {
+    Server::start_with_limits(&[("issuer_wait_seconds", 0)])
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("temporary folders have names in UTF-8")
+}
+
+/// `ca-server issuer ACTION` with the root keys at hand.
+fn ceremony(server: &Server, action: &[&str]) -> Finished {
+    let (dir, roots) = (server.dir(), server.dir().join("offline"));
+    let place = ["--dir", path(&dir), "--root-dir", path(&roots), "--output", "json"];
+    run(Command::new(binaries::ca_server()).arg("issuer").args(action).args(place))
+}
+
+/// One more issuing CA; the server is stopped for it.
+fn create(server: &mut Server) -> String {
+    server.stop();
+    let made: Value = serde_json::from_str(&ceremony(server, &["create"]).succeeded()).expect("JSON");
+    server.start_again();
+    made["issuer"].as_str().expect("an ID").to_owned()
+}
+
+/// The issuing CAs of devices by ID, as they are listed.
+fn issuers(server: &Server) -> BTreeMap<String, Value> {
+    let listed = server.admin().run(&["issuer", "list"]);
+    let device = listed.as_array().expect("a list").iter().filter(|issuer| issuer["hierarchy"] == "device");
+    device.map(|issuer| (issuer["id"].as_str().expect("an ID").to_owned(), issuer.clone())).collect()
+}
+
+fn first(server: &Server) -> String {
+    issuers(server).into_keys().next().expect("there is one")
+}
+
+/// Who signed the certificate that a device has now.
+fn issuer_of(server: &Server, device: &Device) -> String {
+    let serial = device.serial();
+    server.admin().run(&["certificate", "show", &serial])["issuer"].as_str().expect("an ID").to_owned()
+}
+
+/// Who has CRLs in a bundle, the device root aside, which must have one.
+fn bundle(server: &Server, path: &str) -> BTreeSet<String> {
+    let answer = http::get(&server.http_url(path));
+    let text = String::from_utf8(answer.ok()).expect("PEM");
+    let status = server.admin().run(&["crl", "status"]);
+    let status = status.as_array().expect("a list");
+    let crls = Crl::all_from_pem(&text);
+    let of = |row: &Value| row["issuer"].as_str().expect("an ID").to_owned();
+    // A key identifier begins with the octets of the issuer's ID.
+    let signed_by = |crl: &Crl, id: &str| {
+        let (_, key) = crl.extension("2.5.29.35").expect("an authority key identifier");
+        key[4..].iter().map(|octet| format!("{octet:02x}")).collect::<String>().starts_with(id)
+    };
+    let held = status.iter().filter(|row| crls.iter().any(|crl| signed_by(crl, &of(row))));
+    let (roots, issuing): (Vec<&Value>, Vec<&Value>) = held.partition(|row| row["hierarchy"] == "device-root");
+    assert_eq!((roots.len(), roots.len() + issuing.len()), (1, crls.len()), "{status:?}");
+    assert!(issuing.iter().all(|row| row["hierarchy"] == "device"), "{status:?}");
+    issuing.into_iter().map(of).collect()
+}
+
+fn sync(options: &[&str], out: &Path) -> Finished {
+    run(Command::new(binaries::enroll_client()).arg("sync-crls").args(options).arg("--out").arg(out))
+}
+
+/// Devices that are spread over both.
+fn devices(server: &Server, fleet: &str) -> Vec<Device> {
+    (0..8).map(|n| Device::enroll(server, fleet, &format!("{fleet}-{n}"))).collect()
+}
+
+#[test]
+fn a_second_issuing_ca_signs_for_its_share_of_the_devices_and_each_has_its_own_crl() {
+    let mut server = server();
+    server.admin().create_fleet("pumps");
+    let one = first(&server);
+    let old = Device::enroll(&server, "pumps", "old");
+    assert_eq!(issuer_of(&server, &old), one);
+    let other = create(&mut server);
+    let admin = server.admin();
+    let both = BTreeSet::from([one.clone(), other.clone()]);
+    let listed = issuers(&server);
+    assert_eq!(listed.keys().cloned().collect::<BTreeSet<_>>(), both);
+    assert!(listed.values().all(|issuer| issuer["standing"] == "active"), "{listed:?}");
+    assert_ne!(listed[&one]["name"], listed[&other]["name"]);
+
+    let devices = devices(&server, "pumps");
+    let signers: BTreeSet<_> = devices.iter().map(|device| issuer_of(&server, device)).collect();
+    assert_eq!(signers, both);
+    for name in ["/crl/bundle.pem", "/crl/fleet/pumps/bundle.pem"] {
+        assert_eq!(bundle(&server, name), both, "{name}");
+    }
+    // Each device's chain leads to the one root that gateways know.
+    let whole = server.scratch().join("whole.pem");
+    fs::write(&whole, http::get(&server.http_url("/crl/bundle.pem")).ok()).expect("a file");
+    for device in &devices {
+        let chain = device.presented().chain;
+        if let Some(verified) = openssl::verify(&chain, &server.device_root(), Some(&chain), Some(&whole)) {
+            verified.succeeded();
+        }
+    }
+    // A revoked device is on the list of its own issuer, and on no other.
+    for id in &both {
+        let device = devices.iter().find(|device| issuer_of(&server, device) == *id).expect("it has some");
+        let name = device.status()["id"].as_str().expect("an ID").to_owned();
+        let receipt = admin.run(&["device", "revoke", &name]);
+        assert_eq!(receipt["crls"].as_array().expect("a list").len(), 1, "{receipt}");
+        assert_eq!(receipt["crls"][0]["issuer"], *id);
+        let lists: Vec<_> = both.iter().filter(|id| Crl::fetch(&server, id).lists(&device.serial())).collect();
+        assert_eq!(lists, [id]);
+    }
+    // A device that moves has certificates of both: all of them are put on lists, and the receipt names each.
+    let moved = (0..).map(|n| format!("m-{n}"));
+    let fleet = ["fleet", "create", "movers", "--issuers", &one];
+    admin.run(&fleet);
+    let mover = moved.map(|id| Device::enroll(&server, "movers", &id)).next().expect("one");
+    admin.run(&["fleet", "set", "movers", "--issuers", &other]);
+    let before = mover.serial();
+    mover.renew();
+    assert_eq!(issuer_of(&server, &mover), other);
+    let receipt = admin.run(&["device", "revoke", "m-0"]);
+    let named: BTreeSet<_> = receipt["crls"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|crl| crl["issuer"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(named, both, "{receipt}");
+    assert!(Crl::fetch(&server, &one).lists(&before) && Crl::fetch(&server, &other).lists(&mover.serial()));
+    let records = admin.run(&["audit", "list", "--action", "issuer.created"]);
+    assert_eq!(records.as_array().expect("a list").len(), 1);
+}
+
+#[test]
+fn a_fleets_bundle_has_the_issuers_that_it_needs_and_no_other() {
+    let mut server = server();
+    let one = first(&server);
+    let other = create(&mut server);
+    let admin = server.admin();
+    let (of_one, of_other) = (BTreeSet::from([one.clone()]), BTreeSet::from([other.clone()]));
+    admin.run(&["fleet", "create", "ones", "--issuers", &one]);
+    admin.run(&["fleet", "create", "others", "--issuers", &other]);
+    assert_eq!(bundle(&server, "/crl/fleet/ones/bundle.pem"), of_one);
+    assert_eq!(bundle(&server, "/crl/fleet/others/bundle.pem"), of_other);
+    let device = Device::enroll(&server, "others", "d-1");
+    assert_eq!(issuer_of(&server, &device), other);
+
+    let gateway = Device::enroll_gateway(&server, "eu-7");
+    let out = server.scratch().join("others.pem");
+    let folder = gateway.folder().to_path_buf();
+    let over = ["--dir", path(&folder), "--form", "fleet:others"];
+    sync(&over, &out).succeeded();
+    assert_eq!(Crl::all_from_pem(&fs::read_to_string(&out).expect("a file")).len(), 2);
+    let over_http = server.scratch().join("http.pem");
+    let (url, root) = (server.http_url(""), server.device_root());
+    let from_http = ["--http-url", &url, "--trust", path(&root), "--form", "fleet:others"];
+    sync(&from_http, &over_http).succeeded();
+    assert_eq!(Crl::all_from_pem(&fs::read_to_string(&over_http).expect("a file")).len(), 2);
+
+    // Moved: what was signed before is needed until it has expired.
+    let changed = admin.run(&["fleet", "set", "others", "--issuers", &one]);
+    assert_eq!((&changed["issuers"], &changed["named_issuers"]), (&json!([one]), &json!([one])));
+    assert_eq!(bundle(&server, "/crl/fleet/others/bundle.pem"), BTreeSet::from([one.clone(), other.clone()]));
+    assert_eq!(bundle(&server, "/crl/fleet/ones/bundle.pem"), of_one);
+    device.renew();
+    assert_eq!(issuer_of(&server, &device), one);
+    for (options, out) in [(&over[..], &out), (&from_http, &over_http)] {
+        sync(options, out).succeeded();
+        assert_eq!(Crl::all_from_pem(&fs::read_to_string(out).expect("a file")).len(), 3);
+    }
+    let all = admin.run(&["fleet", "set", "others", "--issuers", "all"]);
+    assert_eq!((all["issuers"].as_array().expect("a list").len(), &all["named_issuers"]), (2, &Value::Null));
+    assert!(
+        admin.refused(&["fleet", "set", "ones", "--issuers", "0123456789abcdef"]).contains("no issuing CA of devices")
+    );
+    assert_eq!(admin.reason(&["fleet", "set", "ones", "--issuers", "0123456789abcdef"]), "INVALID_ARGUMENT");
+}
+
+#[test]
+fn a_gateway_takes_no_bundle_that_lacks_an_issuer_of_the_trust_bundle() {
+    let mut server = server();
+    let other = create(&mut server);
+    let gateway = Device::enroll_gateway(&server, "eu-7");
+    let out = server.scratch().join("bundle.pem");
+    sync(&["--dir", path(gateway.folder())], &out).succeeded();
+    let before = fs::read_to_string(&out).expect("a file");
+    assert_eq!(Crl::all_from_pem(&before).len(), 3);
+    // The store says of one that it has come to its end, and no root has.
+    server.stop();
+    let db = rusqlite::Connection::open(server.dir().join("ca.db")).expect("the database");
+    let changed = db.execute("UPDATE issuers SET standing = 'ended' WHERE id = ?1", [&other]).expect("a change");
+    assert_eq!(changed, 1);
+    drop(db);
+    server.start_again();
+    let refused = sync(&["--dir", path(gateway.folder())], &out);
+    assert!(refused.stderr.contains(&format!("the CRL of issuer {other} is missing")), "{refused:?}");
+    assert_eq!(fs::read_to_string(&out).expect("a file"), before);
+}
+
+#[test]
+fn a_ceremony_beside_a_running_server_or_with_other_roots_is_refused_and_leaves_nothing() {
+    let mut server = server();
+    let keys = |server: &Server| fs::read_dir(server.dir().join("keys")).expect("a folder").count();
+    let refused = ceremony(&server, &["create"]);
+    assert!(refused.code == 1 && refused.stderr.contains("another server is running"), "{refused:?}");
+    server.stop();
+    let stranger = server.scratch().join("stranger");
+    fleetca_tests::server::init(&stranger);
+    let (dir, roots) = (server.dir(), stranger.join("offline"));
+    let create = ["issuer", "create", "--dir", path(&dir), "--root-dir", path(&roots)];
+    let refused = run(Command::new(binaries::ca_server()).args(create));
+    assert!(refused.code == 1 && refused.stderr.contains("is no root of the CA"), "{refused:?}");
+    assert_eq!(keys(&server), 2);
+    server.start_again();
+    assert_eq!(issuers(&server).len(), 1);
+}
+
+#[test]
+fn a_ceremony_killed_at_any_step_leaves_an_issuer_whole_or_none() {
+    let mut server = Server::start();
+    server.stop();
+    let (dir, roots) = (server.dir(), server.dir().join("offline"));
+    let create = ["issuer", "create", "--dir", path(&dir), "--root-dir", path(&roots)];
+    let order: PathBuf = server.scratch().join("kill-ceremony");
+    let mut made = 1;
+    for step in Step::ALL {
+        for times in 1.. {
+            fs::write(&order, format!("{step:?} {times}")).expect("a file");
+            let killed =
+                Command::new(binaries::helper("killed-server")).args(create).env("FLEETCA_KILL", &order).output();
+            assert!(killed.is_ok());
+            let died = fs::remove_file(&order).is_err();
+            let db = rusqlite::Connection::open(dir.join("ca.db")).expect("the database");
+            let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
+            let issuers = count("SELECT count(*) FROM issuers WHERE role = 'device'");
+            assert_eq!(issuers, count("SELECT count(*) FROM trust_bundles"), "{step:?} {times}");
+            assert!((made..=made + 1).contains(&issuers), "{step:?} {times}");
+            made = issuers;
+            if !died {
+                break;
+            }
+        }
+    }
+    assert!(made > 4);
+    server.start_again();
+    assert_eq!(issuers(&server).len() as i64, made);
+    assert_eq!(http::get(&server.metrics_url("/readyz")).status, 200);
+}
+
+#[test]
+fn a_restored_ca_has_the_keys_of_all_its_issuers_or_there_is_none() {
+    let mut server = Server::start();
+    let other = create(&mut server);
+    let out = server.scratch().join("backup");
+    let ca_server = |arguments: &[&str]| run(Command::new(binaries::ca_server()).args(arguments));
+    ca_server(&["backup", "--dir", path(&server.dir()), "--out", path(&out)]).succeeded();
+    server.stop();
+    let (keys, restored) = (server.dir().join("keys"), server.scratch().join("restored"));
+    let some = server.scratch().join("some");
+    fs::create_dir(&some).expect("a folder");
+    for key in fs::read_dir(&keys).expect("a folder").map(|key| key.expect("a key").path()) {
+        let name = key.file_name().expect("a name").to_owned();
+        if name.to_string_lossy() != format!("{other}.pem") {
+            fs::copy(&key, some.join(name)).expect("a copy");
+        }
+    }
+    let restore =
+        |keys: &Path| ca_server(&["restore", "--from", path(&out), "--dir", path(&restored), "--keys", path(keys)]);
+    let refused = restore(&some);
+    assert!(refused.code == 1 && refused.stderr.contains(&format!("the key of issuer {other}")), "{refused:?}");
+    assert!(!restored.exists());
+    restore(&keys).succeeded();
+    assert!(restored.join(format!("keys/{other}.pem")).exists());
+}
