@@ -124,6 +124,7 @@ pub struct Telemetry {
     removals_stopped: Gauge<i64, AtomicI64>,
     overload: Family<Overload, Counter>,
     restored: Gauge<i64, AtomicI64>,
+    crl_check: Histogram,
     signed_after: Histogram,
     loaded_after: Histogram,
     gateway_lag: Family<OfGateway, Gauge<i64, AtomicI64>>,
@@ -195,6 +196,11 @@ impl Default for Telemetry {
                 Gauge::default(),
                 "restored",
                 "1 while the CA stands still because its past was restored"
+            ),
+            crl_check: register!(
+                Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
+                "crl_check_seconds",
+                "Reading a CRL that was signed back, and holding it against the one before it, until it is recorded"
             ),
             signed_after: register!(
                 Histogram::new(exponential_buckets(0.05, 2.0, 14)),
@@ -275,6 +281,11 @@ impl Telemetry {
     /// Whether the CA stands still because its past was restored.
     pub fn restored(&self, restored: bool) {
         self.restored.set(i64::from(restored));
+    }
+
+    /// A CRL that was signed was read back, which took so long.
+    pub fn crl_checked(&self, time: Duration) {
+        self.crl_check.observe(time.as_secs_f64());
     }
 
     /// The CRL that holds a revocation is served, so long after it was asked for.

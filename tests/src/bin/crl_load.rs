@@ -2,9 +2,14 @@
 //! revocation costs it until the CRL that holds it is served, and what it keeps in memory; beside what the least of it costs:
 //! copying and hashing the same octets once.
 //!
-//! `cargo run --release -p fleetca-tests --bin crl_load -- [--entries N] [--output json]`
+//! With `--gateways` so many watch that CRL and acknowledge each new one, while devices are revoked.
+//!
+//! `cargo run --release -p fleetca-tests --bin crl_load -- [--entries N] [--gateways N] [--output json]`
 //!
 //! The certificates are rows without their octets, which no publication reads: a store of whole ones would be ten times as long.
+
+#[path = "crl_load/watchers.rs"]
+mod watchers;
 
 use std::{
     fs,
@@ -43,6 +48,15 @@ struct Arguments {
     /// How many revoked certificates
     #[arg(long, default_value_t = 100_000)]
     entries: u32,
+    /// Let so many gateways watch
+    #[arg(long, value_name = "N")]
+    gateways: Option<usize>,
+    /// Revoke so many devices a second while they watch
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "gateways")]
+    per_second: u32,
+    /// For so many seconds
+    #[arg(long, value_name = "N", default_value_t = 60, requires = "gateways")]
+    seconds: u32,
     /// Form of the results
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -55,12 +69,14 @@ enum Output {
 }
 
 fn main() {
-    let Arguments { entries, output } = Arguments::parse();
+    let Arguments { entries, gateways, per_second, seconds, output } = Arguments::parse();
+    let revocations = gateways.map_or(0, |_| per_second * seconds);
     let mut server = Server::start();
     let admin = server.admin();
     admin.create_fleet("load");
+    let empty = peak_rss(server.process().pid());
     server.stop();
-    generate(&server.dir().join("ca.db"), entries);
+    generate(&server.dir().join("ca.db"), entries, MORE + revocations);
 
     // The first start writes the CRL anew, as after a loss; the second one rebuilds what was published.
     server.start_again();
@@ -68,33 +84,42 @@ fn main() {
     let began = Instant::now();
     server.start_again();
     let restart = began.elapsed();
+    let pid = server.process().pid();
     let issuers = admin.run(&["issuer", "list"]);
     let issuer = issuers.as_array().expect("a list").iter().find(|issuer| issuer["hierarchy"] == "device");
-    let path = format!("/crl/{}/full.crl", issuer.expect("an issuing CA")["id"].as_str().expect("an ID"));
-    let crl = http::get(&server.http_url(&path)).ok();
+    let issuer = issuer.expect("an issuing CA")["id"].as_str().expect("an ID");
+    let full = || http::get(&server.http_url(&format!("/crl/{issuer}/full.crl"))).ok();
+    let crl = full();
 
-    let pid = server.process().pid();
-    let (mut signed, mut walls) = (Vec::new(), Vec::new());
+    let (mut signed, mut served, mut walls) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..MORE {
-        let (before, began) = (cpu_of(pid), Instant::now());
+        let (before, checks, began) = (cpu_of(pid), checking(&server), Instant::now());
         admin.run(&["device", "revoke", &format!("more-{index}"), "--reason", "keyCompromise"]);
         walls.push(began.elapsed());
-        signed.push(cpu_of(pid) - before);
+        let cpu = cpu_of(pid) - before;
+        served.push(cpu);
+        signed.push(cpu.saturating_sub(checking(&server) - checks));
     }
     let length = crl.len();
     let limits = Limits::of(crl.into());
     let ms = |time: Duration| (time.as_secs_f64() * 1e5).round() / 1e2;
     let peak = peak_rss(pid);
-    let (revoked, wall) = (median(&mut signed), median(&mut walls));
+    let (signed, served, wall) = (median(&mut signed), median(&mut served), median(&mut walls));
     let ratio = limits.encode_sign.as_secs_f64() / limits.copy_hash.as_secs_f64();
-    let result = json!({
+    let mut result = json!({
         "entries": entries, "crl_octets": length,
         "encode_sign_ms": ms(limits.encode_sign), "copy_hash_ms": ms(limits.copy_hash), "ratio": (ratio * 100.0).round() / 100.0,
         "read_back_ms": ms(limits.read_back),
-        "revoke_to_signed_ms": ms(revoked), "revoke_to_served_wall_ms": ms(wall),
-        "restart_ms": ms(restart),
-        "peak_rss_mb": peak / 1024, "rss_per_crl": (peak as f64 * 1024.0 / length as f64 * 100.0).round() / 100.0,
+        "revoke_to_signed_ms": ms(signed), "revoke_to_served_ms": ms(served), "revoke_to_served_wall_ms": ms(wall),
+        "restart_ms": ms(restart), "peak_rss_mb": peak / 1024, "empty_rss_mb": empty / 1024,
+        "rss_per_crl": (peak.saturating_sub(empty) as f64 * 1024.0 / length as f64 * 100.0).round() / 100.0,
     });
+    if let Some(gateways) = gateways {
+        let plan = watchers::Plan { gateways, first: MORE, revocations, per_second };
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        result["watch"] = runtime.block_on(watchers::run(&server, pid, issuer, full().into(), &plan));
+        result["watch"]["peak_rss_mb"] = (peak_rss(pid) / 1024).into();
+    }
     match output {
         Output::Json => println!("{result}"),
         Output::Table => {
@@ -103,6 +128,13 @@ fn main() {
             }
         }
     }
+}
+
+/// For how long the server has read its CRLs back so far: of what it does after it has signed one, all that grows with it.
+fn checking(server: &Server) -> Duration {
+    let metrics = String::from_utf8(http::get(&server.metrics_url("/metrics")).ok()).expect("text");
+    let line = metrics.lines().find_map(|line| line.strip_prefix("fleetca_crl_check_seconds_sum "));
+    Duration::from_secs_f64(line.expect("a metric").parse().expect("a number"))
 }
 
 fn median(times: &mut [Duration]) -> Duration {
@@ -181,7 +213,7 @@ fn issuer(key: &SoftwareSigner) -> IssuerCertificate {
 
 /// Puts devices into a store that nobody has open: so many that are revoked, for reasons of all kinds, on dates of the last
 /// days, with certificates that are still valid; and some that are active.
-fn generate(path: &Path, entries: u32) {
+fn generate(path: &Path, entries: u32, more: u32) {
     let mut db = Connection::open(path).expect("the store");
     db.pragma_update(None, "synchronous", "OFF").expect("it is only read afterwards");
     let issuer: i64 =
@@ -229,7 +261,7 @@ fn generate(path: &Path, entries: u32) {
         let at = now - i64::from(index % 86_400) * 1000;
         insert(index, &format!("load-{index}"), Some((at, reasons[index as usize % reasons.len()])));
     }
-    for index in 0..MORE {
+    for index in 0..more {
         insert(entries + index, &format!("more-{index}"), None);
     }
     let last = "UPDATE issuers SET last_change = ?1 WHERE key = ?2";

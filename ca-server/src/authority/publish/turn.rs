@@ -1,6 +1,9 @@
 //! One publication: from what has changed to a CRL that is served.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
 
 use bytes::Bytes;
 
@@ -86,8 +89,10 @@ impl Publisher {
         head.signature = online.signer.sign(prepared.tbs())?;
         let (der, steps) = prepared.assemble_with_steps(&head.signature);
         reached(Step::CrlSigned);
+        let signed = Instant::now();
         head.sha256 = sha256(&der);
         let crl = check(online, base, &turn, der)?;
+        self.telemetry.crl_checked(signed.elapsed());
         if let Err(error) = self.store.put_crl(head.clone(), previous, None).await {
             if matches!(error, StoreError::Conflict) {
                 // Somebody else has published: the next turn goes on from there.
