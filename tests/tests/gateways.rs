@@ -7,11 +7,11 @@ use fleetca_tests::{
     binaries,
     device::Device,
     gateway::{
-        Admission, Gateway, Presented,
+        Admission, Gateway,
         apache::Apache,
         envoy::Envoy,
         haproxy::{Haproxy, News},
-        matrix,
+        matrix::{self, Table},
         mosquitto::Mosquitto,
         nginx::Nginx,
         place::Place,
@@ -83,7 +83,7 @@ fn a_revoked_device_is_kept_out<G: Gateway>(
         Some(regular) => [regular.stays(gateway.closes_connections()), regular.resumes()],
         None => [NOT_TRIED, NOT_TRIED].map(str::to_owned),
     };
-    matrix::hold(gateway.name(), &["in, out, out".to_owned(), open, resumed]);
+    matrix::hold(Table::NewLists, gateway.name(), &["in, out, out".to_owned(), open, resumed]);
 }
 
 const NOT_TRIED: &str = "not tried";
@@ -158,53 +158,6 @@ fn postgresql_keeps_revoked_devices_out() {
 #[test]
 fn envoy_keeps_revoked_devices_out() {
     a_revoked_device_is_kept_out(|_| Source::Http, Envoy::start);
-}
-
-/// A gateway with a good list, and what a device that is on it gets once another file is put there and told of.
-fn a_revoked_device_at<G: Gateway>(
-    start: impl FnOnce(Place) -> Option<G>,
-    file: &str,
-    look: impl FnOnce(&G, &Presented, bool),
-) {
-    let server = Server::start();
-    server.admin().create_fleet("sensors");
-    let revoked = Device::enroll(&server, "sensors", "revoked").presented();
-    server.admin().run(&["device", "revoke", "revoked"]);
-    let place = Place::make(&server.device_root());
-    let crls = place.crls();
-    sync_crls(&server, &Source::Http, &crls, None);
-    let Some(gateway) = start(place) else { return };
-    assert!(!gateway.admit(&revoked).is_admitted());
-    let beside = crls.with_extension("bad");
-    fs::write(&beside, file).expect("the file is written");
-    fs::rename(&beside, &crls).expect("the file is put there");
-    let told = run(Command::new("sh").args(["-c", &gateway.reload()]));
-    look(&gateway, &revoked, told.code == 0);
-}
-
-const EMPTY: &str = "";
-const DAMAGED: &str = "-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n";
-
-/// Why `sync-crls` writes no such file, and nobody should.
-#[test]
-fn an_empty_file_lets_everybody_into_mosquitto_and_envoy_and_a_damaged_one_into_mosquitto() {
-    let gets_in = |gateway: &dyn Gateway, revoked: &Presented| {
-        until_true(SOON, "a revoked device gets in", || gateway.admit(revoked).is_admitted());
-    };
-    a_revoked_device_at(Mosquitto::start, EMPTY, |gateway, revoked, _| gets_in(gateway, revoked));
-    a_revoked_device_at(Mosquitto::start, DAMAGED, |gateway, revoked, _| gets_in(gateway, revoked));
-    a_revoked_device_at(Envoy::start, EMPTY, |gateway, revoked, _| gets_in(gateway, revoked));
-}
-
-#[test]
-fn haproxy_commits_no_bad_file_and_its_hook_says_so() {
-    for file in [EMPTY, DAMAGED] {
-        let start = |place| Haproxy::start(place, News::Commit);
-        a_revoked_device_at(start, file, |gateway, revoked, committed| {
-            assert!(!committed, "the hook has seen nothing");
-            assert!(!gateway.admit(revoked).is_admitted());
-        });
-    }
 }
 
 #[test]
