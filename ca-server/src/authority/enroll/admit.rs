@@ -38,6 +38,13 @@ pub(super) enum By {
     Previous(Box<RenewalFacts>),
 }
 
+/// What was proven beside a token, and where its key was seen before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown<'a> {
+    pub claims: &'a Claims,
+    pub key_use: &'a KeyUse,
+}
+
 /// What the facts allow.
 #[derive(Debug)]
 pub(super) enum Decision {
@@ -136,7 +143,8 @@ impl Authority {
         if standing(&token_now) != standing(token) {
             return Err(Refusal::Contended);
         }
-        self.decide_by_token(&case.subject, holder, token, &key_use, &proven.claims, policy, now).await
+        let shown = Shown { claims: &proven.claims, key_use: &key_use };
+        self.decide_by_token(&case.subject, holder, token, shown, policy, now).await
     }
 
     /// What a token allows.
@@ -145,11 +153,11 @@ impl Authority {
         subject: &Subject,
         holder: Option<Holder>,
         token: &TokenRow,
-        key_use: &KeyUse,
-        claims: &Claims,
+        shown: Shown<'_>,
         policy: &Policy,
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
+        let Shown { claims, key_use } = shown;
         if let Some(holder) = &holder {
             refuse_barred(holder, now)?;
         }

@@ -6,7 +6,7 @@ mod proviso;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::{
-    admit::{By, Case, Decision},
+    admit::{By, Case, Decision, Shown},
     continued, known, previous,
     request::Asks,
     unknown::{self, Wanted},
@@ -167,11 +167,9 @@ impl Look<'_> {
             created_by: String::new(),
         };
         let claims = Claims { method: Method::Token, tier: Tier::Token, identity: String::new() };
-        let (known, unseen) = (self.holder.clone(), KeyUse::default());
-        let decision = self
-            .authority
-            .decide_by_token(self.device, known, &token, &unseen, &claims, &self.policy, self.now)
-            .await?;
+        let (known, shown) = (self.holder.clone(), Shown { claims: &claims, key_use: &KeyUse::default() });
+        let decision =
+            self.authority.decide_by_token(self.device, known, &token, shown, &self.policy, self.now).await?;
         self.answer(&decision).await
     }
 

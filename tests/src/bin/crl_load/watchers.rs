@@ -88,15 +88,12 @@ pub async fn run(server: &Server, pid: u32, issuer: &str, crl: Bytes, plan: &Pla
         end: watch::Sender::new(None),
     });
     let port = server.addresses().devices.port();
-    let connect = |(index, gateway): (usize, Holder)| {
-        let (shared, crl) = (shared.clone(), crl.clone());
-        async move {
-            let channel = gateway.connect_now(server, port).await.expect("it connects");
-            tokio::spawn(shared.watch(RevocationClient::new(channel), crl, index < APPLYING))
-        }
+    let connect = |gateway: Holder| async move { gateway.connect_now(server, port).await.expect("it connects") };
+    let connected = futures::stream::iter(gateways).map(connect).buffered(STREAMS).enumerate();
+    let watch = |(index, channel)| {
+        tokio::spawn(shared.clone().watch(RevocationClient::new(channel), crl.clone(), index < APPLYING))
     };
-    let watching = futures::stream::iter(gateways.into_iter().enumerate());
-    let watching: Vec<_> = watching.map(connect).buffered(STREAMS).collect().await;
+    let watching: Vec<_> = connected.map(watch).collect().await;
 
     let (began, cpu) = (Instant::now(), cpu_of(pid));
     let (last, mut latencies) = revoke(server, issuer, plan).await;
