@@ -22,6 +22,7 @@ impl Publisher {
                 // A root's, or one that was taken back after a restoration.
                 Some(der) => der.clone().into(),
                 None => {
+                    engine.pending.reserve(head.watermark);
                     self.catch_up(*id, &mut engine.pending, Some(head.watermark)).await?;
                     let turn = engine.pending.until(head.horizon, []);
                     template(certificate, &head).prepare(None, turn.edits()).assemble(&head.signature)

@@ -8,13 +8,15 @@ use std::{
 };
 
 use crate::{
-    identity::{SerialNumber, Timestamp},
+    identity::{RevocationReason, SerialNumber, Timestamp},
     pki::{CrlEntry, Edit},
     store::{Change, Revoked},
 };
 
 /// How long an entry stays after its certificate expired.
 pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// For how many changes room is made ahead, at most: what is not used is never touched.
+const MOST_ROOM: u64 = 16_000_000;
 /// How far the horizon may move at once. A clock that jumped this far ahead has not yet passed the expiry of any
 /// certificate whose entry it would drop.
 const MAX_STRIDE: Duration = RETENTION;
@@ -27,19 +29,23 @@ pub struct Pending {
     watermark: u64,
 }
 
-/// What a certificate became.
+/// What a certificate became. There may be a million of them: 40 octets each.
 #[derive(Clone, Copy, Debug)]
 struct Changed {
     serial: SerialNumber,
     not_after: Timestamp,
-    revoked: Option<Revoked>,
+    revoked_at: Timestamp,
+    /// Why; none where it was released.
+    reason: Option<RevocationReason>,
+    /// Which of the changes of one certificate is the last.
+    order: u32,
 }
 
 impl Changed {
     /// Its entry on a CRL whose entries are of certificates that expire at `horizon` or later.
     fn listed(&self, horizon: Timestamp) -> Option<CrlEntry> {
-        let revoked = self.revoked.filter(|_| self.not_after >= horizon)?;
-        Some(CrlEntry { serial: self.serial, revoked_at: revoked.at, reason: revoked.reason })
+        let reason = self.reason.filter(|_| self.not_after >= horizon)?;
+        Some(CrlEntry { serial: self.serial, revoked_at: self.revoked_at, reason })
     }
 }
 
@@ -47,6 +53,11 @@ impl Pending {
     /// What comes after this change.
     pub fn after(watermark: u64) -> Self {
         Self { watermark, ..Self::default() }
+    }
+
+    /// Makes room for so many changes, so that it is not made again and again.
+    pub fn reserve(&mut self, changes: u64) {
+        self.changed.reserve_exact(usize::try_from(changes.min(MOST_ROOM)).unwrap_or_default());
     }
 
     /// Takes the next change. `false`: it is not the next one, and nothing was changed.
@@ -57,7 +68,13 @@ impl Pending {
         }
         self.watermark = change.sequence;
         let Change { serial, not_after, revoked, .. } = *change;
-        self.changed.push(Changed { serial, not_after, revoked });
+        let (revoked_at, reason) = match revoked {
+            Some(Revoked { at, reason }) => (at, Some(reason)),
+            None => (not_after, None),
+        };
+        // Never as many as it can count: they are made fewer at each publication.
+        let order = self.changed.len() as u32 + 1;
+        self.changed.push(Changed { serial, not_after, revoked_at, reason, order });
         true
     }
 
@@ -69,8 +86,8 @@ impl Pending {
     /// What this makes of a CRL whose entries are of certificates that expire at `horizon` or later. `expired`: what the
     /// CRL before it may list, and has expired since.
     pub fn until(&mut self, horizon: Timestamp, expired: impl IntoIterator<Item = SerialNumber>) -> Turn<'_> {
-        // Stable: of the changes of one certificate the last one stays last, and takes the place of those before it.
-        self.changed.sort_by_key(|changed| changed.serial);
+        // In place: no room beside it is needed. Of the changes of one certificate the last takes the place of those before it.
+        self.changed.sort_unstable_by_key(|changed| (changed.serial, changed.order));
         self.changed.dedup_by(|later, earlier| {
             let same = later.serial == earlier.serial;
             if same {
@@ -78,6 +95,8 @@ impl Pending {
             }
             same
         });
+        // Before all that comes.
+        self.changed.iter_mut().for_each(|changed| changed.order = 0);
         let mut turn = Turn { changed: &self.changed, horizon, expired: BTreeSet::new() };
         let expired = expired.into_iter().filter(|serial| turn.changed(serial).is_none());
         turn.expired = expired.collect();
@@ -154,7 +173,6 @@ pub fn next_horizon(last: Option<Timestamp>, now: Timestamp, clock_accepted: boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{identity::RevocationReason, store::Revoked};
 
     fn serial(n: u8) -> SerialNumber {
         SerialNumber::from_bytes([n; 16])
@@ -184,6 +202,11 @@ mod tests {
         let turn = pending.until(Timestamp::default(), []);
         assert_eq!((listed(&turn), turn.edits().size_hint()), (vec![serial(3)], (2, Some(2))));
         assert!(turn.takes_off(&serial(7)) && !turn.takes_off(&serial(3)) && !turn.takes_off(&serial(4)));
+        // What was looked at before comes before.
+        for next in [change(4, 7, true), change(5, 3, false), change(6, 3, true), change(7, 3, false)] {
+            assert!(pending.apply(&next));
+        }
+        assert_eq!(listed(&pending.until(Timestamp::default(), [])), [serial(7)]);
     }
 
     #[test]
