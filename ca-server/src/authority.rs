@@ -150,6 +150,12 @@ impl Authority {
         Self { ocsp, ..self }
     }
 
+    /// Who answers OCSP requests by what this CA knows.
+    pub fn ocsp_responder(&self) -> Arc<OcspResponder> {
+        let (store, publisher, issuers) = (self.store.clone(), self.publisher.clone(), self.issuers.clone());
+        OcspResponder::new(store, publisher, issuers, self.telemetry.clone(), self.clock.clone(), self.backdate)
+    }
+
     /// Now, by the CA's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

@@ -69,6 +69,8 @@ struct RawConfig {
     policy_arc: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     ocsp_in_certificates: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    delta_crls: bool,
     #[serde(skip_serializing_if = "RawKeys::is_default")]
     keys: RawKeys,
     limits: Limits,
@@ -103,6 +105,7 @@ impl Default for RawConfig {
             issuer_wait_seconds: 3600,
             policy_arc: None,
             ocsp_in_certificates: false,
+            delta_crls: false,
             keys: RawKeys::default(),
             limits: Limits::default(),
         }
@@ -130,6 +133,8 @@ pub struct Config {
     pub policy_arc: Option<PolicyArc>,
     /// Whether devices' certificates say who answers OCSP requests.
     pub ocsp_in_certificates: bool,
+    /// Whether there are delta CRLs.
+    pub delta_crls: bool,
     /// The file with the passphrase of the CA's keys, where they are encrypted.
     pub key_passphrase_file: Option<PathBuf>,
     /// Where `init` put the root keys, if not into `DIR/offline`: nobody needs them there while the server runs.
@@ -194,6 +199,7 @@ impl Config {
             issuer_wait_seconds: self.issuer_wait.as_secs(),
             policy_arc: self.policy_arc.map(|arc| arc.to_string()),
             ocsp_in_certificates: self.ocsp_in_certificates,
+            delta_crls: self.delta_crls,
             keys: RawKeys { passphrase_file: self.key_passphrase_file.clone(), root_dir: self.root_dir.clone() },
             limits: self.limits,
         }
@@ -254,6 +260,7 @@ impl RawConfig {
             issuer_wait: Duration::from_secs(self.issuer_wait_seconds),
             policy_arc,
             ocsp_in_certificates: self.ocsp_in_certificates,
+            delta_crls: self.delta_crls,
             key_passphrase_file: self.keys.passphrase_file,
             root_dir: self.keys.root_dir,
             limits,
@@ -295,11 +302,12 @@ mod tests {
 
     #[test]
     fn what_is_off_unless_it_is_said_is_shown_when_it_is_on() {
-        let key = "ocsp_in_certificates";
-        assert!(!Config::parse("").unwrap().to_toml().contains(key));
-        let shown = Config::parse(&format!("{key} = true")).unwrap().to_toml();
-        assert!(shown.contains(&format!("{key} = true\n")), "{shown}");
-        assert!(Config::parse(&shown).unwrap().ocsp_in_certificates);
+        for key in ["ocsp_in_certificates", "delta_crls"] {
+            assert!(!Config::parse("").unwrap().to_toml().contains(key));
+            let shown = Config::parse(&format!("{key} = true")).unwrap().to_toml();
+            assert!(shown.contains(&format!("{key} = true\n")), "{shown}");
+            assert_eq!(Config::parse(&shown).unwrap().to_toml(), shown);
+        }
     }
 
     #[test]

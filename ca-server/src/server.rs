@@ -19,8 +19,8 @@ pub use start::Start;
 
 use crate::{
     authority::{
-        Authority, ClockError, IssuerKeys, Issuers, IssuersError, OcspResponder, PublishError, Publisher, Refusal,
-        check_clock, issue_server_certificate, seal_once,
+        Authority, ClockError, IssuerKeys, Issuers, IssuersError, PublishError, Publisher, Refusal, check_clock,
+        issue_server_certificate, seal_once,
     },
     clock::Clock,
     config::Config,
@@ -229,6 +229,9 @@ impl Server {
         let locations = Locations::new(&domain.public_url)?;
         let publisher =
             Publisher::start(store.clone(), clock.clone(), issuers.clone(), locations, telemetry.clone()).await?;
+        if config.delta_crls {
+            publisher.offer_deltas();
+        }
         let authority = Authority::new(
             store.clone(),
             clock.clone(),
@@ -264,15 +267,7 @@ impl Server {
             tasks.spawn(told(served, "gRPC"));
         }
         let read: Arc<dyn ReadStore> = store.clone();
-        let responder = OcspResponder::new(
-            store.clone(),
-            publisher.clone(),
-            issuers.clone(),
-            telemetry.clone(),
-            clock.clone(),
-            config.backdate,
-        );
-        let public = http::public_app(read.clone(), publisher.clone(), issuers.clone(), responder);
+        let public = http::public_app(read.clone(), publisher.clone(), issuers.clone(), authority.ocsp_responder());
         let private = http::private_app(read, publisher.clone(), issuers.clone(), telemetry.clone(), clock.clone());
         for (listener, port, app) in [(listeners.http, "http", public), (listeners.metrics, "metrics", private)] {
             let places = Places::new(port, "connections", limits.rules(limits.http_connections), telemetry.clone());

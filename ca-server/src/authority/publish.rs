@@ -5,6 +5,7 @@
 
 mod catch_up;
 mod dating;
+mod delta;
 mod device_list;
 mod error;
 mod patches;
@@ -31,7 +32,7 @@ pub use self::{dating::Leap, error::PublishError, published::Published};
 
 pub(super) use self::pending::{Pending, RETENTION};
 
-use self::{dating::Dating, patches::Patches, turn::Engine};
+use self::{dating::Dating, delta::Deltas, patches::Patches, turn::Engine};
 use super::{Issuers, OnlineIssuer, Refusal};
 use crate::{
     clock::Clock,
@@ -63,6 +64,8 @@ pub struct Publisher {
     served: ArcSwap<HashMap<IssuerId, Arc<Published>>>,
     lists: Mutex<HashMap<(IssuerId, String), Arc<Published>>>,
     patches: Mutex<HashMap<IssuerId, Patches>>,
+    offers_deltas: AtomicBool,
+    deltas: Mutex<HashMap<IssuerId, Deltas>>,
     wake: Notify,
     publications: watch::Sender<u64>,
     failure: ArcSwap<Option<String>>,
@@ -92,6 +95,8 @@ impl Publisher {
             served: ArcSwap::default(),
             lists: Mutex::default(),
             patches: Mutex::default(),
+            offers_deltas: AtomicBool::default(),
+            deltas: Mutex::default(),
             wake: Notify::new(),
             publications: watch::Sender::new(0),
             failure: ArcSwap::default(),
@@ -124,6 +129,7 @@ impl Publisher {
         served.retain(|_, crl| crl.role.is_root());
         self.served.store(Arc::new(served));
         self.lists.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.deltas.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.failure.store(Arc::new(Some(PublishError::Restored.to_string())));
     }
 

@@ -109,7 +109,7 @@ fn represent(slot: Slot, tag: String, crls: &[Arc<Published>], gzipped: Gzipped)
     Representation::new(media, validators, content, gzipped)
 }
 
-/// `/crl/<issuer>/full.crl`, `.pem`.
+/// `/crl/<issuer>/full.crl`, `.pem`; `delta.crl`.
 pub(super) async fn full(
     State(rooms): State<Arc<Rooms>>,
     method: Method,
@@ -119,11 +119,33 @@ pub(super) async fn full(
     let form = match file.as_str() {
         "full.crl" => Form::Der,
         "full.pem" => Form::Pem,
+        "delta.crl" => return delta(&rooms, method, &issuer, &headers).await,
         _ => return not_found(),
     };
     let Some(issuer) = rooms.known_issuer(&issuer) else { return not_found() };
     let Some(crl) = rooms.publisher.current(&issuer) else { return not_published() };
     rooms.shelf.representation(Slot::Full(issuer, form), &[crl]).answer(&headers, method == Method::GET).await
+}
+
+/// `/crl/<issuer>/delta.crl`, where the settings have it. There is no PEM form: what a gateway loads is PEM, and no gateway
+/// may ever load this.
+async fn delta(rooms: &Rooms, method: Method, issuer: &str, headers: &HeaderMap) -> Response {
+    let Some(issuer) = rooms.known_issuer(issuer) else { return not_found() };
+    let Ok(Ok(_share)) = tokio::time::timeout(LIST_PATIENCE, rooms.shelf.lists.acquire()).await else {
+        return short(StatusCode::SERVICE_UNAVAILABLE, "busy, try again");
+    };
+    match rooms.publisher.delta(&issuer).await {
+        Ok(Some(delta)) => {
+            let (slot, crls) = (Slot::Full(issuer, Form::Der), vec![delta]);
+            let representation = represent(slot, tag(slot, &crls), &crls, Gzipped::default());
+            representation.answer(headers, method == Method::GET).await
+        }
+        Ok(None) | Err(PublishError::UnknownIssuer) => not_found(),
+        Err(error) => {
+            tracing::warn!(%issuer, %error, "no delta CRL");
+            not_published()
+        }
+    }
 }
 
 /// `/crl/<issuer>/patch/<from>-<to>`: a serialized `fleetca.v1.CrlPatch`. `to` is the number of the CRL that is served, or

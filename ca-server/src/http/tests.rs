@@ -1,5 +1,6 @@
 //! The apps over a real store and a real publisher, asked in-process; the accept loop over real sockets.
 
+mod delta;
 mod ocsp;
 
 use std::{collections::HashMap, time::Duration};
@@ -133,11 +134,15 @@ impl World {
     }
 
     async fn cut_off(&self, at: Timestamp) {
+        self.cut_off_as(at, Status::Revoked, RevocationReason::KeyCompromise).await;
+    }
+
+    async fn cut_off_as(&self, at: Timestamp, status: Status, reason: RevocationReason) {
         self.clock.set(at);
         let cutoff = Cutoff {
             subject: pump(),
-            status: Status::Revoked,
-            reason: RevocationReason::KeyCompromise,
+            status,
+            reason,
             status_reason: String::new(),
             at,
             audit: Draft::done(at, "test", "device.revoked", pump().to_string()),

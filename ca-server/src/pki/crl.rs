@@ -11,16 +11,16 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use const_oid::db::rfc5280::{ID_CE_CRL_NUMBER, ID_CE_ISSUING_DISTRIBUTION_POINT};
+use const_oid::db::rfc5280::{ID_CE_CRL_NUMBER, ID_CE_DELTA_CRL_INDICATOR, ID_CE_ISSUING_DISTRIBUTION_POINT};
 
 use fleetca_proto::v1::CrlPatchStep;
 
-use super::encode::{Der, INTEGER, SEQUENCE, context_constructed, header};
+use super::encode::{Der, INTEGER, SEQUENCE, TimeWriter, context_constructed, header};
 use super::extensions::{authority_key_identifier, distribution_point_name, extension};
 use super::issuer::IssuerCertificate;
 use super::signature::SignatureAlgorithm;
 use super::signed;
-use crate::identity::Timestamp;
+use crate::identity::{SerialNumber, Timestamp};
 
 use entry::LONGEST as LONGEST_ENTRY;
 
@@ -51,7 +51,7 @@ impl CrlTemplate<'_> {
         let none = EntryList::default();
         let old = base.map_or(&none, ParsedCrl::entries);
         let algorithm = SignatureAlgorithm::usual(self.issuer.public_key().kind());
-        let (mut head, tail) = (self.encode_head(algorithm), self.encode_extensions());
+        let (mut head, tail) = (self.encode_head(algorithm), self.encode_extensions(None));
         // What stands in front tells how long the entries are: it is put in when they are there. Room that is not used
         // was never touched.
         let (edits, front) = (edits.into_iter(), FRONT + head.len());
@@ -73,6 +73,31 @@ impl CrlTemplate<'_> {
         PreparedCrl { octets, tbs, entries, steps, algorithm, number: self.number }
     }
 
+    /// Builds a delta CRL (section 5.2.4) to the complete one with the number `base`: what the certificates that are named
+    /// have come to, each once and in the order of their serials; what is on the list no more is taken off.
+    pub fn prepare_delta(&self, base: u64, changes: &[(SerialNumber, Option<CrlEntry>)]) -> PreparedCrl {
+        let algorithm = SignatureAlgorithm::usual(self.issuer.public_key().kind());
+        let (mut times, mut entries) = (TimeWriter::default(), Vec::new());
+        for (serial, entry) in changes {
+            match entry {
+                Some(entry) => entry.encode(&mut times, &mut entries),
+                None => CrlEntry::encode_removal(*serial, self.this_update, &mut times, &mut entries),
+            }
+        }
+        let mut der = Der::with_capacity(FRONT + entries.len() + SIGNATURE);
+        der.raw(&[0; FRONT]);
+        der.nest(SEQUENCE, |tbs| {
+            tbs.raw(&self.encode_head(algorithm));
+            if !entries.is_empty() {
+                tbs.primitive(SEQUENCE, &entries);
+            }
+            tbs.raw(&self.encode_extensions(Some(base)));
+        });
+        // Nothing is made of another list's entries.
+        let (entries, steps) = (FRONT..FRONT, Vec::new());
+        PreparedCrl { octets: der.into_bytes(), tbs: FRONT, entries, steps, algorithm, number: self.number }
+    }
+
     /// Everything before the entries.
     fn encode_head(&self, algorithm: SignatureAlgorithm) -> Vec<u8> {
         let mut head = Der::with_capacity(256);
@@ -84,12 +109,15 @@ impl CrlTemplate<'_> {
         head.into_bytes()
     }
 
-    /// Everything behind the entries.
-    fn encode_extensions(&self) -> Vec<u8> {
+    /// Everything behind the entries. `base`: of a delta.
+    fn encode_extensions(&self, base: Option<u64>) -> Vec<u8> {
         Der::build(context_constructed(0), |tagged| {
             tagged.nest(SEQUENCE, |list| {
                 authority_key_identifier(list, &self.issuer.key_identifier());
                 extension(list, &ID_CE_CRL_NUMBER, false, |value| value.unsigned(&self.number.to_be_bytes()));
+                if let Some(base) = base {
+                    extension(list, &ID_CE_DELTA_CRL_INDICATOR, true, |value| value.unsigned(&base.to_be_bytes()));
+                }
                 if let Some(url) = self.distribution_point {
                     extension(list, &ID_CE_ISSUING_DISTRIBUTION_POINT, true, |value| {
                         value.nest(SEQUENCE, |point| distribution_point_name(point, url));

@@ -150,6 +150,9 @@ impl Publisher {
         let mut served = (**self.served.load()).clone();
         served.insert(head.issuer, published);
         self.served.store(Arc::new(served));
+        if !role.is_root() {
+            self.note_delta_base(head);
+        }
         self.lists.lock().unwrap_or_else(PoisonError::into_inner).retain(|(issuer, _), _| *issuer != head.issuer);
     }
 }

@@ -17,6 +17,9 @@ pub(super) const LONGEST: usize = 2 + 19 + 17 + REASON_PREFIX.len() + 1;
 /// crlEntryExtensions with a reasonCode, but for the last octet, which is the reason.
 const REASON_PREFIX: [u8; 13] = [0x30, 12, 0x30, 10, 6, 3, 0x55, 0x1d, 0x15, 4, 3, 0x0a, 1];
 
+/// removeFromCRL: no reason for a revocation.
+const REMOVE_FROM_CRL: u8 = 8;
+
 /// One revoked certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrlEntry {
@@ -31,31 +34,12 @@ pub struct CrlEntry {
 impl CrlEntry {
     /// Writes the entry behind what `der` holds.
     pub(super) fn encode(&self, times: &mut TimeWriter, der: &mut Vec<u8>) {
-        let mut octets = [0; LONGEST];
-        let serial = self.serial.as_bytes();
-        // As few octets as it takes; a zero before a first bit that is set, or where nothing is left.
-        let skip = serial.iter().position(|octet| *octet != 0).unwrap_or(serial.len());
-        let pad = usize::from(serial.get(skip).is_none_or(|first| *first >= 0x80));
-        octets[2..4].copy_from_slice(&[INTEGER, (serial.len() - skip + pad) as u8]);
-        let mut at = 4 + pad;
-        if skip == 0 {
-            octets[at..at + 16].copy_from_slice(serial);
-        } else {
-            octets[at..at + 16 - skip].copy_from_slice(&serial[skip..]);
-        }
-        at += 16 - skip;
-        let (tag, text, length) = times.text(self.revoked_at);
-        octets[at..at + 2].copy_from_slice(&[tag, length as u8]);
-        octets[at + 2..at + 17].copy_from_slice(&text);
-        at += 2 + length;
-        if self.reason != RevocationReason::Unspecified {
-            octets[at..at + REASON_PREFIX.len()].copy_from_slice(&REASON_PREFIX);
-            at += REASON_PREFIX.len();
-            octets[at] = self.reason.number();
-            at += 1;
-        }
-        octets[..2].copy_from_slice(&[SEQUENCE, (at - 2) as u8]);
-        der.extend_from_slice(&octets[..at]);
+        write(&self.serial, self.revoked_at, self.reason.number(), times, der);
+    }
+
+    /// Writes, for a delta CRL only, that this certificate is on the list no more.
+    pub(super) fn encode_removal(serial: SerialNumber, at: Timestamp, times: &mut TimeWriter, der: &mut Vec<u8>) {
+        write(&serial, at, REMOVE_FROM_CRL, times, der);
     }
 
     /// Reads one entry: all of `der`. A serial that this CA cannot have given and a reason that it does not give are
@@ -92,6 +76,35 @@ impl CrlEntry {
         };
         reason && days.holds(time)
     }
+}
+
+/// Writes an entry with this number of a reason; 0 is said by saying nothing.
+fn write(serial: &SerialNumber, revoked_at: Timestamp, reason: u8, times: &mut TimeWriter, der: &mut Vec<u8>) {
+    let mut octets = [0; LONGEST];
+    let serial = serial.as_bytes();
+    // As few octets as it takes; a zero before a first bit that is set, or where nothing is left.
+    let skip = serial.iter().position(|octet| *octet != 0).unwrap_or(serial.len());
+    let pad = usize::from(serial.get(skip).is_none_or(|first| *first >= 0x80));
+    octets[2..4].copy_from_slice(&[INTEGER, (serial.len() - skip + pad) as u8]);
+    let mut at = 4 + pad;
+    if skip == 0 {
+        octets[at..at + 16].copy_from_slice(serial);
+    } else {
+        octets[at..at + 16 - skip].copy_from_slice(&serial[skip..]);
+    }
+    at += 16 - skip;
+    let (tag, text, length) = times.text(revoked_at);
+    octets[at..at + 2].copy_from_slice(&[tag, length as u8]);
+    octets[at + 2..at + 17].copy_from_slice(&text);
+    at += 2 + length;
+    if reason != RevocationReason::Unspecified.number() {
+        octets[at..at + REASON_PREFIX.len()].copy_from_slice(&REASON_PREFIX);
+        at += REASON_PREFIX.len();
+        octets[at] = reason;
+        at += 1;
+    }
+    octets[..2].copy_from_slice(&[SEQUENCE, (at - 2) as u8]);
+    der.extend_from_slice(&octets[..at]);
 }
 
 /// The serial of an entry whose form was checked before.
