@@ -46,7 +46,7 @@ pub use bundle::TrustBundle;
 pub use ceremony::{CeremonyError, RootKey, Roots};
 pub use clock_check::{ClockError, check_clock};
 pub use devices::NewDevice;
-pub use enroll::{Answer, Challenge, EnrollmentRequest, Explained, Outcome, Seen, Way};
+pub use enroll::{Answer, Challenge, EnrollmentRequest, Explained, Outcome, Seen, Trail, Way};
 pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer, Place};
 pub use local::{issue_server_certificate, recover_operator};

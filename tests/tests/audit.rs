@@ -15,6 +15,7 @@ use fleetca_tests::{
     device::Device,
     holder::Holder,
     http,
+    newcomers::{World, refused},
     operator::Operator,
     process::run,
     server::Server,
@@ -391,7 +392,49 @@ async fn a_flood_of_failed_attestations_leaves_one_row() {
     let hour = |row: &Value, key| text(row, key)[..13].to_owned();
     let hours = if hour(&rows[0], "last_at") == hour(rows.last().expect("a row"), "first_at") { 1 } else { 2 };
     assert_eq!(rows.len(), hours, "{rows:?}");
-    assert_eq!(rows[0]["subject"], Value::Null);
+    assert_eq!(rows[0]["subject"], "nobody/token");
     assert_eq!(metric(&server, "fleetca_security_events_total{kind=\"attestation.failed\"}"), ATTEMPTS);
     assert_eq!(records(&operator).len(), before);
+}
+
+#[tokio::test]
+async fn an_event_says_which_check_failed_and_who_came() {
+    let Some(world) = World::new() else { return };
+    let admin = world.server.admin();
+    world.fleet("boards", &world.root, &[]);
+    let issuer = world.root.spki_sha256();
+    let identity = format!("idevid:{issuer}:SN-1");
+    admin.run(&["device", "register", "board-1", "--fleet", "boards", "--idevid", &format!("{issuer}:SN-1")]);
+    let board = world.board("one", "SN-1", &world.root);
+    admin.run(&["fleet", "set", "boards", "--banned-keys", &issuer]);
+    let told = world.enroll("one", &board, Some("board-1"));
+    refused(&told, "ATTESTATION_FAILED");
+    assert!(!told.stderr.contains("banned"), "only operators are told: {told:?}");
+    let known = events(&admin, "attestation.failed", 1);
+    let says = format!(
+        "ATTESTATION_FAILED: a key of the chain is banned; by factory, proven {identity}, asked for board-1, fleet boards"
+    );
+    assert_eq!((text(&known[0], "subject"), text(&known[0], "detail")), ("device/board-1", says.as_str()));
+    // Of another maker: what it says of itself is a claim.
+    refused(&world.enroll("two", &world.board("two", "SN-2", &world.other), Some("board-1")), "ATTESTATION_FAILED");
+    let all = events(&admin, "attestation.failed", 2);
+    let claimed = all.iter().find(|event| event["subject"] == "nobody/factory").expect("a stranger's");
+    let says = "the chain does not lead to a root of this fleet; by factory, claimed an IDevID with serial number \"SN-2\", issued by ";
+    assert!(
+        text(claimed, "detail").contains(says) && text(claimed, "detail").ends_with("asked for board-1"),
+        "{claimed}"
+    );
+
+    // Evidence that holds, and does not allow what was asked; and who finds no place to wait.
+    admin.run(&["fleet", "set", "boards", "--banned-keys", &"0".repeat(64)]);
+    refused(&world.enroll("one", &board, Some("board-2")), "ID_REFUSED");
+    let event = events(&admin, "attestation.refused", 1);
+    assert!(text(&event[0], "detail").ends_with("asked for board-2, fleet boards"), "{event:?}");
+    admin.run(&["fleet", "set", "boards", "--unknown-devices", "pending", "--most-pending", "1"]);
+    for (name, serial) in [("three", "SN-3"), ("four", "SN-4")] {
+        world.enroll(name, &world.board(name, serial, &world.root), Some(name));
+    }
+    let event = events(&admin, "approval.crowded", 1);
+    let says = format!("OVERLOADED; by factory, proven idevid:{issuer}:SN-4, asked for four, fleet boards");
+    assert_eq!((text(&event[0], "subject"), text(&event[0], "detail")), ("nobody/factory", says.as_str()));
 }

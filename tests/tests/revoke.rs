@@ -64,7 +64,7 @@ async fn a_revoked_device_is_on_the_crl_and_refused_everywhere() {
     assert_eq!(reason(holder.confirm(&server).await), "DEVICE_REVOKED");
     let strangers = stranger::connect(&server).await;
     let enrolled = stranger::enroll(&strangers, "pump-7", &unspent, &SubjectKey::generate()).await;
-    assert_eq!(reason(enrolled), "DEVICE_REVOKED");
+    assert_eq!(reason(enrolled), "TOKEN_REVOKED");
     let renewed = run(device.command("renew").arg("--force"));
     assert_eq!(renewed.code, 1, "refused for good: {renewed:?}");
     let token = ["token", "create", "--fleet", "sensors", "--device-id", "pump-7", "--reenroll", "--out", "/none/t"];

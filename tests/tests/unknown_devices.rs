@@ -139,7 +139,23 @@ fn a_certificate_that_says_that_it_is_something_else_is_no_unknown_device() {
         let other = made(&format!("OTHER-{n}"), purposes);
         refused(&world.enroll(&format!("other-{n}"), &other, None), "ATTESTATION_FAILED");
     }
+    // What a CA for web servers has signed is a web server's, though it does not say so itself.
+    let below = |name: &str, purposes: &str| {
+        let extensions = format!("{}extendedKeyUsage={purposes}\n", CA.extensions);
+        let subject = format!("/O=Maker/CN={name}");
+        let ca = world.maker.make(name, &Wish { subject: &subject, extensions: &extensions, ..CA }, Some(&world.root));
+        let board = world.board(&format!("below-{name}"), &format!("BELOW-{name}"), &ca);
+        (run(&mut world.enrollment_by(&format!("under-{name}"), &[&board, &ca], None)), ca)
+    };
+    let (web, ca) = below("web", "serverAuth");
+    refused(&web, "ATTESTATION_FAILED");
     assert_eq!(world.devices(), 0);
+    below("any", "serverAuth,clientAuth").0.succeeded();
+    below("own", "1.3.6.1.4.1.99999.1").0.succeeded();
+    let idevid = format!("{}:REGISTERED", ca.spki_sha256());
+    world.server.admin().run(&["device", "register", "registered", "--fleet", "boards", "--idevid", &idevid]);
+    let board = world.board("registered", "REGISTERED", &ca);
+    run(&mut world.enrollment_by("registered", &[&board, &ca], None)).succeeded();
     for (n, purposes) in ["clientAuth", "serverAuth,clientAuth", "1.3.6.1.4.1.99999.1"].into_iter().enumerate() {
         world.enroll(&format!("device-{n}"), &made(&format!("SN-{n}"), purposes), None).succeeded();
     }

@@ -146,6 +146,7 @@ pub struct Rules<'a> {
 #[derive(Debug)]
 pub struct Verified {
     leaf: Certificate,
+    issuers: Vec<Certificate>,
     leaf_key: KeyFingerprint,
     issuer_key: KeyFingerprint,
 }
@@ -154,6 +155,11 @@ impl Verified {
     /// The leaf.
     pub fn leaf(&self) -> &Certificate {
         &self.leaf
+    }
+
+    /// The CAs between leaf and root, by the path that was verified.
+    pub fn issuers(&self) -> &[Certificate] {
+        &self.issuers
     }
 
     /// SHA-256 of the leaf's SubjectPublicKeyInfo.
@@ -192,8 +198,10 @@ pub fn verify(chain: &[Vec<u8>], rules: &Rules<'_>, now: Timestamp) -> Result<Ve
     if rules.banned.contains(&leaf_key) || keys.iter().any(|key| rules.banned.contains(key)) {
         return Err(ChainError::Banned);
     }
-    let leaf = read.swap_remove(0);
-    Ok(Verified { leaf, leaf_key, issuer_key: keys[0] })
+    let on_path: BTreeSet<Vec<u8>> = path.intermediate_certificates().map(|issuer| issuer.der().to_vec()).collect();
+    let leaf = read.remove(0);
+    let issuers = chain[1..].iter().zip(read).filter(|(der, _)| on_path.contains(*der));
+    Ok(Verified { leaf, issuers: issuers.map(|(_, issuer)| issuer).collect(), leaf_key, issuer_key: keys[0] })
 }
 
 /// SHA-256 of the SubjectPublicKeyInfo of a chain's leaf, whoever signed it.

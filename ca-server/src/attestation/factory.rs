@@ -43,7 +43,8 @@ pub struct Identified {
     pub id: HardwareId,
     /// The IDevID's key.
     pub key: PublicKey,
-    /// Its certificate says that it is for something else than to speak for a device: it is a web server's, it signs code.
+    /// Its certificate, or that of a CA above it, says that it is for something else than to speak for a device: it is a web
+    /// server's, it signs code.
     pub is_for_something_else: bool,
 }
 
@@ -58,12 +59,28 @@ pub fn identify(chain: &[Vec<u8>], expected: Expected<'_>, now: Timestamp) -> Re
     let id = HardwareId::of_idevid(*verified.issuer_key().as_bytes(), &serial).map_err(|_| malformed)?;
     let spki = verified.leaf().tbs_certificate().subject_public_key_info().to_der().map_err(|_| malformed)?;
     let key = PublicKey::from_spki_der(&spki).map_err(|_| malformed)?;
-    Ok(Identified { id, key, is_for_something_else: is_for_something_else(verified.leaf()).ok_or(malformed)? })
+    let others = std::iter::once(verified.leaf()).chain(verified.issuers()).map(is_for_something_else);
+    let others = others.collect::<Option<Vec<_>>>().ok_or(malformed)?;
+    Ok(Identified { id, key, is_for_something_else: others.contains(&true) })
 }
 
-/// Whether a leaf's purposes are others, of those that everybody knows. An IDevID has none, or its maker's own.
-fn is_for_something_else(leaf: &Certificate) -> Option<bool> {
-    let Some((_, purposes)) = leaf.tbs_certificate().get_extension::<ExtendedKeyUsage>().ok()? else {
+/// How many characters of a text that nobody has verified are told.
+const MOST_TOLD: usize = 100;
+
+/// What an IDevID says of itself, for people: nothing of it is verified. Bounded and printable.
+pub fn claimed(chain: &[Vec<u8>]) -> String {
+    let leaf = chain.first().filter(|der| der.len() <= chain::LONGEST_CERTIFICATE);
+    let Some(leaf) = leaf.and_then(|der| Certificate::from_der(der).ok()) else { return "an unreadable IDevID".into() };
+    let told = |text: &str| text.escape_default().take(MOST_TOLD).collect::<String>();
+    let serial = serial_of(&leaf).map_or_else(|| "none".to_owned(), |serial| format!("\"{}\"", told(&serial)));
+    let issuer = told(&leaf.tbs_certificate().issuer().to_string());
+    format!("an IDevID with serial number {serial}, issued by \"{issuer}\"")
+}
+
+/// Whether a certificate's purposes are others, of those that everybody knows. An IDevID has none, or its maker's own; a CA
+/// that has some makes certificates for these and nothing else.
+fn is_for_something_else(certificate: &Certificate) -> Option<bool> {
+    let Some((_, purposes)) = certificate.tbs_certificate().get_extension::<ExtendedKeyUsage>().ok()? else {
         return Some(false);
     };
     let fits = |purpose: &ObjectIdentifier| [ID_KP_CLIENT_AUTH, ANY_EXTENDED_KEY_USAGE].contains(purpose);
@@ -117,4 +134,25 @@ fn module_name(leaf: &Certificate) -> Option<String> {
     reader.finish().ok()?;
     let serial = hex(&serial);
     Some(format!("hw:{kind}:{serial}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn what_an_unverified_certificate_says_is_told_bounded_and_escaped() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 5]), "\u{1b}[31m\n\"ä".repeat(100));
+        params.distinguished_name.push(DnType::CommonName, "\u{1b}]0;\u{7}".repeat(100));
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        let told = claimed(&[certificate]);
+        assert!(told.len() < 300 && told.bytes().all(|octet| (b' '..=b'~').contains(&octet)), "{told}");
+        assert!(told.starts_with("an IDevID with serial number \"\\u{1b}[31m"), "{told}");
+        for unreadable in [&[][..], &[vec![]], &[vec![0x30; 9000]]] {
+            assert_eq!(claimed(unreadable), "an unreadable IDevID");
+        }
+    }
 }

@@ -11,7 +11,10 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use fleetca_proto::transcript::binding;
 use ring::digest::{Context, SHA256};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::{AttestationError, Claims};
 use crate::{
@@ -56,8 +59,10 @@ pub struct Used {
 struct Header {
     alg: String,
     typ: String,
-    crit: Option<serde_json::Value>,
-    b64: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "is_there")]
+    crit: bool,
+    #[serde(default, deserialize_with = "is_there")]
+    b64: bool,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +72,7 @@ struct Body {
     aud: String,
     iat: i64,
     exp: i64,
+    #[serde(default, deserialize_with = "number")]
     nbf: Option<i64>,
     jti: String,
     binding: String,
@@ -87,7 +93,7 @@ pub fn verify(
     let (signed, signature) = assertion.rsplit_once('.').ok_or(malformed)?;
     let (header, body) = signed.split_once('.').filter(|(_, body)| !body.contains('.')).ok_or(malformed)?;
     let header: Header = part(header)?;
-    if header.typ != TYPE || header.alg != algorithm(expected.key.kind()) || header.crit.or(header.b64).is_some() {
+    if header.typ != TYPE || header.alg != algorithm(expected.key.kind()) || header.crit || header.b64 {
         return Err(AttestationError::Assertion("type or algorithm"));
     }
     let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed)?;
@@ -129,8 +135,22 @@ const fn algorithm(kind: KeyKind) -> &'static str {
     }
 }
 
+/// Whatever it says, `null` too.
+fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
+}
+
+/// A number, and not `null`.
+fn number<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i64>, D::Error> {
+    i64::deserialize(value).map(Some)
+}
+
+/// A JSON object: an array of the fields' values in their order would be read as one, too.
 fn part<T: DeserializeOwned>(text: &str) -> Result<T, AttestationError> {
     let json = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| AttestationError::Malformed)?;
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return Err(AttestationError::Malformed);
+    }
     serde_json::from_slice(&json).map_err(|_| AttestationError::Malformed)
 }
 

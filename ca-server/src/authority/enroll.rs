@@ -13,6 +13,7 @@ mod request;
 mod takers;
 mod token;
 mod tpm;
+mod trail;
 mod unknown;
 mod verify;
 
@@ -32,6 +33,7 @@ use crate::{
 pub use explain::{Answer, Explained, Way};
 pub use request::EnrollmentRequest;
 pub(super) use takers::Kept;
+pub use trail::Trail;
 pub use unknown::Seen;
 pub use verify::Challenge;
 
@@ -52,8 +54,20 @@ impl Authority {
         challenge: &Challenge,
         proof: &v1::Proof,
     ) -> Result<Outcome, Refused> {
+        let mut trail = Trail::of(request);
+        let outcome = self.attempt(request, challenge, proof, &mut trail).await;
+        outcome.map_err(|refused| refused.on(trail))
+    }
+
+    async fn attempt(
+        &self,
+        request: &EnrollmentRequest,
+        challenge: &Challenge,
+        proof: &v1::Proof,
+        trail: &mut Trail,
+    ) -> Result<Outcome, Refused> {
         self.refuse_restored()?;
-        let proven = self.verify_enrollment(request, challenge, proof).await?;
+        let proven = self.verify_enrollment(request, challenge, proof, trail).await?;
         for _ in 0..MAX_ATTEMPTS {
             // Again: a restored past may be why the attempt failed.
             self.refuse_restored()?;
@@ -62,7 +76,8 @@ impl Authority {
             let case = self.case(request, &proven).await?;
             // A device that nobody registered has proven no name: what becomes of it is about nobody.
             let subject = case.newcomer().is_none().then(|| case.subject.clone());
-            let about = |why| Refused { why, subject: subject.clone() };
+            let about = |why| Refused { why, subject: subject.clone(), trail: None };
+            trail.fleet(case.fleet());
             // One policy for what is decided, signed and recorded.
             let terms = self.terms(case.subject.kind, case.fleet()).await.map_err(&about)?;
             let decision = match self.decide_enrollment(&case, &proven, &terms.policy, now).await {

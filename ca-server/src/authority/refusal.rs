@@ -1,6 +1,6 @@
 //! Why a use case did not do what was asked. `rpc/status` turns each into what a peer may know.
 
-use super::PublishError;
+use super::{PublishError, Trail};
 use crate::{
     attestation::AttestationError,
     identity::{NameError, Subject, Timestamp},
@@ -279,6 +279,8 @@ pub struct Refused {
     pub why: Refusal,
     /// Proven by evidence or certificate.
     pub subject: Option<Subject>,
+    /// What an enrollment had shown by then: for operators, and not for the peer.
+    pub trail: Option<Box<Trail>>,
 }
 
 impl From<Refusal> for Refused {
@@ -287,7 +289,7 @@ impl From<Refusal> for Refused {
             Refusal::KeyNotInForce(subject) | Refusal::HardwareRetired(subject) => Some(subject.clone()),
             _ => None,
         };
-        Self { why, subject }
+        Self { why, subject, trail: None }
     }
 }
 
@@ -295,7 +297,12 @@ impl Refused {
     /// The same, about this subject.
     pub fn about(subject: &Subject) -> impl Fn(Refusal) -> Self + use<> {
         let subject = subject.clone();
-        move |why| Self { why, subject: Some(subject.clone()) }
+        move |why| Self { why, subject: Some(subject.clone()), trail: None }
+    }
+
+    /// The same, with what the enrollment has shown.
+    pub(super) fn on(self, trail: Trail) -> Self {
+        Self { trail: Some(Box::new(trail)), ..self }
     }
 }
 

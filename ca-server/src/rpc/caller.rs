@@ -42,10 +42,10 @@ impl Authority {
     pub(super) async fn caller<T>(&self, request: &Request<T>) -> Result<Peer, Refused> {
         use Refusal::{CertificateRevoked, CertificateUnknown, NotEnrolled};
         match self.authenticate(Caller::certificate(request)?.as_ref()).await {
-            Err(Refused { why: CertificateRevoked | CertificateUnknown | NotEnrolled, subject })
+            Err(Refused { why: CertificateRevoked | CertificateUnknown | NotEnrolled, subject, trail })
                 if self.publisher.is_halted() =>
             {
-                Err(Refused { why: Refusal::Restored, subject })
+                Err(Refused { why: Refusal::Restored, subject, trail })
             }
             peer => peer,
         }
@@ -55,7 +55,7 @@ impl Authority {
     pub(super) async fn operator<T>(&self, request: &Request<T>, needed: Role) -> Result<String, Status> {
         let peer = self.caller(request).await.map_err(|refused| self.status(refused))?;
         let subject: &Subject = &peer.holder.subject;
-        let refuse = |why| Err(self.status(Refused { why, subject: Some(subject.clone()) }));
+        let refuse = |why| Err(self.status(Refused::about(subject)(why)));
         if subject.kind != Kind::Operator {
             return refuse(Refusal::KindRefused(subject.kind.as_str()));
         }

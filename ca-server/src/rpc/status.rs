@@ -7,7 +7,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
     attestation::AttestationError,
-    authority::{Refusal, Refused},
+    authority::{Refusal, Refused, Trail},
     identity::Timestamp,
     pki::CsrError,
     telemetry::Telemetry,
@@ -123,19 +123,32 @@ pub fn reason(refusal: &Refusal) -> &'static str {
     row(refusal).1
 }
 
+/// What operators are told, and the peer is not: which check failed, and what the enrollment had shown by then.
+fn detail(reason: &str, why: &Refusal, trail: Option<&Trail>) -> String {
+    let check = match why {
+        Refusal::Attestation(why) => format!(": {why}"),
+        Refusal::Csr(why) => format!(": {why}"),
+        _ => String::new(),
+    };
+    let trail = trail.map(|trail| format!("; {trail}")).unwrap_or_default();
+    format!("{reason}{check}{trail}")
+}
+
 /// Turns a refusal into what the peer gets, and counts it.
 pub fn status(refused: Refused, telemetry: &Telemetry, now: Timestamp) -> Status {
-    let Refused { why, subject } = refused;
+    let Refused { why, subject, trail } = refused;
     let Row(code, reason, action, event) = row(&why);
     telemetry.refused(reason);
-    let subject = subject.map(|subject| subject.to_string()).unwrap_or_default();
+    let subject = subject.map(|subject| subject.to_string());
+    let subject = subject.or_else(|| trail.as_ref().map(|trail| trail.subject())).unwrap_or_default();
+    let detail = detail(reason, &why, trail.as_deref());
     if let Some(kind) = event {
-        telemetry.event(kind, &subject, reason, now);
+        telemetry.event(kind, &subject, &detail, now);
     }
     match &why {
         Refusal::Store(error) => tracing::error!(%error, "the store failed"),
         Refusal::Internal(what) => tracing::error!(what, "internal error"),
-        _ => tracing::debug!(reason, %subject, "refused"),
+        _ => tracing::debug!(reason, %subject, detail, "refused"),
     }
     let word = match action {
         Action::Retry => "retry",

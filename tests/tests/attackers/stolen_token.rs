@@ -54,7 +54,7 @@ async fn a_token_ends_with_the_device_that_it_was_for() {
     admin.run(&["device", "revoke", "pump-7", "--reason", "cessationOfOperation"]);
     let connection = stranger::connect(&server).await;
     let refused = stranger::enroll(&connection, "pump-7", &token, &SubjectKey::generate()).await;
-    assert_eq!(reason(refused), "DEVICE_REVOKED");
+    assert_eq!(reason(refused), "TOKEN_REVOKED");
     let tokens = admin.run(&["token", "list"]);
     let states: Vec<_> = tokens.as_array().expect("a list").iter().map(|token| &token["state"]).collect();
     assert!(states.iter().all(|state| *state != "active"), "{tokens}");

@@ -150,3 +150,30 @@ fn what_is_no_compact_jws_is_refused() {
     let signature = BASE64_URL_SAFE_NO_PAD.encode(pair(1).sign(signed.as_bytes()));
     assert_eq!(check(&format!("{signed}.{signature}")), Err(AttestationError::Malformed));
 }
+
+#[test]
+fn a_header_or_claims_that_are_no_object_are_refused_and_so_is_null_where_nothing_may_be() {
+    let whole = check(&signed(&header(), &body(), 1));
+    assert!(whole.is_ok(), "{whole:?}");
+    let claims = body();
+    let values = |names: &[&str]| -> Value { names.iter().map(|name| claims[*name].clone()).collect() };
+    for array in [
+        values(&["iss", "sub", "aud", "iat", "exp", "nbf", "jti", "binding"]),
+        values(&["iss", "sub", "aud", "iat", "exp", "jti", "binding"]),
+        json!([claims]),
+    ] {
+        assert_eq!(check(&signed(&header(), &array, 1)), Err(AttestationError::Malformed), "{array}");
+    }
+    for array in [json!(["EdDSA", TYPE]), json!(["EdDSA", TYPE, null, null])] {
+        assert_eq!(check(&signed(&array, &body(), 1)), Err(AttestationError::Malformed), "{array}");
+    }
+    for name in ["crit", "b64"] {
+        for value in [Value::Null, json!([]), json!(false)] {
+            let mut header = header();
+            header[name] = value;
+            let refused = check(&signed(&header, &body(), 1));
+            assert_eq!(refused, Err(AttestationError::Assertion("type or algorithm")), "{header}");
+        }
+    }
+    assert_eq!(with("nbf", Value::Null), Err(AttestationError::Malformed));
+}

@@ -147,7 +147,8 @@ impl Authority {
         self.decide_by_token(&case.subject, holder, token, shown, policy, now).await
     }
 
-    /// What a token allows.
+    /// What a token allows. The token is judged before its device is looked at: whoever holds one that is worth nothing
+    /// learns nothing of any device; and with one that is for any new device, of those that are there only that they are.
     pub(super) async fn decide_by_token(
         &self,
         subject: &Subject,
@@ -158,23 +159,24 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         let Shown { claims, key_use } = shown;
-        if let Some(holder) = &holder {
-            refuse_barred(holder, now)?;
-        }
         if let Some(decision) = answered_before(token, subject, holder.as_ref(), key_use, now)? {
             return Ok(decision);
         }
         token::check(token, now)?;
+        refuse_used(key_use)?;
         policy.admit(claims.method, claims.tier)?;
-        if holder.as_ref().is_some_and(|holder| known::recorded_tier(holder) > claims.tier) {
-            return Err(Refusal::TierRefused);
-        }
         match holder {
             Some(_) if token.subject_id.is_none() => Err(Refusal::IdTaken),
-            Some(holder) if holder.status == Status::Active && !token.reenroll => {
-                Err(Refusal::AlreadyEnrolled(claims.method))
+            Some(holder) => {
+                refuse_barred(&holder, now)?;
+                if known::recorded_tier(&holder) > claims.tier {
+                    return Err(Refusal::TierRefused);
+                }
+                if holder.status == Status::Active && !token.reenroll {
+                    return Err(Refusal::AlreadyEnrolled(claims.method));
+                }
+                Ok(Decision::Admit { holder: Box::new(holder), promote: false })
             }
-            Some(holder) => Ok(Decision::Admit { holder: Box::new(holder), promote: false }),
             None => {
                 let new = self.new_holder(subject, token.fleet.clone(), token.role, now).await?;
                 Ok(Decision::Create(new))
@@ -261,7 +263,7 @@ impl Case {
     }
 }
 
-/// A key that is in use: by this very enrollment, whose answer was lost, or it is refused.
+/// The answer to this very enrollment, where its reply was lost: whoever has its token and its key, is its device.
 fn answered_before(
     token: &TokenRow,
     subject: &Subject,
@@ -269,19 +271,25 @@ fn answered_before(
     key_use: &KeyUse,
     now: Timestamp,
 ) -> Result<Option<Decision>, Refusal> {
+    let same = |row: &&CertificateRow| row.token.as_ref() == Some(&token.id) && row.holder == *subject;
+    let (Some(row), Some(holder)) = (key_use.certificates.iter().find(same), holder) else { return Ok(None) };
+    refuse_barred(holder, now)?;
     if key_use.banned {
         return Err(Refusal::KeyCompromised);
     }
-    let same = |row: &&CertificateRow| row.token.as_ref() == Some(&token.id) && row.holder == *subject;
-    let was_revoked = holder.is_some_and(|holder| holder.status == Status::Revoked);
-    match key_use.certificates.iter().find(same) {
-        // Too late: what was answered is worth nothing any more, and a token that has uses left is for new IDs only.
-        Some(row) if was_revoked || row.not_after < now || row.revoked.is_some() => {
-            token::check(token, now)?;
-            Err(Refusal::IdTaken)
-        }
-        Some(row) => Ok(Some(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() })),
-        None if key_use.certificates.is_empty() => Ok(None),
-        None => Err(Refusal::KeyReused),
+    // Too late: what was answered is worth nothing any more, and a token that has uses left is for new IDs only.
+    if holder.status == Status::Revoked || row.not_after < now || row.revoked.is_some() {
+        token::check(token, now)?;
+        return Err(Refusal::IdTaken);
+    }
+    Ok(Some(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() }))
+}
+
+/// A key that was certified before, or is banned, is no new one.
+fn refuse_used(key_use: &KeyUse) -> Result<(), Refusal> {
+    match key_use.banned {
+        true => Err(Refusal::KeyCompromised),
+        false if key_use.certificates.is_empty() => Ok(()),
+        false => Err(Refusal::KeyReused),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fleetca_proto::v1;
 
 use super::{
-    EnrollmentRequest, known, takers, unknown,
+    EnrollmentRequest, Trail, known, takers, unknown,
     verify::{CsrKey, Verified},
 };
 use crate::{
@@ -27,6 +27,7 @@ pub(super) async fn verify(
     chain: &[Vec<u8>],
     challenge: &[u8],
     proof: &v1::Proof,
+    trail: &mut Trail,
 ) -> Result<Verified, Refusal> {
     // Whose fleet's rules count is known once the device is: so the chain is held against all roots first, in the most
     // lenient way, and then against its own fleet's.
@@ -36,8 +37,10 @@ pub(super) async fn verify(
     // Chains are no secret: who has not got the key has nothing more looked up or computed.
     let claims = verify_signature(request.start(), challenge, &proof.evidence_signature, &identified);
     let claims = claims.map_err(Refusal::Attestation)?;
+    trail.proven(format_args!("idevid:{}", identified.id));
     let (judged, newcomer) = match known::owner(authority, &identified.id).await? {
         Some(holder) => {
+            trail.device(&holder);
             let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
             check(authority, chain, &identified, &policy, &takers::read(&policy.factory_roots.0)?)?;
             (Some(policy), None)
@@ -45,6 +48,7 @@ pub(super) async fn verify(
         None => {
             let newcomer = unknown::welcome(authority, &identified.id, |takers| {
                 let taker = takers.taker(Method::Factory, chain).map_err(Refusal::Attestation)?;
+                trail.fleet(Some(&taker.name));
                 // Nobody has said of it what it is, so its certificate must not say that it is something else.
                 if identified.is_for_something_else {
                     return Err(Refusal::Attestation(AttestationError::Chain(ChainError::Purpose)));

@@ -3,7 +3,7 @@
 use fleetca_proto::v1;
 
 use super::{
-    EnrollmentRequest,
+    EnrollmentRequest, Trail,
     admit::Decision,
     known,
     verify::{CsrKey, Proven, Verified},
@@ -27,6 +27,7 @@ pub(super) async fn verify(
     certificate: &PeerCertificate,
     challenge: &[u8],
     proof: &v1::Proof,
+    trail: &mut Trail,
 ) -> Result<Verified, Refusal> {
     if request.kind() != Kind::Device || certificate.subject.kind != Kind::Device {
         return Err(Refusal::MethodRefused);
@@ -36,6 +37,8 @@ pub(super) async fn verify(
     // Who has not got the key learns nothing about the certificate.
     claims(Tier::Token).map_err(Refusal::Attestation)?;
     let peer = authority.identify(certificate).await.map_err(|refused| refused.why)?;
+    trail.proven(format_args!("certificate/{}", certificate.serial));
+    trail.device(&peer.holder);
     let recorded = known::recorded_tier(&peer.holder);
     let key = certificate.key.spki_der().to_vec();
     // A key that lives in hardware stays: one that came in its place would not be vouched for by anything.

@@ -3,7 +3,7 @@
 use fleetca_proto::v1;
 
 use super::{
-    EnrollmentRequest,
+    EnrollmentRequest, Trail,
     verify::{CsrKey, Verified},
 };
 use crate::{
@@ -13,6 +13,12 @@ use crate::{
     store::{TokenRow, TokenState},
 };
 
+/// A key that no token has (RFC 8032, section 7.1, test 1): nothing that it signs counts.
+const NOBODYS: [u8; 32] = [
+    0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e, 0xe1, 0x72,
+    0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a,
+];
+
 /// Step 3: the token's key has signed the transcript. A token that does not exist fails like one whose signature does
 /// not hold: nobody learns which ones exist.
 pub(super) async fn verify(
@@ -21,17 +27,19 @@ pub(super) async fn verify(
     id: &TokenId,
     challenge: &[u8],
     proof: &v1::Proof,
+    trail: &mut Trail,
 ) -> Result<Verified, Refusal> {
-    let token = authority.store.token(id).await?.ok_or(Refusal::Attestation(AttestationError::Signature))?;
-    let expected = attestation::token::Expected { id: &token.id, public_key: &token.public_key };
+    let token = authority.store.token(id).await?;
+    trail.fleet(token.as_ref().and_then(|token| token.fleet.as_ref()));
+    // One that does not exist takes as long.
+    let public_key = token.as_ref().map_or(&NOBODYS, |token| &token.public_key);
+    let expected = attestation::token::Expected { id, public_key };
     let claims = attestation::token::verify(request.start(), challenge, &proof.evidence_signature, expected);
-    Ok(Verified {
-        claims: claims.map_err(Refusal::Attestation)?,
-        csr_key: CsrKey::OtherThan(token.public_key.to_vec()),
-        assertion: None,
-        judged: None,
-        newcomer: None,
-    })
+    let claims = claims.map_err(Refusal::Attestation)?;
+    let token = token.ok_or(Refusal::Attestation(AttestationError::Signature))?;
+    trail.proven(format_args!("token/{id}"));
+    let csr_key = CsrKey::OtherThan(token.public_key.to_vec());
+    Ok(Verified { claims, csr_key, assertion: None, judged: None, newcomer: None })
 }
 
 /// Whom the certificate would be for: the token's word, or the caller's within the token's pattern.

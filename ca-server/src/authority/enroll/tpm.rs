@@ -6,7 +6,7 @@ use fleetca_proto::v1;
 use ring::rand::SystemRandom;
 
 use super::{
-    EnrollmentRequest, known, takers, unknown,
+    EnrollmentRequest, Trail, known, takers, unknown,
     verify::{CsrKey, Verified},
 };
 use crate::{
@@ -49,17 +49,19 @@ pub(super) async fn verify(
     authority: &Authority,
     request: &EnrollmentRequest,
     tpm: &Tpm,
-    challenge: &[u8],
-    secret: Option<&Secret>,
+    (challenge, secret): (&[u8], Option<&Secret>),
     proof: &v1::Proof,
+    trail: &mut Trail,
 ) -> Result<Verified, Refusal> {
     let secret = secret.ok_or(Refusal::Internal("a challenge without its secret"))?;
     let proof = proof.tpm.as_ref().ok_or(Refusal::Protocol("Proof has nothing of a TPM in it"))?;
     let proof = Proof { mac: &proof.mac, attest: &proof.attest, signature: &proof.signature };
     let key = tpm.evidence.verify(request.start(), challenge, secret, proof).map_err(refused)?;
     let id = identity(tpm);
+    trail.proven(format_args!("ek:{id}"));
     let (judged, newcomer) = match known::owner(authority, &id).await? {
         Some(holder) => {
+            trail.device(&holder);
             let policy = authority.terms(holder.subject.kind, holder.fleet.as_ref()).await?.policy;
             let roots = Some(&policy.tpm_roots.0).filter(|roots| !roots.is_empty());
             let roots = roots.map(|roots| takers::read(roots)).transpose()?;
@@ -71,6 +73,7 @@ pub(super) async fn verify(
             let newcomer = unknown::welcome(authority, &id, |takers| {
                 tpm.evidence.check_certified(&tpm.chain).map_err(refused)?;
                 let taker = takers.taker(Method::Tpm, &tpm.chain).map_err(Refusal::Attestation)?;
+                trail.fleet(Some(&taker.name));
                 // Of the keys that a TPM has one is its identity.
                 let kind = tpm.evidence.endorsement_kind();
                 if kind.is_none() || kind != taker.policy.unknown.ek_kind {

@@ -3,7 +3,9 @@
 use fleetca_proto::{transcript, v1};
 use prost::Message;
 
-use super::{EnrollmentRequest, factory, previous, registered_key, request::Evidence, token, tpm, unknown::Newcomer};
+use super::{
+    EnrollmentRequest, Trail, factory, previous, registered_key, request::Evidence, token, tpm, unknown::Newcomer,
+};
 use crate::{
     attestation::{AttestationError, Claims, registered_key::Used, tpm::Secret},
     authority::{Authority, Refusal, Refused},
@@ -89,14 +91,17 @@ impl Authority {
         request: &EnrollmentRequest,
         challenge: &Challenge,
         proof: &v1::Proof,
+        trail: &mut Trail,
     ) -> Result<Proven, Refusal> {
         let (challenge, secret) = (challenge.bytes(), challenge.secret.as_ref());
         let Verified { claims, csr_key, assertion, judged, newcomer } = match request.evidence() {
-            Evidence::Token(id) => token::verify(self, request, id, challenge, proof).await?,
-            Evidence::Factory(chain) => factory::verify(self, request, chain, challenge, proof).await?,
-            Evidence::RegisteredKey(id) => registered_key::verify(self, request, id, challenge, proof).await?,
-            Evidence::Tpm(evidence) => tpm::verify(self, request, evidence, challenge, secret, proof).await?,
-            Evidence::Previous(certificate) => previous::verify(self, request, certificate, challenge, proof).await?,
+            Evidence::Token(id) => token::verify(self, request, id, challenge, proof, trail).await?,
+            Evidence::Factory(chain) => factory::verify(self, request, chain, challenge, proof, trail).await?,
+            Evidence::RegisteredKey(id) => registered_key::verify(self, request, id, challenge, proof, trail).await?,
+            Evidence::Tpm(evidence) => tpm::verify(self, request, evidence, (challenge, secret), proof, trail).await?,
+            Evidence::Previous(certificate) => {
+                previous::verify(self, request, certificate, challenge, proof, trail).await?
+            }
         };
         let key = Csr::parse(request.csr())?.into_public_key();
         match csr_key {

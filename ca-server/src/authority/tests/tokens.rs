@@ -56,6 +56,62 @@ async fn a_fleet_token_never_lets_in_again_who_came_by_it() {
 }
 
 #[tokio::test]
+async fn a_token_is_judged_before_any_device_is_looked_at() {
+    let world = World::new().await;
+    let fleet: FleetName = "pumps".parse().unwrap();
+    for id in ["active", "held", "revoked", "decommissioned", "allowed"] {
+        world.enroll(id).await;
+    }
+    let (ana, authority) = ("operator/ana", &world.authority);
+    let pending = TokenFor::Device { fleet: fleet.clone(), id: "registered".parse().unwrap(), reenroll: false };
+    world.token(pending, Duration::ZERO).await.unwrap();
+    authority.hold(&subject("held"), ana).await.unwrap();
+    for id in ["revoked", "allowed"] {
+        authority.revoke(&subject(id), RevocationReason::CessationOfOperation, ana).await.unwrap();
+    }
+    authority.allow_reenroll(&subject("allowed"), HOUR, ana).await.unwrap();
+    authority.decommission(&subject("decommissioned"), ana).await.unwrap();
+    let there = ["active", "held", "revoked", "decommissioned", "allowed", "registered", "ACTIVE", "Held"];
+    let token = async |pattern: &str, uses| {
+        let target = TokenFor::NewDevices { fleet: fleet.clone(), pattern: pattern.into(), uses };
+        world.token(target, HOUR).await.unwrap()
+    };
+    let asks = async |token: &Token, id: &str| world.enroll_with(token, id, &request()).await.err();
+
+    // One that is good: that they are there, and nothing else, whatever else would keep it out.
+    let good = token("*", 9).await;
+    for id in there {
+        let told = asks(&good, id).await;
+        assert!(matches!(told, Some(Refusal::IdTaken)), "{id}: {told:?}");
+    }
+    let full = |most| {
+        let change = move |policy: &mut Policy| policy.quotas.max_devices = most;
+        authority.change_policy(&fleet, change, ana)
+    };
+    full(Some(1)).await.unwrap();
+    for id in there {
+        let told = asks(&good, id).await;
+        assert!(matches!(told, Some(Refusal::IdTaken)), "{id}: {told:?}");
+    }
+    assert!(matches!(asks(&good, "new").await, Some(Refusal::FleetFull)));
+    full(None).await.unwrap();
+
+    // Those that are worth nothing tell nothing.
+    let (spent, ended, expired) = (token("*", 1).await, token("*", 9).await, token("*", 9).await);
+    assert!(asks(&spent, "new").await.is_none());
+    authority.revoke_token(&ended.id.parse().unwrap(), ana).await.unwrap();
+    for id in there.into_iter().chain(["nobody", "new"]) {
+        let told = [asks(&spent, id).await, asks(&ended, id).await];
+        assert!(matches!(told, [Some(Refusal::TokenSpent), Some(Refusal::TokenRevoked)]), "{id}: {told:?}");
+    }
+    world.at(2 * HOUR);
+    for id in there.into_iter().chain(["nobody"]) {
+        let told = asks(&expired, id).await;
+        assert!(matches!(told, Some(Refusal::TokenExpired)), "{id}: {told:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_its_own_csr_key_is_refused() {
     let world = World::new().await;
     let own = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();

@@ -94,7 +94,7 @@ impl Watch {
             };
             if peer.holder.subject.kind == Kind::Device {
                 let why = Refusal::KindRefused(Kind::Device.as_str());
-                return Err(Refused { why, subject: Some(peer.holder.subject) });
+                return Err(Refused::about(&peer.holder.subject)(why));
             }
             if self.counted.is_none() {
                 self.counted = self.service.authority.watching(&peer.holder.subject);
