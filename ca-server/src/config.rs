@@ -213,6 +213,11 @@ fn on_one_line(error: &toml::de::Error, text: &str) -> String {
     for old in limits::OLD_NAMES {
         message = message.replace(&format!("`{old}`, "), "");
     }
+    // After the first [table] it is that table's.
+    let top = ["policy_arc", "names", "backdate_seconds"];
+    if let Some(name) = top.iter().find(|name| message.starts_with(&format!("unknown field `{name}`"))) {
+        message = format!("{name} stands above the first [table], and not in one");
+    }
     let before = error.span().and_then(|span| text.get(..span.start));
     before.map_or_else(
         || message.clone(),
@@ -326,6 +331,13 @@ mod tests {
             "{error}"
         );
         assert!(!error.contains("enrollments"), "an old name is not offered: {error}");
+    }
+
+    #[test]
+    fn a_key_that_stands_below_a_table_is_told_where_it_belongs() {
+        let error = Config::parse("[limits]\nturn_seconds = 3\npolicy_arc = \"1.3.6.1.4.1.99999.1\"").unwrap_err();
+        let says = "line 3: policy_arc stands above the first [table], and not in one, in: policy_arc";
+        assert!(error.to_string().contains(says), "{error}");
     }
 
     #[test]

@@ -153,7 +153,8 @@ fn what_waits_keeps_no_name_from_an_operator_and_no_place_from_who_waited_before
 
     // The operator registers who waits, or somebody else under that name.
     approve(&world, "pump-8", &second);
-    admin.run(&["device", "register", "Pump-8", "--fleet", "boards"]);
+    let another = format!("{}:SN-8", world.root.spki_sha256());
+    admin.run(&["device", "register", "Pump-8", "--fleet", "boards", "--idevid", &another]);
     refused(&world.enroll("two", &two, Some("pump-8")), "ID_TAKEN");
     let idevid = format!("{}:SN-1", world.root.spki_sha256());
     admin.run(&["device", "register", "pump-1", "--fleet", "boards", "--idevid", &idevid]);
@@ -195,7 +196,8 @@ fn whether_a_name_is_taken_is_for_the_operator_to_hear_and_not_for_who_asks_for_
     let Some(world) = World::new() else { return };
     world.fleet("boards", &world.root, &PENDING);
     let admin = world.server.admin();
-    admin.run(&["device", "register", "PUMP-7", "--fleet", "boards"]);
+    let another = format!("{}:SN-7", world.root.spki_sha256());
+    admin.run(&["device", "register", "PUMP-7", "--fleet", "boards", "--idevid", &another]);
     let board = world.board("one", "SN-1", &world.root);
     let [free, taken] = [("free", "pump-8"), ("one", "pump-7")].map(|(folder, id)| {
         let finished = world.enroll(folder, &board, Some(id));

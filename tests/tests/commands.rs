@@ -102,7 +102,7 @@ async fn json_has_stable_field_names_everywhere() {
     fleet show (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
     device register (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
     fleet explain (one): device fleet status tier ways
-    certificate show (one): issuer not_after not_before pem position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
+    certificate show (one): issuer method not_after not_before pem position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject tier
     device hold (one): action certificates crls devices done fleets gateways plan reason tokens unchanged undecided
     device revoke (one): certificates crls gateways status subject tokens
     device list (list): created_at expires_at fleet generation head_serial id lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until status status_reason tier
@@ -122,7 +122,7 @@ async fn json_has_stable_field_names_everywhere() {
     audit list --security (list): count detail first_at kind last_at subject
     device hold --from, fleets (list): certificates devices fleet unchanged undecided
     fleet explain, ways (list): admitted because confirm_required identity provided reason waits way
-    device show, certificates (list): issuer not_after not_before position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject
+    device show, certificates (list): issuer method not_after not_before position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject tier
     device show, crls (list): issuer loaded number
     device show, loaded (one): behind gateways loaded
     enroll-client status (one): confirm_required expired generation id kind last_error not_after not_before on_renew_error renew_at renewal_window serial server trust_domain

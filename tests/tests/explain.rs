@@ -106,13 +106,14 @@ fn who_proves_too_little_is_told_so() {
     let admin = world.server.admin();
     let root = text(&world.root.certificate);
     let create = ["fleet", "create", "boards", "--attest", "factory,token", "--factory-roots", root];
-    admin.run(&[&create[..], &["--least-tier", "factory"]].concat());
+    admin.run(&create);
+    let token = admin.device_token("boards", "board-9", world.server.scratch());
+    admin.run(&["fleet", "set", "boards", "--least-tier", "factory"]);
     let idevid = format!("{}:SN-1", world.root.spki_sha256());
     admin.run(&["device", "register", "board-1", "--fleet", "boards", "--idevid", &idevid]);
     let explain = || admin.run(&["fleet", "explain", "boards", "board-1"]);
     assert_eq!((way(&explain(), "token"), way(&explain(), "factory")), ("TIER_REFUSED".into(), "in force".into()));
-    let token = admin.device_token("boards", "board-1", world.server.scratch());
-    refused(&Device::new(world.folder("by-token")).try_enroll(&world.server, "board-1", &token), "TIER_REFUSED");
+    refused(&Device::new(world.folder("by-token")).try_enroll(&world.server, "board-9", &token), "TIER_REFUSED");
     world.enroll("one", &world.board("one", "SN-1", &world.root), None).succeeded();
     // What the device has proven before is what counts, though the fleet takes less now.
     admin.run(&["fleet", "set", "boards", "--least-tier", "token"]);
@@ -251,7 +252,8 @@ fn an_unknown_device_is_told_what_its_fleet_does_with_such() {
     assert_eq!(way(&other, "factory"), "waits");
 
     // A fleet that is full takes nobody, and uses up no approval.
-    admin.run(&["device", "register", "board-0", "--fleet", "boards"]);
+    let other = format!("{}:SN-0", world.root.spki_sha256());
+    admin.run(&["device", "register", "board-0", "--fleet", "boards", "--idevid", &other]);
     admin.run(&["fleet", "set", "boards", "--max-devices", "1"]);
     assert_eq!(explain("board-1"), "FLEET_FULL");
     refused(&world.enroll("one", &board, Some("board-1")), "FLEET_FULL");

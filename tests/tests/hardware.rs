@@ -82,7 +82,10 @@ fn hardware_of_another_banned_or_for_nobody_is_not_added() {
     let banned = "ab".repeat(32);
     world.fleet("boards", &world.root, &["--banned-keys", &banned]);
     let admin = world.server.admin();
+    let none = ["device", "hardware", "add", "board-1", "--ek-hash", &"cd".repeat(32)];
     enrolled(&world, "board-1", "SN-1");
+    assert_eq!(admin.reason(&none), "STATE_REFUSED", "its fleet takes no TPMs");
+    admin.run(&["fleet", "set", "boards", "--attest", "factory,tpm"]);
     let other = enrolled(&world, "board-2", "SN-2");
     let before = admin.run(&["audit", "list"]);
     let theirs = idevid(&world.root, "SN-2");
@@ -99,7 +102,8 @@ fn hardware_of_another_banned_or_for_nobody_is_not_added() {
     }
     let retire = |id, identity: &str| admin.reason(&["device", "hardware", "retire", id, identity]);
     assert_eq!(retire("board-1", &format!("idevid:{theirs}")), "NOT_FOUND", "another's is not retired");
-    assert_eq!(retire("board-1", &theirs), "INVALID_ARGUMENT");
+    assert_eq!(retire("board-1", &theirs), "NOT_FOUND", "without its prefix, too");
+    assert_eq!(retire("board-1", "SN-2"), "INVALID_ARGUMENT");
     assert_eq!(admin.run(&["audit", "list"]), before);
     world.enroll("other", &other, Some("board-2")).succeeded();
 
@@ -167,7 +171,8 @@ fn hardware_that_is_added_while_it_registers_itself_is_one_devices() {
     let boards: Vec<Made> = (0..6).map(|n| world.board(&format!("own-{n}"), &format!("SN-{n}"), &world.root)).collect();
     for (n, board) in boards.iter().enumerate() {
         let (id, serial) = (format!("board-{n}"), format!("SN-{n}"));
-        admin.run(&["device", "register", &id, "--fleet", "boards"]);
+        let first = idevid(&world.root, &format!("FIRST-{n}"));
+        admin.run(&["device", "register", &id, "--fleet", "boards", "--idevid", &first]);
         let added = thread::scope(|scope| {
             let enrollment = scope.spawn(|| world.enroll(&format!("own-{n}"), board, None).succeeded());
             let added = scope.spawn(|| {

@@ -2,14 +2,20 @@
 
 use std::{fmt::Write, path::Path, time::Instant};
 
-use fleetca_tests::{openssl, process::run, server::Server};
+use fleetca_tests::{
+    maker::{self, CA, Maker, Wish},
+    newcomers::World,
+    openssl,
+    process::run,
+    server::Server,
+};
 
 /// How many at once: with debug assertions, where each takes twenty times as long, fewer.
 const MANY: u32 = if cfg!(debug_assertions) { 5_000 } else { 100_000 };
 
 fn server() -> Server {
     let server = Server::start();
-    server.admin().create_fleet("pumps");
+    server.admin().run(&["fleet", "create", "pumps", "--attest", "token,tpm,registered-key"]);
     server
 }
 
@@ -106,7 +112,11 @@ fn what_is_wrong_with_a_row_is_told_with_its_line_and_nothing_is_registered() {
 fn a_hardware_identity_and_a_key_are_one_devices_for_ever() {
     let server = server();
     let admin = server.admin();
-    let idevid = format!("{}:SN 1", ek(7));
+    let idevid = format!("idevid:{}:SN 1", ek(7));
+    let Some(maker) = Maker::new(server.scratch().join("maker")) else { return };
+    let root = maker.make("root", &Wish { subject: "/O=Maker/CN=Root", ..CA }, None);
+    let accept = ["--attest", "tpm,registered-key,factory", "--factory-roots", maker::text(&root.certificate)];
+    admin.run(&[&["fleet", "set", "pumps"], &accept[..]].concat());
     let key = server.scratch().join("device.key");
     let options = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"];
     let Some(mut command) = openssl::command() else { return };
@@ -132,4 +142,94 @@ fn a_hardware_identity_and_a_key_are_one_devices_for_ever() {
     let retired = admin.run(&["device", "key", "retire", "pump-1", thumbprint]);
     assert!(retired["keys"][0]["retires_at"].is_string(), "{retired}");
     assert_eq!(admin.reason(&["device", "key", "add", "pump-1", "--key", &public]), "ALREADY_EXISTS");
+}
+
+#[test]
+fn what_a_device_could_never_prove_is_not_registered_and_said_why() {
+    let server = Server::start();
+    let admin = server.admin();
+    let Some(maker) = Maker::new(server.scratch().join("maker")) else { return };
+    let root = maker.make("root", &Wish { subject: "/O=Maker/CN=Root", ..CA }, None);
+    let roots = maker::text(&root.certificate);
+    admin.run(&["fleet", "create", "boards", "--attest", "factory,tpm", "--factory-roots", roots]);
+    admin.run(&["fleet", "create", "pumps", "--attest", "token,registered-key,tpm", "--least-tier", "hardware"]);
+    let key = server.scratch().join("device.key");
+    run(openssl::command().expect("openssl").args(["genpkey", "-algorithm", "ED25519", "-out"]).arg(&key)).succeeded();
+    let (public, hash, out) = (public(&key), ek(1), server.scratch().join("token"));
+    let out = out.to_str().expect("a name");
+    let rows = file(&server, "rows.csv", "id\nboard-1\n");
+    let device = |id, fleet| ["device", "register", id, "--fleet", fleet];
+    for (arguments, says) in [
+        ([&device("b", "boards")[..], &["--key", &public]].concat(), "the fleet boards does not accept registered-key"),
+        (device("b", "boards").to_vec(), "nothing to prove itself by"),
+        (vec!["device", "register", "--fleet", "boards", "--from", &rows], "rows.csv: line 2: it has nothing to prove"),
+        ([&device("p", "pumps")[..], &["--idevid", &format!("{hash}:1")]].concat(), "does not accept factory"),
+        ([&device("p", "pumps")[..], &["--key", &public]].concat(), "registered-key proves less than the fleet pumps"),
+        (device("p", "pumps").to_vec(), "nothing to prove itself by"),
+        (vec!["token", "create", "--fleet", "boards", "--device-id", "b", "--out", out], "does not accept token"),
+        (
+            vec!["token", "create", "--fleet", "pumps", "--pattern", "*", "--uses", "1", "--out", out],
+            "token proves less than",
+        ),
+        (vec!["fleet", "set", "pumps", "--key-types", "ed25519"], "a TPM makes no Ed25519 keys"),
+        (vec!["fleet", "set", "pumps", "--attest", "tpm,tpm"], "tpm is named twice"),
+        (vec!["fleet", "set", "pumps", "--factory-roots", roots], "does not accept factory"),
+        (vec!["fleet", "set", "boards", "--factory-roots", "none"], "--factory-roots FILE"),
+        (vec!["fleet", "set", "boards", "--max-devices", "-1"], "must be a number above 0, or none"),
+    ] {
+        let finished = admin.try_run(&arguments);
+        assert!(finished.code != 0 && finished.stderr.contains(says), "{says}: {finished:?}");
+    }
+    admin.run(&[&device("p", "pumps")[..], &["--ek-hash", &format!("ek:{hash}")]].concat());
+    let add = ["device", "key", "add", "p", "--key", &public];
+    assert!(admin.refused(&add).contains("registered-key proves less"));
+    admin.run(&["fleet", "set", "pumps", "--least-tier", "token"]);
+    let past = [&add[..], &["--active-from", "2020-01-01T00:00:00Z", "--retires-at", "2021-01-01T00:00:00Z"]].concat();
+    assert!(admin.refused(&past).contains("has passed: the key would never count"));
+    assert_eq!(count(&server), 1);
+}
+
+#[test]
+fn an_idevid_is_registered_by_its_certificate_and_lists_are_emptied() {
+    let Some(world) = World::new() else { return };
+    let admin = world.server.admin();
+    let issuer = world.root.spki_sha256();
+    world.fleet("boards", &world.root, &["--banned-keys", &ek(5)]);
+    let [one, two, other] =
+        [("one", "SN-1", &world.root), ("two", "SN-2", &world.root), ("third", "SN-3", &world.other)]
+            .map(|(name, serial, root)| world.board(name, serial, root));
+    let path = |made: &maker::Made| maker::text(&made.certificate).to_owned();
+    let register =
+        |id, file: &str| ["device", "register", id, "--fleet", "boards", "--idevid", file].map(str::to_owned);
+    let run = |arguments: [String; 7]| admin.run(&arguments.each_ref().map(String::as_str));
+    assert_eq!(run(register("board-1", &path(&one)))["hardware"][0], format!("idevid:{issuer}:SN-1"));
+    let added = admin.run(&["device", "hardware", "add", "board-1", "--idevid", &path(&two)]);
+    assert_eq!(added["hardware"][1], format!("idevid:{issuer}:SN-2"));
+    // Its identity without its kind, too.
+    admin.run(&["device", "hardware", "retire", "board-1", &format!("{issuer}:SN-2")]);
+    let refused = admin.refused(&register("board-3", &path(&other)).each_ref().map(String::as_str));
+    assert!(refused.contains("does not lead to a root of this fleet"), "{refused}");
+    world.enroll("one", &one, Some("board-1")).succeeded();
+    let shown = admin.run(&["device", "show", "board-1"]);
+    let certificate = admin.run(&["certificate", "show", shown["head_serial"].as_str().expect("a serial")]);
+    assert_eq!((&certificate["method"], &certificate["tier"]), (&"factory".into(), &"factory".into()));
+
+    let set = |option: &str, value: &str| admin.run(&["fleet", "set", "boards", option, value]);
+    assert_eq!(set("--banned-keys", &ek(6))["banned_keys"], serde_json::json!([ek(6)]), "these and no others");
+    assert_eq!(set("--validity", "12h")["banned_keys"], serde_json::json!([ek(6)]));
+    assert_eq!(set("--banned-keys", "none")["banned_keys"], serde_json::json!([]));
+    assert_eq!(set("--tpm-roots", "none")["tpm_roots"], serde_json::json!([]));
+    set("--attest", "token");
+    assert_eq!(set("--factory-roots", "none")["factory_roots"], serde_json::json!([]));
+}
+
+#[test]
+fn a_key_that_is_not_the_certificates_is_told_before_anybody_is_asked() {
+    let Some(world) = World::new() else { return };
+    let (one, two) = (world.board("one", "SN-1", &world.root), world.board("two", "SN-2", &world.root));
+    let mixed = maker::Made { certificate: one.certificate, key: two.key };
+    let mut command = world.enrollment("mixed", &mixed, Some("board-1"));
+    // Exit code 2: it was found out here, and not by the server.
+    let finished = run(&mut command);
+    assert!(finished.code == 2 && finished.stderr.contains("the key is not the one"), "{finished:?}");
 }

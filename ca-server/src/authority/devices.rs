@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use ring::digest::{Context, SHA256};
 
-use super::{Authority, Refusal};
+use super::{Authority, Refusal, fleets::useless};
 use crate::{
     audit::Draft,
     identity::{DeviceId, FleetName, HardwareId, Kind, Subject, Thumbprint, Timestamp, hex},
-    inventory::device::Status,
+    inventory::{
+        device::Status,
+        fleet::{Method, Policy},
+    },
     store::{Hardware, Holder, NewHolder, NewRegisteredKey, RegisteredKey, Registration},
 };
 
@@ -74,9 +77,11 @@ impl Authority {
         let mut rows = Vec::with_capacity(new.len());
         for NewDevice { id, fleet, hardware, keys, line } in new {
             if !known.contains_key(&fleet) {
-                self.policy(&fleet).await.map_err(|why| why.at_line(line))?;
-                known.insert(fleet.clone(), ());
+                let policy = self.policy(&fleet).await.map_err(|why| why.at_line(line))?;
+                known.insert(fleet.clone(), policy);
             }
+            let policy = known.get(&fleet).ok_or(Refusal::NotFound("fleet"))?;
+            refuse_useless(&fleet, policy, &hardware, !keys.is_empty()).map_err(|why| why.at_line(line))?;
             let subject = Subject::new(Kind::Device, id);
             let handle = self.new_handle()?;
             let holder = NewHolder { subject, fleet: Some(fleet), role: None, handle, created_at };
@@ -92,6 +97,10 @@ impl Authority {
 
     /// One more key for a device.
     pub async fn register_key(&self, device: &Subject, key: NewRegisteredKey, actor: &str) -> Result<(), Refusal> {
+        let holder = self.store.holder(device).await?.ok_or(Refusal::NotFound("device"))?;
+        if let Some(fleet) = &holder.fleet {
+            refuse_useless(fleet, &self.policy(fleet).await?, &[], true)?;
+        }
         let mut audit = Draft::done(self.now(), actor, "key.registered", device.to_string())
             .fact("key", key.key.thumbprint().to_string())
             .fact("active_from", key.active_from.to_string());
@@ -133,9 +142,8 @@ impl Authority {
         if holder.status == Status::Decommissioned {
             return Err(Refusal::State("the device is decommissioned: no hardware is of use to it".into()));
         }
-        let policy = self.terms(device.kind, holder.fleet.as_ref()).await?.policy;
-        if policy.bans(&id) {
-            return Err(Refusal::invalid("identity", "is, or was issued by, a key that the device's fleet has banned"));
+        if let Some(fleet) = &holder.fleet {
+            refuse_useless(fleet, &self.policy(fleet).await?, std::slice::from_ref(&id), false)?;
         }
         let audit = Draft::done(self.now(), actor, "hardware.registered", device.to_string());
         let audit = audit.fact(id.kind(), id.to_string());
@@ -148,4 +156,31 @@ impl Authority {
         let audit = Draft::done(now, actor, "hardware.retired", device.to_string()).fact(id.kind(), id.to_string());
         Ok(self.store.record_hardware_retirement(device, id, now, audit).await?)
     }
+}
+
+/// Refuses what a device could never prove in its fleet.
+fn refuse_useless(fleet: &FleetName, policy: &Policy, hardware: &[HardwareId], keys: bool) -> Result<(), Refusal> {
+    let admit = |method: Method| {
+        let tier = method.tier().ok_or(Refusal::Internal("a method without tier"))?;
+        policy.admit(method, tier).map_err(|why| useless(fleet, method, why))
+    };
+    for id in hardware {
+        admit(match id {
+            HardwareId::Ek(_) => Method::Tpm,
+            HardwareId::IdevId { .. } => Method::Factory,
+        })?;
+        if policy.bans(id) {
+            return Err(Refusal::invalid("identity", "is, or was issued by, a key that the device's fleet has banned"));
+        }
+    }
+    if keys {
+        admit(Method::RegisteredKey)?;
+    }
+    // Then a token is all that it could come by.
+    if hardware.is_empty() && !keys && admit(Method::Token).is_err() {
+        return Err(Refusal::State(format!(
+            "it has nothing to prove itself by, and the fleet {fleet} takes no tokens: give its hardware or a key"
+        )));
+    }
+    Ok(())
 }

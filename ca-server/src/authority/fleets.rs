@@ -32,7 +32,7 @@ impl From<PolicyError> for Refusal {
 impl Authority {
     /// Makes a fleet.
     pub async fn create_fleet(&self, name: &FleetName, mut policy: Policy, actor: &str) -> Result<FleetRow, Refusal> {
-        policy.validate()?;
+        policy.validate_after(&Policy::default())?;
         self.name_issuers(None, &mut policy)?;
         self.refuse_rival(name, &policy).await?;
         let audit = Draft::done(self.now(), actor, "fleet.created", format!("fleet/{name}"))
@@ -51,7 +51,7 @@ impl Authority {
         let was = self.policy(name).await?;
         let mut policy = was.clone();
         change(&mut policy);
-        policy.validate()?;
+        policy.validate_after(&was)?;
         self.name_issuers(Some(&was), &mut policy)?;
         if policy != was {
             self.refuse_rival(name, &policy).await?;
@@ -95,6 +95,21 @@ impl Authority {
     pub async fn fleet(&self, name: &FleetName) -> Result<FleetRow, Refusal> {
         self.store.fleet(name).await?.ok_or(Refusal::NotFound("fleet"))
     }
+}
+
+/// Why what an operator makes or registers would be of no use in its fleet, and what to do.
+pub(super) fn useless(fleet: &FleetName, method: Method, why: NotAdmitted) -> Refusal {
+    let method = method.as_str();
+    Refusal::State(match why {
+        NotAdmitted::Method => {
+            format!(
+                "the fleet {fleet} does not accept {method}: name it in `fleet set {fleet} --attest`, or choose another fleet"
+            )
+        }
+        NotAdmitted::Tier => {
+            format!("{method} proves less than the fleet {fleet} demands (`fleet set {fleet} --least-tier`)")
+        }
+    })
 }
 
 /// What vouches for devices by this method: a root of one name and key is the same one in each of its certificates.

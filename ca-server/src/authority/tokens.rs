@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 
-use super::{Authority, Refusal, refuse_barred};
+use super::{Authority, Refusal, fleets::useless, refuse_barred};
 use crate::{
     audit::Draft,
     identity::{DeviceId, FleetName, Kind, Subject, TokenId, hex},
-    inventory::{device::Status, fleet::Method},
+    inventory::{
+        device::Status,
+        fleet::{Method, Tier},
+    },
     pki::PublicKey,
     store::{NewHolder, Role, TokenRow, TokenState},
 };
@@ -105,7 +108,8 @@ impl Authority {
             }
         }
         if let Some(fleet) = &token.fleet {
-            self.policy(fleet).await?;
+            let policy = self.policy(fleet).await?;
+            policy.admit(Method::Token, Tier::Token).map_err(|why| useless(fleet, Method::Token, why))?;
         }
         let register = self.holder_to_register(&token).await?;
         let mut audit = Draft::done(now, actor, "token.created", format!("token/{}", token.id))

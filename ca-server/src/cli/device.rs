@@ -1,6 +1,7 @@
 //! `ca-server device`: devices, and cutting them off.
 
 mod hardware;
+mod idevid;
 mod many;
 mod newcomer;
 mod register;

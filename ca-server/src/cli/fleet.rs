@@ -96,16 +96,17 @@ struct Policy {
     /// How long after its certificate has expired a device may come back with it: none, or up to 365d
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_or_none)]
     grace: Option<Duration>,
-    /// Roots of the makers whose IDevIDs count, in PEM
+    /// Roots of the makers whose IDevIDs count, in PEM: these and no others; or none
     #[arg(long, value_name = "FILE")]
     factory_roots: Option<PathBuf>,
     /// At which time a factory's chain is judged
     #[arg(long, value_name = "WHEN", value_parser = ["birth", "now"])]
     factory_validity: Option<String>,
-    /// Roots of the makers whose TPMs count, in PEM
+    /// Roots of the makers whose TPMs count, in PEM: these and no others; or none
     #[arg(long, value_name = "FILE")]
     tpm_roots: Option<PathBuf>,
-    /// Keys that are refused wherever they are in a factory's chain, by the SHA-256 of their SubjectPublicKeyInfo
+    /// Keys that are refused wherever they are in a chain, by the SHA-256 of their SubjectPublicKeyInfo: these and no others,
+    /// so say those again that stay; or none
     #[arg(long, value_name = "SHA256", value_delimiter = ',')]
     banned_keys: Vec<String>,
     /// The least tier that an enrollment has to prove
@@ -130,10 +131,10 @@ struct Policy {
     #[arg(long, value_name = "KIND", value_parser = ["rsa-2048", "p-256", "p-384"])]
     ek_kind: Option<String>,
     /// How many devices it may have, those that are decommissioned aside; or none for no limit
-    #[arg(long, value_name = "N", value_parser = count_or_none)]
+    #[arg(long, value_name = "N", value_parser = count_or_none, allow_negative_numbers = true)]
     max_devices: Option<u32>,
     /// How many devices may enroll in an hour (renewals are not counted); or none for no limit
-    #[arg(long, value_name = "N", value_parser = count_or_none)]
+    #[arg(long, value_name = "N", value_parser = count_or_none, allow_negative_numbers = true)]
     max_enrollments_per_hour: Option<u32>,
     /// The issuing CAs that its devices are spread over; or all
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
@@ -141,7 +142,13 @@ struct Policy {
 }
 
 impl Policy {
-    fn wire(self, attest: Vec<String>) -> Result<v1::FleetPolicy, CommandError> {
+    fn wire(mut self, attest: Vec<String>) -> Result<v1::FleetPolicy, CommandError> {
+        let no_banned_keys = self.banned_keys == ["none"];
+        if no_banned_keys {
+            self.banned_keys.clear();
+        }
+        let ((factory_roots, no_factory_roots), (tpm_roots, no_tpm_roots)) =
+            (roots(self.factory_roots.as_deref())?, roots(self.tpm_roots.as_deref())?);
         Ok(v1::FleetPolicy {
             attest,
             validity: self.validity.map(duration::wire),
@@ -151,8 +158,11 @@ impl Policy {
             grace: self.grace.map(duration::wire),
             least_tier: self.least_tier.unwrap_or_default(),
             reenroll: self.reenroll.unwrap_or_default(),
-            factory_roots: self.factory_roots.as_deref().map(certificates).transpose()?.unwrap_or_default(),
-            tpm_roots: self.tpm_roots.as_deref().map(certificates).transpose()?.unwrap_or_default(),
+            factory_roots,
+            no_factory_roots,
+            tpm_roots,
+            no_tpm_roots,
+            no_banned_keys,
             factory_validity: self.factory_validity.unwrap_or_default(),
             banned_keys: self.banned_keys,
             unknown_devices: self.unknown_devices.unwrap_or_default(),
@@ -176,7 +186,16 @@ fn count_or_none(text: &str) -> Result<u32, String> {
     }
 }
 
-fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, CommandError> {
+/// The roots in a file, and whether there are to be none.
+fn roots(file: Option<&Path>) -> Result<(Vec<Vec<u8>>, bool), CommandError> {
+    match file {
+        None => Ok((Vec::new(), false)),
+        Some(file) if file.as_os_str() == "none" => Ok((Vec::new(), true)),
+        Some(file) => Ok((certificates(file)?, false)),
+    }
+}
+
+pub(super) fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, CommandError> {
     let text = std::fs::read_to_string(file).map_err(|source| CommandError::File { path: file.into(), source })?;
     let wrong = |reason: String| CommandError::Content { path: file.into(), reason };
     match from_pem(PemLabel::Certificate, &text).map_err(|error| wrong(error.to_string()))? {
@@ -311,8 +330,13 @@ impl Row for View {
 
 impl Details for View {
     fn lines(&self, now: Timestamp) -> Vec<(&'static str, String)> {
-        let roots =
+        let again = match self.reenroll.as_str() {
+            "never" => "never".to_owned(),
+            tier => format!("from {tier} on"),
+        };
+        let lists =
             [("factory root", &self.factory_roots), ("TPM root", &self.tpm_roots), ("banned", &self.banned_keys)];
+        let count = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.len().to_string() };
         let mut lines = vec![
             ("name", self.name.clone()),
             ("devices", format!("{}, {} in use", self.device_count, self.devices_in_use)),
@@ -321,18 +345,24 @@ impl Details for View {
             ("key types", self.key_types()),
             ("on fork", or_dash(self.on_fork.map(OnFork::as_str))),
             ("CRL scope", or_dash(self.crl_scope.map(CrlScope::as_str))),
-            ("grace", span(self.grace_seconds)),
+            ("grace", if self.grace_seconds == Some(0) { "none".to_owned() } else { span(self.grace_seconds) }),
             ("least tier", self.least_tier.clone()),
-            ("enroll again", self.reenroll.clone()),
+            ("enroll again", again),
+            ("judged", self.factory_validity.clone()),
             ("unknown", self.unknown_devices.clone()),
+            ("any holder", if self.accept_any_holder { "accepted" } else { "not accepted" }.to_owned()),
+            ("most pending", self.most_pending.to_string()),
             ("ID template", or_dash(self.id_template.clone())),
             ("EK kind", or_dash(self.ek_kind.clone())),
             ("max devices", or_dash(self.max_devices.map(|most| most.to_string()))),
             ("max per hour", or_dash(self.max_enrollments_per_hour.map(|most| most.to_string()))),
             ("issuers", self.issuers.join(", ")),
             ("created", when(self.created_at, now)),
+            ("factory roots", count(&self.factory_roots)),
+            ("TPM roots", count(&self.tpm_roots)),
+            ("banned keys", count(&self.banned_keys)),
         ];
-        lines.extend(roots.into_iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one.clone()))));
+        lines.extend(lists.into_iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one.clone()))));
         lines
     }
 }

@@ -40,13 +40,14 @@ impl HardwareId {
         }
     }
 
-    /// Reads 64 hexadecimal digits of either case.
+    /// Reads 64 hexadecimal digits of either case, also after `ek:`.
     pub fn ek(text: &str) -> Result<Self, NameError> {
-        Ok(HardwareId::Ek(hash(text)?))
+        Ok(HardwareId::Ek(hash(text.strip_prefix("ek:").unwrap_or(text))?))
     }
 
-    /// Reads `ISSUER:SERIAL`.
+    /// Reads `ISSUER:SERIAL`, also after `idevid:`.
     pub fn idevid(text: &str) -> Result<Self, NameError> {
+        let text = text.strip_prefix("idevid:").unwrap_or(text);
         let (issuer, serial) = text.split_once(':').ok_or(NameError::IdevId)?;
         Self::of_idevid(hash(issuer)?, serial)
     }

@@ -1,14 +1,18 @@
 //! A fleet's policy: what it demands of its devices and what it grants them. Data, validated when it is set.
 
+mod error;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
+pub use error::PolicyError;
+
 use super::{
     partition::{MOST_NAMED, Spread},
     quota::Quotas,
-    unknown::{Unknown, UnknownError},
+    unknown::Unknown,
 };
 use crate::{
     attestation::chain::{Pinned, Roots, Validity},
@@ -127,45 +131,6 @@ pub enum CrlScope {
     Full,
     /// To the device's own list.
     Device,
-}
-
-/// Why a policy can't be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PolicyError {
-    /// No method at all.
-    #[error("a fleet accepts at least one attestation method; try --attest token")]
-    NoMethod,
-    /// A method that this CA does not have.
-    #[error("unknown attestation method; there are: token, factory, registered-key, tpm")]
-    Method,
-    /// Outside 5 minutes to 7 days.
-    #[error("validity must be from 5 minutes to 7 days")]
-    Validity,
-    /// A method that needs roots, and none.
-    #[error("factory needs the roots of makers that are trusted: --factory-roots FILE")]
-    NoFactoryRoots,
-    /// Too many roots, or what is none.
-    #[error("roots are at most 16 certificates a list, of at most 24 KiB in all")]
-    Roots,
-    /// Too many keys banned.
-    #[error("at most 100 keys can be banned")]
-    Banned,
-    /// Nothing that is accepted proves as much as is demanded.
-    #[error("no method accepted proves the least tier; accept one that does, or demand less")]
-    LeastTier,
-    /// Longer than a year.
-    #[error("grace must be at most 365 days")]
-    Grace,
-    /// No key type at all.
-    #[error("a fleet accepts at least one key type")]
-    NoKeyKind,
-    /// Too many issuing CAs, or one twice.
-    #[error("at most 64 issuing CAs can be named, each once")]
-    Issuers,
-    /// About devices that nobody registered.
-    #[error(transparent)]
-    Unknown(#[from] UnknownError),
 }
 
 /// Why a policy does not take an enrollment.
@@ -328,11 +293,21 @@ impl Policy {
         if self.attest.is_empty() {
             return Err(PolicyError::NoMethod);
         }
+        if let Some(method) = twice(&self.attest) {
+            return Err(PolicyError::Twice(method.as_str()));
+        }
+        if let Some(kind) = twice(&self.key_types) {
+            return Err(PolicyError::Twice(kind.as_str()));
+        }
         if !VALIDITY.contains(&self.validity()) {
             return Err(PolicyError::Validity);
         }
         if self.key_types.is_empty() {
             return Err(PolicyError::NoKeyKind);
+        }
+        let certified = |method: &Method| self.key_types.iter().any(|kind| method.vouches_for(*kind));
+        if !self.attest.iter().all(certified) {
+            return Err(PolicyError::TpmKeys);
         }
         if self.attest.contains(&Method::Factory) && self.factory_roots.0.is_empty() {
             return Err(PolicyError::NoFactoryRoots);
@@ -361,6 +336,14 @@ impl Policy {
             return Err(PolicyError::Issuers);
         }
         Ok(self.unknown.validate(&self.vouched())?)
+    }
+
+    /// Checks what one that takes the place of another says anew.
+    pub fn validate_after(&self, was: &Policy) -> Result<(), PolicyError> {
+        self.validate()?;
+        let given = |method: &Method| !self.roots(*method).is_empty() && self.roots(*method) != was.roots(*method);
+        let mut others = [Method::Factory, Method::Tpm].into_iter().filter(|method| !self.attest.contains(method));
+        others.find(given).map_or(Ok(()), |method| Err(PolicyError::RootsOfOther(method.as_str())))
     }
 
     /// The methods that are enough, and in which a pinned root vouches for devices.
@@ -408,6 +391,11 @@ impl Policy {
     }
 }
 
+/// What is there more than once.
+fn twice<T: Copy + PartialEq>(all: &[T]) -> Option<T> {
+    all.iter().enumerate().find(|(at, one)| all[..*at].contains(one)).map(|(_, one)| *one)
+}
+
 /// The interval in which a certificate that is valid from `issued_at` to `not_after` renews: from a third to two
 /// thirds of it.
 pub fn renewal_window(issued_at: Timestamp, not_after: Timestamp) -> (Timestamp, Timestamp) {
@@ -435,6 +423,22 @@ mod tests {
             let policy = Policy { validity_secs: secs, ..Policy::default() };
             assert_eq!(policy.validate(), Err(PolicyError::Validity), "{secs}");
         }
+    }
+
+    #[test]
+    fn a_policy_that_cannot_work_is_refused() {
+        let policy = |attest: &[Method], key_types: &[KeyKind]| {
+            Policy { attest: attest.into(), key_types: key_types.into(), ..Policy::default() }.validate()
+        };
+        assert_eq!(policy(&[Method::Tpm], &[KeyKind::Ed25519]), Err(PolicyError::TpmKeys));
+        assert_eq!(policy(&[Method::Token, Method::Tpm], &[KeyKind::Ed25519]), Err(PolicyError::TpmKeys));
+        assert_eq!(policy(&[Method::Tpm], &[KeyKind::Ed25519, KeyKind::P384]), Ok(()));
+        assert_eq!(policy(&[Method::Token], &[KeyKind::Ed25519]), Ok(()));
+        assert_eq!(
+            policy(&[Method::Tpm, Method::Token, Method::Tpm], &[KeyKind::P256]),
+            Err(PolicyError::Twice("tpm"))
+        );
+        assert_eq!(policy(&[Method::Token], &[KeyKind::P256, KeyKind::P256]), Err(PolicyError::Twice("p256")));
     }
 
     #[test]

@@ -129,6 +129,17 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
         found.ok_or_else(|| Refusal::invalid(field, "must be token, registered, factory or hardware"))
     };
     let (factory_roots, tpm_roots) = (wire.factory_roots.clone(), wire.tpm_roots.clone());
+    for (field, emptied, given) in [
+        ("factory_roots", wire.no_factory_roots, !factory_roots.is_empty()),
+        ("tpm_roots", wire.no_tpm_roots, !tpm_roots.is_empty()),
+        ("banned_keys", wire.no_banned_keys, !wire.banned_keys.is_empty()),
+    ] {
+        if emptied && given {
+            return Err(Refusal::invalid(field, "is either given or emptied"));
+        }
+    }
+    let (no_factory_roots, no_tpm_roots, no_banned_keys) =
+        (wire.no_factory_roots, wire.no_tpm_roots, wire.no_banned_keys);
     let factory_validity = match wire.factory_validity.as_str() {
         "" => None,
         word => {
@@ -172,8 +183,8 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
     };
     // Said of methods, roots and keys as they are: who changes them says it again.
     let (accept_any_holder, most_pending) = (wire.accept_any_holder, wire.most_pending);
-    let was_accepted =
-        unknown.is_none() && attest.is_empty() && factory_roots.is_empty() && tpm_roots.is_empty() && ek_kind.is_none();
+    let same_roots = factory_roots.is_empty() && tpm_roots.is_empty() && !no_factory_roots && !no_tpm_roots;
+    let was_accepted = unknown.is_none() && attest.is_empty() && same_roots && ek_kind.is_none();
     let grace = wire.grace.map(|grace| duration("grace", Some(grace))).transpose()?;
     let on_fork = match v1::OnFork::try_from(wire.on_fork) {
         Ok(v1::OnFork::Hold) => Some(OnFork::Hold),
@@ -210,13 +221,13 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
             policy.key_types.clone_from(&key_types);
         }
         policy.validity_secs = validity.map_or(policy.validity_secs, |validity| validity.as_secs());
-        if !factory_roots.is_empty() {
+        if !factory_roots.is_empty() || no_factory_roots {
             policy.factory_roots.0.clone_from(&factory_roots);
         }
-        if !tpm_roots.is_empty() {
+        if !tpm_roots.is_empty() || no_tpm_roots {
             policy.tpm_roots.0.clone_from(&tpm_roots);
         }
-        if !banned.is_empty() {
+        if !banned.is_empty() || no_banned_keys {
             policy.banned_keys.clone_from(&banned);
         }
         policy.factory_validity = factory_validity.unwrap_or(policy.factory_validity);
@@ -278,6 +289,9 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
             [] => vec![ALL_ISSUERS.into()],
             named => named.iter().map(ToString::to_string).collect(),
         },
+        no_factory_roots: false,
+        no_tpm_roots: false,
+        no_banned_keys: false,
     };
     v1::Fleet {
         name: row.name.to_string(),
@@ -336,7 +350,10 @@ pub fn peer(holder: Holder) -> v1::Peer {
 }
 
 pub fn certificate(row: CertificateRow, der: Vec<u8>) -> v1::Certificate {
+    let (method, tier) = row.attested.map(|attested| (attested.method, attested.tier)).unwrap_or_default();
     v1::Certificate {
+        method,
+        tier,
         serial: row.serial.to_string(),
         subject: row.holder.to_string(),
         issuer: row.issuer.to_string(),

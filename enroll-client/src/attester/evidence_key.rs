@@ -114,6 +114,15 @@ impl EvidenceKey {
         }
     }
 
+    /// The public key as it stands in a SubjectPublicKeyInfo.
+    pub fn public_key(&self) -> &[u8] {
+        match &self.0 {
+            Kind::Ecdsa { asn1, .. } => asn1.public_key().as_ref(),
+            Kind::Ed25519(pair) => pair.public_key().as_ref(),
+            Kind::Rsa(pair) => pair.public().as_ref(),
+        }
+    }
+
     /// Its JWK thumbprint with SHA-256 (RFC 7638), in base64url.
     pub fn thumbprint(&self) -> String {
         let text = |octets: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(octets);

@@ -31,6 +31,9 @@ pub enum FactoryError {
     /// No certificates.
     #[error("not 1 to 4 certificates in PEM: the IDevID, then its intermediates, without the root")]
     Chain,
+    /// They do not belong together.
+    #[error("the key is not the one of the first certificate, which must be the IDevID's")]
+    OtherKey,
     /// The key's file.
     #[error(transparent)]
     Key(#[from] EvidenceKeyError),
@@ -42,7 +45,13 @@ pub enum FactoryError {
 impl FactoryIdentity {
     /// Reads the chain (IDevID first, without the root) and the key, both PEM.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, FactoryError> {
-        Ok(Self { chain: read(chain)?, key: Key::File(EvidenceKey::from_pem(key)?) })
+        let (chain, key) = (read(chain)?, EvidenceKey::from_pem(key)?);
+        let idevid = Certificate::parse(&chain[0]).map_err(|_| FactoryError::Chain)?;
+        // Told here, before anybody else is asked: the server says of a signature only that it does not hold.
+        if !idevid.spki().ends_with(key.public_key()) {
+            return Err(FactoryError::OtherKey);
+        }
+        Ok(Self { chain, key: Key::File(key) })
     }
 
     /// Reads the chain, as [`FactoryIdentity::from_pem`] does, and finds the key in its token.

@@ -32,6 +32,8 @@ pub(super) struct ShowTpm {
 struct Shown {
     /// SHA-256 of the endorsement key's SubjectPublicKeyInfo (DER).
     ek_sha256: String,
+    /// Of which kind it is: the one that is proven where `--attest` names none.
+    ek_kind: &'static str,
     /// How many certificates the TPM keeps for it.
     certificates: usize,
 }
@@ -43,11 +45,21 @@ impl ShowTpm {
             let mut chip = Chip::open(&location)?;
             let endorsement = chip.endorsement(kind)?;
             chip.close()?;
-            Ok(Shown { ek_sha256: hex(&endorsement.fingerprint()?), certificates: endorsement.chain.len() })
+            Ok(Shown {
+                ek_sha256: hex(&endorsement.fingerprint()?),
+                ek_kind: endorsement.kind.as_str(),
+                certificates: endorsement.chain.len(),
+            })
         };
         let shown = ask().map_err(|error| FlowError::from(KeyError::from(error)))?;
         let text = match self.output {
-            Output::Text => format!("{}\n", shown.ek_sha256),
+            Output::Text => {
+                let certified =
+                    if shown.certificates > 0 { "the TPM keeps its certificate" } else { "without certificate" };
+                let Shown { ek_kind, .. } = shown;
+                eprintln!("endorsement key {ek_kind}, {certified}: the one that --attest tpm:DEVICE,{ek_kind} proves");
+                format!("{}\n", shown.ek_sha256)
+            }
             Output::Json => serde_json::to_string_pretty(&shown).map_err(std::io::Error::from)? + "\n",
         };
         Ok(std::io::stdout().write_all(text.as_bytes())?)

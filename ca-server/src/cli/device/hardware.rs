@@ -1,11 +1,16 @@
 //! `ca-server device hardware`: what a device was made with, and what takes its place.
 
 use clap::{Args, Subcommand};
-use fleetca_proto::v1::{RegisterHardwareRequest, RetireHardwareRequest, operator_client::OperatorClient};
+use fleetca_proto::v1::{
+    GetDeviceRequest, RegisterHardwareRequest, RetireHardwareRequest, operator_client::OperatorClient,
+};
 use tonic::transport::Channel;
 
-use super::register::show;
-use crate::cli::{CommandError, Session};
+use super::{idevid, register::show};
+use crate::{
+    cli::{CommandError, Session},
+    identity::Timestamp,
+};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Hardware {
@@ -31,17 +36,24 @@ pub(super) struct Identity {
     /// SHA-256 of its TPM's endorsement key (SubjectPublicKeyInfo, DER), in hexadecimal
     #[arg(long, value_name = "SHA256")]
     ek_hash: Option<String>,
-    /// Its IDevID: SHA-256 of the issuer's SubjectPublicKeyInfo, and the subject's serial number
-    #[arg(long, value_name = "ISSUER-SPKI-SHA256:SERIAL")]
+    /// Its IDevID: SHA-256 of the issuer's SubjectPublicKeyInfo, and the subject's serial number; or its certificate, in PEM
+    #[arg(long, value_name = "ISSUER-SPKI-SHA256:SERIAL|FILE")]
     idevid: Option<String>,
 }
 
 impl Identity {
-    fn wire(self) -> String {
-        match (self.ek_hash, self.idevid) {
-            (Some(hash), _) => format!("ek:{hash}"),
-            (None, idevid) => format!("idevid:{}", idevid.unwrap_or_default()),
+    async fn wire(
+        self,
+        operator: &mut OperatorClient<Channel>,
+        device: &str,
+        now: Timestamp,
+    ) -> Result<String, CommandError> {
+        if let Some(hash) = self.ek_hash {
+            return Ok(format!("ek:{hash}"));
         }
+        let known = operator.get_device(GetDeviceRequest { id: device.to_owned() }).await?.into_inner();
+        let idevid = idevid::read(operator, &known.fleet, &self.idevid.unwrap_or_default(), now).await?;
+        Ok(format!("idevid:{idevid}"))
     }
 }
 
@@ -53,7 +65,8 @@ impl Hardware {
     ) -> Result<(), CommandError> {
         let device = match self {
             Hardware::Add { id, identity } => {
-                let request = RegisterHardwareRequest { device_id: id, identity: identity.wire() };
+                let identity = identity.wire(&mut operator, &id, session.output().now()).await?;
+                let request = RegisterHardwareRequest { device_id: id, identity };
                 operator.register_hardware(request).await?
             }
             Hardware::Retire { id, identity } => {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tonic::transport::Channel;
 
-use super::{rows, view::View};
+use super::{idevid, rows, view::View};
 use crate::{
     cli::{CommandError, Session, output::count, sheet},
     pki::{PemLabel, PublicKey, from_jwk, from_pem},
@@ -34,8 +34,8 @@ pub(super) struct Register {
     /// SHA-256 of its TPM's endorsement key (SubjectPublicKeyInfo, DER), in hexadecimal
     #[arg(long, value_name = "SHA256", conflicts_with = "from")]
     ek_hash: Option<String>,
-    /// Its IDevID: SHA-256 of the issuer's SubjectPublicKeyInfo, and the subject's serial number
-    #[arg(long, value_name = "ISSUER-SPKI-SHA256:SERIAL", conflicts_with = "from")]
+    /// Its IDevID: SHA-256 of the issuer's SubjectPublicKeyInfo, and the subject's serial number; or its certificate, in PEM
+    #[arg(long, value_name = "ISSUER-SPKI-SHA256:SERIAL|FILE", conflicts_with = "from")]
     idevid: Option<String>,
     /// Its public keys: PEM, a JWK or a JWK set; may be given several times
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
@@ -88,11 +88,16 @@ impl Register {
         for file in &self.key {
             keys.extend(public_keys(file)?.iter().map(wire));
         }
+        let fleet = self.fleet.unwrap_or_default();
+        let idevid = match self.idevid {
+            Some(text) => idevid::read(&mut operator, &fleet, &text, session.output().now()).await?,
+            None => String::new(),
+        };
         let request = RegisterDeviceRequest {
             id: self.id.unwrap_or_default(),
-            fleet: self.fleet.unwrap_or_default(),
+            fleet,
             ek_sha256: self.ek_hash.unwrap_or_default(),
-            idevid: self.idevid.unwrap_or_default(),
+            idevid,
             keys,
             line: 0,
         };

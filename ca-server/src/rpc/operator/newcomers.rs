@@ -69,10 +69,14 @@ pub(super) fn identity_text(hardware: &HardwareId) -> String {
 }
 
 pub(super) fn identity(text: &str) -> Result<HardwareId, Refusal> {
-    let refused = || Refusal::invalid("identity", "must be ek:… or idevid:…");
-    let (kind, identity) =
-        text.split_once(':').filter(|(kind, _)| ["ek", "idevid"].contains(kind)).ok_or_else(refused)?;
-    HardwareId::parse(kind, identity).map_err(Refusal::name("identity"))
+    match text.split_once(':') {
+        Some(("ek", hash)) => HardwareId::ek(hash).map_err(Refusal::name("identity")),
+        Some(("idevid", identity)) => HardwareId::idevid(identity).map_err(Refusal::name("identity")),
+        // Without its prefix it is the one or the other by its form.
+        _ => HardwareId::ek(text)
+            .or_else(|_| HardwareId::idevid(text))
+            .map_err(|_| Refusal::invalid("identity", "must be ek:SHA256 or idevid:ISSUER-SPKI-SHA256:SERIAL")),
+    }
 }
 
 /// Where a page ended.

@@ -144,6 +144,9 @@ fn new_key(key: v1::RegisteredKey, now: Timestamp) -> Result<NewRegisteredKey, R
     let instant = |field, at: Option<prost_types::Timestamp>| at.map(|at| convert::instant(field, &at)).transpose();
     let active_from = instant("active_from", key.active_from)?.unwrap_or(now);
     let retires_at = instant("retires_at", key.retires_at)?;
+    if let Some(end) = retires_at.filter(|end| *end <= now) {
+        return Err(Refusal::invalid("retires_at", format!("{end} has passed: the key would never count")));
+    }
     if retires_at.is_some_and(|end| end <= active_from) {
         return Err(Refusal::invalid("retires_at", "must be after active_from"));
     }

@@ -61,6 +61,8 @@ impl Loaded {
 pub struct Endorsement {
     /// The key.
     pub key: Loaded,
+    /// Of which kind it is.
+    pub kind: EndorsementKind,
     /// Its certificate (DER), then those that the TPM keeps besides. Empty where there is none.
     pub chain: Vec<Vec<u8>>,
 }
@@ -136,7 +138,7 @@ impl Chip {
             area = template::with_nonce(&area, &self.nv(nonce)?)?;
         }
         let key = self.create_primary(ENDORSEMENT, &area)?;
-        Ok(Endorsement { key, chain })
+        Ok(Endorsement { key, kind: profile.kind, chain })
     }
 
     /// The storage root key, which other keys are wrapped to. It is the same one every time.

@@ -58,6 +58,17 @@ pub enum EndorsementKind {
     P384,
 }
 
+impl EndorsementKind {
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            EndorsementKind::Rsa2048 => "rsa-2048",
+            EndorsementKind::P256 => "p-256",
+            EndorsementKind::P384 => "p-384",
+        }
+    }
+}
+
 impl FromStr for EndorsementKind {
     type Err = TpmError;
 
