@@ -214,7 +214,7 @@ fn on_one_line(error: &toml::de::Error, text: &str) -> String {
         message = message.replace(&format!("`{old}`, "), "");
     }
     // After the first [table] it is that table's.
-    let top = ["policy_arc", "names", "backdate_seconds"];
+    let top = ["policy_arc", "names", "backdate_seconds", "ocsp_in_certificates", "delta_crls"];
     if let Some(name) = top.iter().find(|name| message.starts_with(&format!("unknown field `{name}`"))) {
         message = format!("{name} stands above the first [table], and not in one");
     }
