@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::step::{Step, reached};
+
 /// Readable by everybody, writable by the owner.
 pub(crate) const PUBLIC: u32 = 0o644;
 /// For the owner only.
@@ -17,8 +19,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let beside = beside(path);
     remove_file(&beside)?;
     write_new(&beside, bytes, mode)?;
+    reached(Step::Drafted);
     fs::rename(&beside, path)?;
-    sync_folder(parent(path))
+    reached(Step::Placed);
+    sync_folder(parent(path))?;
+    reached(Step::Replaced);
+    Ok(())
 }
 
 /// Writes a new file and syncs it; not its folder.
@@ -35,7 +41,7 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// Removes a file; that it isn't there is no error.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
-    absent_is_fine(fs::remove_file(path))
+    absent_is_fine(fs::remove_file(path).inspect(|()| reached(Step::Removed)))
 }
 
 /// Removes a folder and all in it; that it isn't there is no error.

@@ -25,6 +25,7 @@ pub mod refusal;
 pub mod renew;
 pub mod renewal;
 pub mod status;
+pub mod step;
 #[cfg(test)]
 mod test_pki;
 pub mod trust;
