@@ -5,7 +5,7 @@ use std::{fmt, io, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    Request, Response, StatusCode, Uri,
+    Method, Request, Response, StatusCode, Uri,
     header::{ETAG, HOST, IF_NONE_MATCH},
 };
 use http_body_util::{BodyExt, Empty};
@@ -14,8 +14,17 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{Fetched, Form, SyncError, crl::Crl, form::IssuerId, state::State};
-use crate::{certificate::Certificate, trust::Roots};
+use super::{
+    Fetched, Form, SyncError,
+    crl::Crl,
+    form::IssuerId,
+    state::State,
+    watch::{LONGEST_PATCH, patched},
+};
+use crate::{
+    certificate::{Certificate, hex, sha256},
+    trust::Roots,
+};
 
 /// The most that one answer may hold: millions of entries fit.
 pub(super) const MOST_BYTES: usize = 256 << 20;
@@ -131,13 +140,10 @@ pub(super) async fn fetch(
     };
     let is_same = kept.form == form.to_string() && kept.source == url.to_string();
     let known = known.filter(|_| is_same).zip(kept.etag.as_deref());
-    let answer = get(url, &path, known.map(|(_, etag)| etag), MOST_BYTES).await?;
-    let (pem, etag) = match (answer, known) {
-        (Answer::Unchanged, Some((file, etag))) => (Bytes::copy_from_slice(file), Some(etag.to_owned())),
-        (Answer::Unchanged, None) => return Err(SyncError::NotCrls("an answer to another question")),
-        (Answer::Content { body, etag }, _) => (body, etag),
+    let (mut crls, etag) = match known {
+        Some((file, etag)) => up_to_date(url, form, &path, file, etag).await?,
+        None => whole(url, &path).await?,
     };
-    let mut crls = read(&pem)?;
     if crls.is_empty() {
         return Err(SyncError::Empty);
     }
@@ -148,9 +154,65 @@ pub(super) async fn fetch(
     Ok(Fetched { crls, head_signatures: Vec::new(), roots: roots.clone(), issuers, is_closed: false, etag })
 }
 
-fn read(pem: &[u8]) -> Result<Vec<Vec<u8>>, SyncError> {
-    let crls = CertificateRevocationListDer::pem_slice_iter(pem);
-    crls.map(|crl| Ok(crl.map_err(|_| SyncError::NotCrls("damaged PEM"))?.to_vec())).collect()
+/// CRLs (DER), and what the server calls them together.
+type Crls = (Vec<Vec<u8>>, Option<String>);
+
+async fn whole(url: &HttpUrl, path: &str) -> Result<Crls, SyncError> {
+    match get(url, path, MOST_BYTES).await? {
+        Answer::Content { body, etag } => Ok((ders(&body)?, etag)),
+        Answer::Unchanged => Err(SyncError::NotCrls("an answer to another question")),
+    }
+}
+
+/// What is held, if it is what is served; otherwise what patches make of it; and where that is not all that is served
+/// now, the whole.
+async fn up_to_date(url: &HttpUrl, form: &Form, path: &str, file: &[u8], etag: &str) -> Result<Crls, SyncError> {
+    let held = ders(file)?;
+    let served = match ask(url, Method::HEAD, path, Some(etag), 0).await {
+        Ok(Answer::Unchanged) => return Ok((held, Some(etag.to_owned()))),
+        Ok(Answer::Content { etag, .. }) => etag,
+        // Something on the way that does not know HEAD.
+        Err(HttpError::Status { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(served) = served
+        && let Some(crls) = patched_all(url, held).await
+        && is_tag_of(&served, form, &crls)
+    {
+        return Ok((crls, Some(served)));
+    }
+    whole(url, path).await
+}
+
+/// Each CRL as it is served now, made of the one that is held; `None` where there is a patch for one of them neither, nor
+/// is it what is served. What comes of it is judged as any CRL.
+async fn patched_all(url: &HttpUrl, held: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
+    let mut crls = Vec::with_capacity(held.len());
+    for old in held {
+        let (issuer, number) = (issuer_of(&old).ok()?, Crl::parse(&old).ok()?.number.to_string());
+        crls.push(match get(url, &format!("/crl/{issuer}/patch/{number}-current"), LONGEST_PATCH).await.ok()? {
+            Answer::Unchanged => old,
+            Answer::Content { body, .. } => patched(&body, &old).ok()?,
+        });
+    }
+    Some(crls)
+}
+
+/// Whether the server calls just these CRLs so: then none is missing, and none is another one by now. Behind a bundle's own
+/// stand those that the server has left out of it, and that are held on to.
+fn is_tag_of(etag: &str, form: &Form, crls: &[Vec<u8>]) -> bool {
+    if let (Form::Full(_), [crl]) = (form, crls) {
+        return etag == format!("\"{}-pem\"", hex(&sha256(crl)));
+    }
+    let hashes: Vec<_> = crls.iter().map(|crl| sha256(crl)).collect();
+    (1..=hashes.len()).any(|count| etag == format!("\"{}\"", hex(&sha256(&hashes[..count].concat()))))
+}
+
+/// The CRLs of a PEM text.
+fn ders(pem: &[u8]) -> Result<Vec<Vec<u8>>, SyncError> {
+    CertificateRevocationListDer::pem_slice_iter(pem)
+        .map(|crl| Ok(crl.map_err(|_| SyncError::NotCrls("damaged PEM"))?.to_vec()))
+        .collect()
 }
 
 fn issuer_of(crl: &[u8]) -> Result<IssuerId, SyncError> {
@@ -164,8 +226,8 @@ async fn left_out(url: &HttpUrl, crls: &[Vec<u8>], kept: &State) -> Result<Vec<V
     let here: Vec<_> = crls.iter().map(|crl| issuer_of(crl)).collect::<Result<_, _>>()?;
     let mut found = Vec::new();
     for (id, _) in kept.crls.iter().filter(|(id, crl)| crl.in_file && !crl.is_root && !here.contains(id)) {
-        match get(url, &format!("/crl/{id}/full.pem"), None, MOST_BYTES).await {
-            Ok(Answer::Content { body, .. }) => found.extend(read(&body)?),
+        match get(url, &format!("/crl/{id}/full.pem"), MOST_BYTES).await {
+            Ok(Answer::Content { body, .. }) => found.extend(ders(&body)?),
             Ok(Answer::Unchanged) => return Err(SyncError::NotCrls("an answer to another question")),
             Err(HttpError::Status { status: StatusCode::NOT_FOUND, .. }) => {}
             Err(error) => return Err(error.into()),
@@ -183,7 +245,7 @@ async fn issuers(url: &HttpUrl, roots: &Roots, crls: &[Vec<u8>]) -> Result<Vec<C
         if is_root(&id) {
             continue;
         }
-        match get(url, &format!("/issuers/{id}.cer"), None, MOST_CERTIFICATE_BYTES).await? {
+        match get(url, &format!("/issuers/{id}.cer"), MOST_CERTIFICATE_BYTES).await? {
             Answer::Content { body, .. } => issuers.push(Certificate::parse(&body)?),
             Answer::Unchanged => return Err(SyncError::NotCrls("an answer to another question")),
         }
@@ -196,12 +258,18 @@ enum Answer {
     Content { body: Bytes, etag: Option<String> },
 }
 
-async fn get(url: &HttpUrl, path: &str, etag: Option<&str>, most: usize) -> Result<Answer, HttpError> {
+async fn get(url: &HttpUrl, path: &str, most: usize) -> Result<Answer, HttpError> {
+    ask(url, Method::GET, path, None, most).await
+}
+
+/// `etag`: of what is held, which is not to come again.
+async fn ask(url: &HttpUrl, method: Method, path: &str, etag: Option<&str>, most: usize) -> Result<Answer, HttpError> {
     let full = format!("{url}{path}");
     let late = |_| HttpError::TimedOut(full.clone());
-    let response = timeout(PATIENCE, request(url, path, &full, etag)).await.map_err(late)??;
+    let response = timeout(PATIENCE, request(url, method, path, &full, etag)).await.map_err(late)??;
     match response.status() {
-        StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),
+        // A patch of what is served already has no content.
+        StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT => return Ok(Answer::Unchanged),
         StatusCode::OK => {}
         status => return Err(HttpError::Status { url: full, status }),
     }
@@ -219,7 +287,13 @@ async fn get(url: &HttpUrl, path: &str, etag: Option<&str>, most: usize) -> Resu
     Ok(Answer::Content { body: bytes.into(), etag })
 }
 
-async fn request(url: &HttpUrl, path: &str, full: &str, etag: Option<&str>) -> Result<Response<Incoming>, HttpError> {
+async fn request(
+    url: &HttpUrl,
+    method: Method,
+    path: &str,
+    full: &str,
+    etag: Option<&str>,
+) -> Result<Response<Incoming>, HttpError> {
     let unreachable = |source| HttpError::Unreachable { url: full.to_owned(), source };
     let broken = |source: hyper::Error| match source.is_parse() {
         true => HttpError::NotHttp(full.to_owned()),
@@ -229,7 +303,8 @@ async fn request(url: &HttpUrl, path: &str, full: &str, etag: Option<&str>) -> R
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // It ends with the answer; what goes wrong in it, the answer tells.
     tokio::spawn(connection);
-    let mut request = Request::get(format!("{}{path}", url.path)).header(HOST, &url.authority);
+    let target = format!("{}{path}", url.path);
+    let mut request = Request::builder().method(method).uri(target).header(HOST, &url.authority);
     if let Some(etag) = etag {
         request = request.header(IF_NONE_MATCH, etag);
     }

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -14,7 +15,7 @@ use tokio::{
 use super::*;
 use crate::test_pki::House;
 
-/// Serves what is in `pages`, each with an ETag of its content, and counts what was sent whole.
+/// Serves what is in `pages`, each with an ETag of its content as the CA makes it, and counts what was sent whole.
 struct Site {
     url: HttpUrl,
     pages: Arc<Mutex<HashMap<String, Vec<u8>>>>,
@@ -55,10 +56,18 @@ async fn serve(mut stream: TcpStream, pages: &Mutex<HashMap<String, Vec<u8>>>, s
     let request = String::from_utf8(request).unwrap();
     let path = request.split(' ').nth(1).unwrap().to_owned();
     let page = pages.lock().unwrap().get(&path).cloned();
-    let etag = |body: &[u8]| format!("\"{}\"", hex(&sha256(body)));
+    let etag = |body: &[u8]| {
+        let crls = CertificateRevocationListDer::pem_slice_iter(body);
+        let hashes: Vec<u8> = crls.filter_map(|crl| Some(sha256(&crl.ok()?))).flatten().collect();
+        format!("\"{}\"", hex(&sha256(&hashes)))
+    };
+    let is_head = request.starts_with("HEAD ");
     let answer = match page {
         None => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec(),
         Some(body) if request.contains(&etag(&body)) => b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec(),
+        Some(body) if is_head => {
+            format!("HTTP/1.1 200 OK\r\netag: {}\r\ncontent-length: {}\r\n\r\n", etag(&body), body.len()).into()
+        }
         Some(body) => {
             sent.lock().unwrap().push(path);
             let head = format!("HTTP/1.1 200 OK\r\netag: {}\r\ncontent-length: {}\r\n\r\n", etag(&body), body.len());
@@ -333,6 +342,72 @@ async fn a_watch_over_http_goes_on_through_failures_until_it_is_told_to_stop() {
     );
     watch.await.unwrap();
     assert!(heard[0].is_err() && heard[1] == Ok(true), "{heard:?}");
+}
+
+/// The patch that leaves nothing of the old one.
+fn patch_to(new: &[u8]) -> Vec<u8> {
+    use fleetca_proto::v1::{CrlPatch, CrlPatchStep};
+    use prost::Message;
+    let steps = vec![CrlPatchStep { skip: 0, copy: 0, insert: new.to_vec() }];
+    CrlPatch { length: new.len() as u64, sha256: sha256(new).to_vec(), steps, ..CrlPatch::default() }.encode_to_vec()
+}
+
+#[tokio::test]
+async fn what_is_held_is_brought_up_to_date_by_patches_and_fetched_whole_where_they_do_not_make_what_is_served() {
+    let gateway = Gateway::new().await;
+    let (issuer, root) =
+        (IssuerId::of(&gateway.house.device_ca.certificate), IssuerId::of(&gateway.house.device_root.certificate));
+    let sent = |path: &str| gateway.site.sent.lock().unwrap().iter().filter(|sent| *sent == path).count();
+    let wholes = || sent("/crl/bundle.pem");
+    let first = gateway.bundle(7, &[1]);
+    gateway.publish(&first);
+    gateway.sync.run().await.unwrap();
+    assert_eq!(wholes(), 1);
+
+    // The root's is what it was: its patch is one to itself.
+    gateway.site.put(&format!("/crl/{root}/patch/1-current"), patch_to(&first[1]));
+    let second = gateway.bundle(8, &[1, 2]);
+    gateway.site.put(&format!("/crl/{issuer}/patch/7-current"), patch_to(&second[0]));
+    let second = [second[0].clone(), first[1].clone()];
+    gateway.publish(&second);
+    assert_eq!(gateway.sync.run().await.unwrap().crls[0].entries, 2);
+    assert_eq!((wholes(), gateway.reloads()), (1, 2), "by a patch");
+    assert!(!gateway.sync.run().await.unwrap().changed);
+
+    // No patch; one that makes nothing; one that makes another CRL than is served; one to a CRL that somebody else signed.
+    let stranger = crate::test_pki::House::new();
+    let patches: [Option<Vec<u8>>; 4] = [
+        None,
+        Some(b"\xff".to_vec()),
+        Some(patch_to(&gateway.house.device_ca.crl(90, &[]))),
+        Some(patch_to(&stranger.device_ca.crl(91, &[]))),
+    ];
+    for (number, patch) in (9..).zip(patches) {
+        if let Some(patch) = patch {
+            gateway.site.put(&format!("/crl/{issuer}/patch/{}-current", number - 1), patch);
+        }
+        gateway.publish(&[gateway.house.device_ca.crl(number, &[1, 2, number]), first[1].clone()]);
+        let synced = gateway.sync.run().await.unwrap();
+        assert_eq!((synced.crls[0].number.clone(), synced.crls[0].entries), (number.to_string(), 3));
+        assert_eq!(wholes() as u64, number - 7, "the whole, since the patch for {number} does not do");
+    }
+
+    // A middleman who has patch and ETag agree does not get past the judgement: an older CRL, and one that is not signed by its issuer.
+    let before = gateway.file();
+    for forged in [gateway.house.device_ca.crl(3, &[]), stranger.device_ca.crl(93, &[])] {
+        gateway.site.put(&format!("/crl/{issuer}/patch/12-current"), patch_to(&forged));
+        gateway.publish(&[forged, first[1].clone()]);
+        assert!(gateway.sync.run().await.is_err());
+        assert_eq!(gateway.file(), before);
+    }
+
+    // A new issuer's CRL in the bundle is no patch of anything: the whole is fetched.
+    let next = gateway.house.device_root.issuing("another issuing CA");
+    gateway.site.put(&format!("/issuers/{}.cer", IssuerId::of(&next.certificate)), next.certificate.der().to_vec());
+    let last = gateway.house.device_ca.crl(13, &[1]);
+    gateway.site.put(&format!("/crl/{issuer}/patch/12-current"), patch_to(&last));
+    gateway.publish(&[last, next.crl(1, &[5]), first[1].clone()]);
+    assert_eq!(gateway.sync.run().await.unwrap().crls.len(), 3);
 }
 
 #[test]

@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What the server takes of what is held.
 const MOST_HELD: usize = 100;
 /// How long a patch may be: the server sends the whole where it would be longer.
-const LONGEST_PATCH: usize = 4 << 20;
+pub(super) const LONGEST_PATCH: usize = 4 << 20;
 /// After a failure: soon, and not all gateways at once.
 const AFTER_FAILURE: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
 /// Twice the time within which a CA publishes where nothing changes. Somebody may be keeping newer CRLs back.
