@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 use axum::body::Body;
 use fleetca_fuzz::{split, world::World};
@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use libfuzzer_sys::fuzz_target;
 use tower::ServiceExt;
 
-const DEVICES: [&str; 8] = [
+const DEVICES: [&str; 9] = [
     "Enrollment/Enroll",
     "Enrollment/GetTrustBundle",
     "Enrollment/GetTime",
@@ -21,6 +21,7 @@ const DEVICES: [&str; 8] = [
     "Renewal/GetRenewalInfo",
     "Revocation/GetCrl",
     "Revocation/Acknowledge",
+    "Revocation/WatchCrl",
 ];
 
 const OPERATORS: [&str; 32] = [
@@ -61,6 +62,8 @@ const OPERATORS: [&str; 32] = [
 /// What faults of ours are called: no message may bring these about. (tonic itself calls what it can't decode INTERNAL,
 /// in other words.)
 const FAULTS: [&str; 2] = ["internal%20error", "the%20store%20is%20not%20available"];
+/// How long is listened to a watch.
+const WATCH: Duration = Duration::from_millis(50);
 /// So many calls, and the store has grown too large to be fast.
 const MANY: u32 = 20_000;
 
@@ -108,7 +111,12 @@ fuzz_target!(|input: &[u8]| {
             let answer = router.clone().oneshot(request).await.expect("services do not fail");
             assert_eq!(answer.status(), 200, "{path}");
             let (head, body) = answer.into_parts();
-            let body = body.collect().await.expect("a whole answer");
+            // A watch goes on for minutes.
+            let body = match path.ends_with("/WatchCrl") {
+                true => tokio::time::timeout(WATCH, body.collect()).await.ok()?,
+                false => body.collect().await,
+            };
+            let body = body.expect("a whole answer");
             let trailers = body.trailers().cloned().unwrap_or_default();
             let told = |name: &str| head.headers.get(name).or(trailers.get(name)).cloned();
             assert!(told("grpc-status").is_some(), "{path}: an answer has a code");
