@@ -150,6 +150,17 @@ pub trait ReadStore: Send + Sync {
 
     /// Changes of an issuer's revocations with a sequence number above `after`, in order.
     async fn changes(&self, issuer: IssuerId, after: u64, limit: u32) -> Result<Vec<Change>, StoreError>;
+    /// What is left of an issuer's changes above `after` (and up to `until`), where [`Self::changes`] can't read them all or
+    /// one is missing: what can be read, and what the certificates themselves say.
+    async fn changes_left(&self, issuer: IssuerId, after: u64, until: Option<u64>) -> Result<ChangesLeft, StoreError>;
+    /// Of these certificates, those that are revoked or on hold by a change up to this one, and do not expire before
+    /// `horizon`: their entries must not leave a CRL.
+    async fn listed_of(
+        &self,
+        serials: Vec<SerialNumber>,
+        watermark: u64,
+        horizon: Timestamp,
+    ) -> Result<Vec<SerialNumber>, StoreError>;
     /// The serials of an issuer's certificates that were ever revoked or on hold, and expired at `from` or later and before
     /// `until`.
     async fn expired(
@@ -487,4 +498,6 @@ pub struct CutoffReceipt {
     /// Every issuer of the holder's unexpired certificates, with the last change that the holder's revocation needs in
     /// force: where this call changed nothing, that of the earlier one.
     pub watermarks: Vec<(IssuerId, u64)>,
+    /// Certificates of the holder whose rows can't be read: they were passed over.
+    pub unreadable: u32,
 }

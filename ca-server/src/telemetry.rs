@@ -34,7 +34,7 @@ const MAX_DISTINCT: usize = 1000;
 const MAX_GATEWAYS: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 32] = [
+pub const EVENTS: [&str; 34] = [
     "approval.crowded",
     "attestation.ambiguous",
     "attestation.failed",
@@ -48,9 +48,11 @@ pub const EVENTS: [&str; 32] = [
     "certificate.superseded",
     "certificate.unknown",
     "clock.leapt",
+    "crl.carried",
     "crl.given_up",
     "crl.head_forged",
     "crl.mismatch",
+    "crl.unreadable",
     "csr.pop_failed",
     "csr.refused",
     "device.refused",

@@ -78,4 +78,8 @@ fn a_revocation_taken_back_beneath_the_ca_is_noticed() {
         let events = server.admin().run(&["audit", "list", "--security", "--action", "crl.mismatch"]);
         events.as_array().is_some_and(|events| events.len() == 1)
     });
+    // Its certificate says that it is revoked: it stays on the CRL.
+    let crls = server.admin().run(&["crl", "publish"]);
+    let devices = crls.as_array().into_iter().flatten().find(|crl| crl["hierarchy"] == "device");
+    assert_eq!(devices.map(|crl| &crl["entries"]), Some(&1.into()), "{crls}");
 }

@@ -9,7 +9,7 @@ use crate::{
     audit::Draft,
     identity::{IssuerId, Kind, RevocationReason, SerialNumber, Subject},
     inventory::device::Status,
-    store::{Cutoff, CutoffReceipt, Holder, Release},
+    store::{Cutoff, CutoffReceipt, Holder, Release, StoreError},
 };
 
 /// How long a revoked device may enroll once more, where nothing is said, and at most.
@@ -59,9 +59,16 @@ impl Authority {
         reason: RevocationReason,
         actor: &str,
     ) -> Result<Receipt, Refusal> {
-        let holder = self.store.holder(subject).await?.ok_or(Refusal::NotFound(subject.kind.as_str()))?;
-        if status == Status::Held && !holder.status.may_become(Status::Held) {
-            return Err(Refusal::State(format!("a {} that is {} can't be held", subject.kind.as_str(), holder.status)));
+        let before = match self.store.holder(subject).await {
+            // A row that can't be read keeps nobody from being cut off.
+            Err(StoreError::Database(_)) => None,
+            found => Some(found?.ok_or(Refusal::NotFound(subject.kind.as_str()))?.status),
+        };
+        if let Some(before) = before
+            && status == Status::Held
+            && !before.may_become(Status::Held)
+        {
+            return Err(Refusal::State(format!("a {} that is {before} can't be held", subject.kind.as_str())));
         }
         let (now, began) = (self.now(), Instant::now());
         let cutoff = Cutoff {
@@ -74,7 +81,12 @@ impl Authority {
                 .fact("reason", reason.as_str()),
         };
         let receipt = self.store.record_cutoff(cutoff).await?;
-        if receipt.certificates > 0 || receipt.status != holder.status {
+        if receipt.unreadable > 0 {
+            tracing::error!(%subject, certificates = receipt.unreadable, "rows can't be read: these certificates may not be on a CRL");
+            let detail = format!("certificates that were passed over: {}", receipt.unreadable);
+            self.telemetry.event("crl.unreadable", &subject.to_string(), &detail, now);
+        }
+        if receipt.certificates > 0 || Some(receipt.status) != before {
             self.telemetry.changed(receipt.status.as_str());
         }
         let changed = receipt.certificates > 0;
@@ -164,7 +176,8 @@ impl Authority {
     }
 
     async fn in_force_already(&self, subject: &Subject) -> Result<Receipt, Refusal> {
-        let receipt = CutoffReceipt { status: Status::Active, certificates: 0, tokens: 0, watermarks: Vec::new() };
+        let receipt =
+            CutoffReceipt { status: Status::Active, certificates: 0, tokens: 0, watermarks: Vec::new(), unreadable: 0 };
         self.receipt(subject, receipt).await
     }
 

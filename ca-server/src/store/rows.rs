@@ -365,6 +365,19 @@ pub struct Change {
     pub revoked: Option<Revoked>,
 }
 
+/// What is left of a change log that is damaged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangesLeft {
+    /// Of each certificate the last change that is known, in the order of their numbers.
+    pub changes: Vec<Change>,
+    /// The last number that was given.
+    pub last: u64,
+    /// How many numbers the log has no row for that can be read.
+    pub lost: u64,
+    /// How many changes only the certificates themselves tell of.
+    pub recovered: u64,
+}
+
 /// What is kept of a published CRL. Its bytes are a pure function of this and of the change log; but a root's, which is
 /// signed elsewhere, is kept whole.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 mod audit;
 mod bulk;
 mod certificates;
+mod changes_left;
 mod checkpoint;
 mod copy;
 mod cutoff;

@@ -1,7 +1,7 @@
 //! Why a CRL is not published.
 
 use crate::{
-    identity::{IssuerId, SerialNumber, Timestamp},
+    identity::{SerialNumber, Timestamp},
     pki::{CrlError, SuccessorError},
     signer::SignerError,
     store::StoreError,
@@ -29,14 +29,6 @@ pub enum PublishError {
     /// The new CRL is not in the order of serials.
     #[error("the new CRL would not be in the order of serials")]
     Order,
-    /// The change log has a gap.
-    #[error("the change log of issuer {issuer} has a gap after {after}")]
-    Gap {
-        /// Whose.
-        issuer: IssuerId,
-        /// The last change before it.
-        after: u64,
-    },
     /// A CRL that every gateway would refuse today: with it in the bundle they would refuse everybody.
     #[error("the CRL is good from {this_update} to {next_update}, and not now: check the clock of whoever signed it")]
     NotNow {

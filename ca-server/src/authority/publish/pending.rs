@@ -67,6 +67,17 @@ impl Pending {
             return false;
         }
         self.watermark = change.sequence;
+        self.push(change);
+        true
+    }
+
+    /// Takes what is left of changes after the last one taken, up to this number: each counts more than what was taken before.
+    pub fn take_left(&mut self, changes: &[Change], last: u64) {
+        changes.iter().for_each(|change| self.push(change));
+        self.watermark = self.watermark.max(last);
+    }
+
+    fn push(&mut self, change: &Change) {
         let Change { serial, not_after, revoked, .. } = *change;
         let (revoked_at, reason) = match revoked {
             Some(Revoked { at, reason }) => (at, Some(reason)),
@@ -75,7 +86,11 @@ impl Pending {
         // Never as many as it can count: they are made fewer at each publication.
         let order = self.changed.len() as u32 + 1;
         self.changed.push(Changed { serial, not_after, revoked_at, reason, order });
-        true
+    }
+
+    /// Nothing has become of these.
+    pub fn forget(&mut self, serials: &BTreeSet<SerialNumber>) {
+        self.changed.retain(|changed| !serials.contains(&changed.serial));
     }
 
     /// The last change taken.
@@ -118,6 +133,16 @@ impl<'a> Turn<'a> {
     pub fn takes_off(&self, serial: &SerialNumber) -> bool {
         let is_off = |changed: &Changed| changed.listed(self.horizon).is_none();
         self.expired.contains(serial) || self.changed(serial).is_some_and(is_off)
+    }
+
+    /// Every certificate whose entry would be taken off, if it had one.
+    pub fn all_off(&self) -> impl Iterator<Item = SerialNumber> {
+        self.edits().filter_map(|(serial, entry)| entry.is_none().then_some(serial))
+    }
+
+    /// Whether the changes alone list this certificate.
+    pub fn lists(&self, serial: &SerialNumber) -> bool {
+        self.changed(serial).is_some_and(|changed| changed.listed(self.horizon).is_some())
     }
 
     fn changed(&self, serial: &SerialNumber) -> Option<&'a Changed> {

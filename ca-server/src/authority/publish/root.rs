@@ -56,7 +56,7 @@ impl Publisher {
         let previous = engine.head.as_ref().map(|head| head.number);
         self.store.put_crl(head.clone(), previous, Some(audit.fact("number", head.number))).await?;
         self.serve(role, &head, &crl);
-        let base = Base { crl, horizon: head.horizon, sha256: head.sha256 };
+        let base = Base { issuer: head.issuer, crl, horizon: head.horizon, sha256: head.sha256 };
         *engine = Engine { head: Some(head), base: Some(base), ..Engine::default() };
         Ok(())
     }

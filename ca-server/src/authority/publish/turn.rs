@@ -1,6 +1,7 @@
 //! One publication: from what has changed to a CRL that is served.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, PoisonError},
     time::Instant,
 };
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     authority::{OnlineIssuer, notice},
-    identity::Timestamp,
+    identity::{IssuerId, SerialNumber, Timestamp},
     pki::{CaRole, CrlEntry, CrlTemplate, Edit, IssuerCertificate, ParsedCrl, check_successor},
     step::{Step, reached},
     store::{ClaimedCrl, CrlHead, StoreError},
@@ -33,6 +34,7 @@ pub(super) struct Engine {
 
 /// A CRL that was published.
 pub(super) struct Base {
+    pub issuer: IssuerId,
     pub crl: ParsedCrl,
     /// Of its DER.
     pub sha256: [u8; 32],
@@ -64,11 +66,19 @@ impl Publisher {
         if stopped {
             tracing::warn!(issuer = %id, "the clock leapt: expired entries stay on the CRL until `crl publish --accept-clock`");
         }
-        let expired = match &engine.base {
-            Some(base) => self.store.expired(id, base.horizon, horizon).await?,
-            None => Vec::new(),
+        let (expired, horizon) = match &engine.base {
+            Some(base) => match self.store.expired(id, base.horizon, horizon).await {
+                Ok(expired) => (expired, horizon),
+                // Removals wait, additions don't.
+                Err(error) => {
+                    tracing::error!(issuer = %id, %error, "what has expired can't be read: it stays on the CRL");
+                    (Vec::new(), base.horizon)
+                }
+            },
+            None => (Vec::new(), horizon),
         };
         let watermark = engine.pending.watermark();
+        let expired = self.leave_listed(engine.base.as_ref(), &mut engine.pending, horizon, expired).await;
         let turn = engine.pending.until(horizon, expired);
         let this_update = now.max(last.map_or(now, |head| head.this_update)).floor_secs();
         // By the clock as it is: what was published in a time that a restored machine has forgotten has lower numbers.
@@ -109,9 +119,43 @@ impl Publisher {
         }
         self.serve(online.issuer.role(), &head, &crl);
         reached(Step::CrlServed);
-        let base = Base { crl, horizon, sha256: head.sha256 };
+        let base = Base { issuer: id, crl, horizon, sha256: head.sha256 };
         *engine = Engine { pending: Pending::after(head.watermark), head: Some(head), base: Some(base) };
         Ok(())
+    }
+
+    /// An entry leaves where both say so, the change log and its certificate. Where they differ it stays: the union of the old
+    /// CRL and the new one. Gives what has expired and may leave.
+    async fn leave_listed(
+        &self,
+        base: Option<&Base>,
+        pending: &mut Pending,
+        horizon: Timestamp,
+        mut expired: Vec<SerialNumber>,
+    ) -> Vec<SerialNumber> {
+        let Some(base) = base else { return expired };
+        let watermark = pending.watermark();
+        let turn = pending.until(horizon, expired.iter().copied());
+        let leaving: Vec<_> = turn.all_off().filter(|serial| base.crl.entries().get(serial).is_some()).collect();
+        if leaving.is_empty() {
+            return expired;
+        }
+        let kept = match self.store.listed_of(leaving, watermark, horizon).await {
+            Ok(kept) => kept,
+            // The change log alone: what was released must not stay for want of a second word.
+            Err(error) => {
+                tracing::error!(issuer = %base.issuer, %error, "certificates can't be asked whether their entries may leave");
+                return expired;
+            }
+        };
+        let Some(first) = kept.first() else { return expired };
+        let (issuer, detail) = (base.issuer, format!("{} by what their certificates say; first {first}", kept.len()));
+        tracing::error!(%issuer, %detail, "entries stay on the CRL, which the change log takes off");
+        self.telemetry.event("crl.carried", &format!("issuer/{issuer}"), &detail, self.dating.now());
+        let kept: BTreeSet<SerialNumber> = kept.into_iter().collect();
+        pending.forget(&kept);
+        expired.retain(|serial| !kept.contains(serial));
+        expired
     }
 
     /// By this signature the CA knows a CRL that it has given out, and forgotten. A CRL without one is as good as any.

@@ -236,3 +236,48 @@ async fn a_publication_whose_caller_goes_away_comes_to_its_end() {
         assert_eq!(world.crl().number(), recorded.number, "{looks}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_publishers_on_one_store_lose_nothing_and_use_no_number_twice() {
+    let world = World::new().await;
+    let other = open(&world.dir, &world.clock, &world.signers, &world.more).await;
+    let (mut numbers, mut revocations) = (Vec::new(), 0);
+    for round in 0..6 {
+        let ids = [0, 1].map(|side| format!("pump-{round}-{side}"));
+        for id in &ids {
+            world.enroll(id).await;
+        }
+        let revoke = |authority: &Authority, id: &str| {
+            let subject = subject(id);
+            let publisher = authority.publisher.clone();
+            let cutoff = crate::store::Cutoff {
+                audit: crate::audit::Draft::done(START, "operator/ana", "device.revoked", subject.to_string()),
+                subject,
+                status: Status::Revoked,
+                reason: RevocationReason::KeyCompromise,
+                status_reason: "stolen".into(),
+                at: START,
+            };
+            let store = authority.store.clone();
+            async move {
+                let receipt = store.record_cutoff(cutoff).await.unwrap();
+                publisher.in_force(&receipt.watermarks).await.unwrap()
+            }
+        };
+        let (here, there) = tokio::join!(revoke(&world.authority, &ids[0]), revoke(&other, &ids[1]));
+        revocations += 2;
+        numbers.extend([here[0].1, there[0].1]);
+        for authority in [&world.authority, &other] {
+            // One that loses the race twice tries again with the next turn.
+            while authority.publisher.publish_now(false).await.is_err() {}
+            let crl = authority.publisher.current(&world.issuer()).unwrap();
+            assert_eq!(crl.entries, revocations, "round {round}");
+            numbers.push(crl.number);
+        }
+        let [first, second] = numbers[numbers.len() - 2..] else { panic!("two") };
+        assert!(second > first, "each goes on above the other");
+    }
+    // The numbers of one side grow; of both together none names two CRLs, which the store would have refused.
+    let head = world.authority.store.crl_head(world.issuer()).await.unwrap().unwrap();
+    assert_eq!(numbers.last(), Some(&head.number));
+}

@@ -13,7 +13,8 @@ pub(crate) async fn a_revoked_device_loses_all_its_unexpired_certificates_at_onc
     let former = world.renew("a", 60_000).await.lineage.head.unwrap();
     let head = world.renew("a", 80_000).await.lineage.head.unwrap();
     let receipt = world.cut_off("a", Cut, CessationOfOperation, DAY + 2).await;
-    let expected = CutoffReceipt { status: Cut, certificates: 2, tokens: 0, watermarks: vec![(devices_ca(), 2)] };
+    let expected =
+        CutoffReceipt { status: Cut, certificates: 2, tokens: 0, watermarks: vec![(devices_ca(), 2)], unreadable: 0 };
     assert_eq!(receipt, expected);
     assert_eq!(world.revoked(expired).await, None);
     let revoked = Some(Revoked { at: at(DAY + 2), reason: CessationOfOperation });

@@ -29,7 +29,7 @@ pub(crate) async fn a_hold_that_ends_puts_everything_back_in_force<P: Place>() {
     let held = world.holder("a").await;
     let receipt = world.store.record_release(release(&held, None, 5)).await.unwrap();
     let watermarks = vec![(devices_ca(), 5)];
-    assert_eq!(receipt, CutoffReceipt { status: Active, certificates: 2, tokens: 0, watermarks });
+    assert_eq!(receipt, CutoffReceipt { status: Active, certificates: 2, tokens: 0, watermarks, unreadable: 0 });
     let after = world.holder("a").await;
     assert_eq!((after.status, after.status_reason.as_str(), &after.lineage), (Active, "", &before.lineage));
     assert_eq!(world.revoked(after.lineage.head.unwrap()).await, None);

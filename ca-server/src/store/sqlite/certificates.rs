@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     holders, issuers,
-    query::{Columns, all, change, change_one, column, count, first, int, the},
+    query::{Columns, all, change, change_one, column, count, first, int, readable, the},
 };
 use crate::{
     identity::{IssuerId, KeyFingerprint, RevocationReason, SerialNumber, Subject, Timestamp},
@@ -219,10 +219,15 @@ pub(super) struct Revocable {
 /// Those of a holder that belong on a CRL when they are revoked, oldest first: all that have not expired. Whether one
 /// has is said by its issuer's CRL where that is behind the clock: a clock that leapt must not keep a revocation off.
 pub(super) fn revocable(db: &Connection, holder: i64, at: Timestamp) -> Result<Vec<Revocable>, StoreError> {
+    Ok(all_revocable(db, holder, at)?.0)
+}
+
+/// The same, and how many rows can't be read: these must not keep the others from being revoked.
+pub(super) fn all_revocable(db: &Connection, holder: i64, at: Timestamp) -> Result<(Vec<Revocable>, u64), StoreError> {
     let sql = "-- revocable()\nSELECT key, serial, issuer, not_after, revoked_at, reason FROM certificates \
                WHERE holder = ?1 AND not_after >= min(?2, ifnull((SELECT horizon FROM crl_heads \
                WHERE crl_heads.issuer = certificates.issuer), ?2)) ORDER BY key";
-    all(db, sql, params![holder, at], read_revocable)
+    readable(db, sql, params![holder, at], read_revocable)
 }
 
 /// Revokes or releases a certificate: the change takes its issuer's next number.
@@ -259,7 +264,8 @@ pub(super) fn revocable_one(db: &Connection, serial: SerialNumber) -> Result<Opt
 
 fn read_revocable(row: &mut Columns) -> rusqlite::Result<Revocable> {
     let (key, serial, issuer, not_after) = (row.take()?, row.take()?, row.take()?, row.take()?);
-    Ok(Revocable { key, serial, issuer, not_after, revoked: read_revoked(row)? })
+    // A revocation that can't be read is none: then there will be one.
+    Ok(Revocable { key, serial, issuer, not_after, revoked: read_revoked(row).unwrap_or_default() })
 }
 
 /// Revokes a certificate of this holder because another took its place.

@@ -25,14 +25,16 @@ const NAMED: usize = 100;
 
 /// A holder cut off.
 pub(super) fn record_cutoff(db: &Connection, record: &Cutoff) -> Result<CutoffReceipt, StoreError> {
-    let holder = holders::standing(db, &record.subject)?;
+    let holder = holders::standing_to_cut_off(db, &record.subject)?;
     let allowed = holder.status.may_become(record.status);
     let hold = record.status == Status::Held;
     let compromise = record.reason == KeyCompromise && !hold;
     let mut done = Done::default();
     // What is decommissioned stays so; that its keys were stolen is recorded all the same.
     if allowed || (compromise && holder.status.is_cut_off()) {
-        for which in certificates::revocable(db, holder.key, record.at)? {
+        let (found, unreadable) = certificates::all_revocable(db, holder.key, record.at)?;
+        done.unreadable = unreadable;
+        for which in found {
             if let Some(next) = next_revocation(&which, hold, record.reason, record.at) {
                 set_revoked(db, &which, Some(next))?;
                 done.serials.push(which.serial);
@@ -114,6 +116,7 @@ struct Done {
     serials: Vec<SerialNumber>,
     tokens: Vec<TokenId>,
     keys: usize,
+    unreadable: u64,
 }
 
 impl Done {
@@ -142,6 +145,7 @@ impl Done {
             certificates: u32::try_from(self.serials.len()).unwrap_or(u32::MAX),
             tokens: u32::try_from(self.tokens.len()).unwrap_or(u32::MAX),
             watermarks: certificates::watermarks(db, holder, at)?,
+            unreadable: u32::try_from(self.unreadable).unwrap_or(u32::MAX),
         })
     }
 }

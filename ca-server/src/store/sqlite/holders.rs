@@ -141,6 +141,18 @@ pub(super) fn standing(db: &Connection, subject: &Subject) -> Result<Standing, S
     first(db, sql, params![subject.kind, subject.id], read_standing)?.ok_or(StoreError::NotFound(subject.kind.as_str()))
 }
 
+/// The same of one that is to be cut off: a state that can't be read is one from which that may be done.
+pub(super) fn standing_to_cut_off(db: &Connection, subject: &Subject) -> Result<Standing, StoreError> {
+    let sql = "-- standing_to_cut_off()\nSELECT key, version, status, reenroll_until FROM holders \
+               WHERE kind = ?1 AND id = ?2";
+    let read = |row: &mut Columns| {
+        let (key, version) = (row.take()?, row.count().unwrap_or_default());
+        let status = row.take().unwrap_or(Status::Active);
+        Ok(Standing { key, version, status, reenroll_until: row.take().unwrap_or_default() })
+    };
+    first(db, sql, params![subject.kind, subject.id], read)?.ok_or(StoreError::NotFound(subject.kind.as_str()))
+}
+
 /// The holder as it was read, if it still is, in one of these states.
 pub(super) fn unchanged(db: &Connection, as_read: HolderVersion, states: &[Status]) -> Result<i64, StoreError> {
     let found = same(db, as_read)?;

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     audit, certificates, past,
-    query::{Columns, all, change_one, column, count, first, int, the},
+    query::{Columns, all, change_one, column, count, first, int, readable, the},
 };
 use crate::{
     audit::Draft,
@@ -112,7 +112,8 @@ pub(super) fn expired(
     until: Timestamp,
 ) -> Result<Vec<SerialNumber>, StoreError> {
     let sql = "-- expired()\nSELECT serial FROM changes WHERE issuer = ?1 AND not_after >= ?2 AND not_after < ?3";
-    all(db, sql, params![key(db, issuer)?, from, until], column)
+    // What can't be read leaves no CRL.
+    Ok(readable(db, sql, params![key(db, issuer)?, from, until], column)?.0)
 }
 
 /// The number of the last change.

@@ -86,6 +86,29 @@ pub(super) fn all<T>(
     Ok(values)
 }
 
+/// Every row that can be read, and how many there are that can't. Where the database itself fails in the middle, what came
+/// before that: the rest counts as one.
+pub(super) fn readable<T>(
+    db: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl Fn(&mut Columns) -> rusqlite::Result<T>,
+) -> Result<(Vec<T>, u64), StoreError> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let (mut values, mut unreadable) = (Vec::new(), 0);
+    loop {
+        match rows.next() {
+            Ok(None) => return Ok((values, unreadable)),
+            Ok(Some(row)) => match read(&mut Columns { row, next: 0 }) {
+                Ok(value) => values.push(value),
+                Err(_) => unreadable += 1,
+            },
+            Err(_) => return Ok((values, unreadable + 1)),
+        }
+    }
+}
+
 /// Changes any number of rows, and says how many.
 pub(super) fn change(db: &Connection, sql: &str, params: impl Params) -> Result<usize, StoreError> {
     Ok(db.prepare_cached(sql)?.execute(params)?)

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    SqliteStore, audit, bulk, certificates, devices, events, fleets, holders, issuers, newcomers, partitions, past,
-    proof, quotas, registrations, tokens, writer::Urgency::Ordinary,
+    SqliteStore, audit, bulk, certificates, changes_left, devices, events, fleets, holders, issuers, newcomers,
+    partitions, past, proof, quotas, registrations, tokens, writer::Urgency::Ordinary,
 };
 use crate::{
     audit::{Kept, Seal},
@@ -13,9 +13,9 @@ use crate::{
     },
     inventory::{fleet::Policy, quota::Usage},
     store::{
-        AuditQuery, Bulk, BulkPlan, CertificateRow, Change, ClaimedCrl, Counts, CrlHead, CrlMemory, DevicePage,
-        DeviceQuery, Domain, EventQuery, FleetRow, GatewayRow, Hardware, Holder, IssuerRow, IssuerUse, KeyUse,
-        NewcomerQuery, NewcomerRow, Peer, ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked,
+        AuditQuery, Bulk, BulkPlan, CertificateRow, Change, ChangesLeft, ClaimedCrl, Counts, CrlHead, CrlMemory,
+        DevicePage, DeviceQuery, Domain, EventQuery, FleetRow, GatewayRow, Hardware, Holder, IssuerRow, IssuerUse,
+        KeyUse, NewcomerQuery, NewcomerRow, Peer, ReadStore, RegisteredKey, RenewalFacts, Restoration, Revoked,
         SecurityEventRow, StoreError, TokenRow, TrustBundleRow,
     },
 };
@@ -152,6 +152,19 @@ impl ReadStore for SqliteStore {
 
     async fn changes(&self, issuer: IssuerId, after: u64, limit: u32) -> Result<Vec<Change>> {
         self.scan_to_publish(move |db| issuers::changes(db, issuer, after, limit)).await
+    }
+
+    async fn changes_left(&self, issuer: IssuerId, after: u64, until: Option<u64>) -> Result<ChangesLeft> {
+        self.scan_to_publish(move |db| changes_left::changes_left(db, issuer, after, until)).await
+    }
+
+    async fn listed_of(
+        &self,
+        serials: Vec<SerialNumber>,
+        watermark: u64,
+        horizon: Timestamp,
+    ) -> Result<Vec<SerialNumber>> {
+        self.scan_to_publish(move |db| changes_left::listed_of(db, &serials, watermark, horizon)).await
     }
 
     async fn expired(&self, issuer: IssuerId, from: Timestamp, until: Timestamp) -> Result<Vec<SerialNumber>> {
