@@ -438,7 +438,7 @@ mod tests {
             policy(&[Method::Tpm, Method::Token, Method::Tpm], &[KeyKind::P256]),
             Err(PolicyError::Twice("tpm"))
         );
-        assert_eq!(policy(&[Method::Token], &[KeyKind::P256, KeyKind::P256]), Err(PolicyError::Twice("p256")));
+        assert_eq!(policy(&[Method::Token], &[KeyKind::P256, KeyKind::P256]), Err(PolicyError::Twice("P-256")));
     }
 
     #[test]

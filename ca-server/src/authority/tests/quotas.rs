@@ -107,7 +107,11 @@ async fn a_device_that_enrolls_in_a_loop_is_stopped() {
 #[tokio::test]
 async fn explaining_writes_nothing() {
     let world = World::new().await;
-    set(&world, |policy| policy.quotas = Quotas { max_devices: Some(1), max_enrollments_per_hour: Some(1) }).await;
+    set(&world, |policy| {
+        policy.quotas = Quotas { max_devices: Some(1), max_enrollments_per_hour: Some(1) };
+        policy.attest.push(Method::RegisteredKey);
+    })
+    .await;
     let device = world.enroll("pump-1").await;
     world.renew(&device).await.unwrap();
     let database = rusqlite::Connection::open(world.dir.path().join("ca.db")).unwrap();
