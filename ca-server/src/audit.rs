@@ -8,7 +8,7 @@ use ring::digest::{Context, SHA256, digest};
 use crate::identity::{SerialNumber, Timestamp};
 
 /// Every action that a record can have: `docs/audit.md` says when each is written.
-pub const ACTIONS: [&str; 32] = [
+pub const ACTIONS: [&str; 35] = [
     "ca.initialized",
     "ca.restored",
     "ca.resumed",
@@ -34,6 +34,9 @@ pub const ACTIONS: [&str; 32] = [
     "key.registered",
     "key.retired",
     "issuer.created",
+    "issuer.ended",
+    "issuer.retired",
+    "issuer.revoked",
     "keys.encrypted",
     "newcomers.expired",
     "operator.revoked",

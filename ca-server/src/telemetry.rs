@@ -34,7 +34,7 @@ const MAX_DISTINCT: usize = 1000;
 const MAX_GATEWAYS: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 34] = [
+pub const EVENTS: [&str; 35] = [
     "approval.crowded",
     "attestation.ambiguous",
     "attestation.failed",
@@ -44,6 +44,7 @@ pub const EVENTS: [&str; 34] = [
     "ca.restored",
     "certificate.expired",
     "certificate.forgotten",
+    "certificate.issuer_revoked",
     "certificate.revoked",
     "certificate.superseded",
     "certificate.unknown",

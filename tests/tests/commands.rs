@@ -100,13 +100,13 @@ async fn json_has_stable_field_names_everywhere() {
     fleet set (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
     fleet list (list): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
     fleet show (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
-    device register (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
+    device register (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method must_reattest pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
     fleet explain (one): device fleet status tier ways
     certificate show (one): issuer method not_after not_before pem position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject tier
     device hold (one): action certificates crls devices done fleets gateways plan reason tokens unchanged undecided
     device revoke (one): certificates crls gateways status subject tokens
     device list (list): created_at expires_at fleet generation head_serial id lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until status status_reason tier
-    device show (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
+    device show (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method must_reattest pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
     token create (one): created_at created_by expires_at file fleet id id_pattern kind reenroll role state subject_id uses uses_left
     token list (list): created_at created_by expires_at fleet id id_pattern kind reenroll role state subject_id uses uses_left
     token revoke (one): created_at created_by expires_at fleet id id_pattern kind reenroll role state subject_id uses uses_left

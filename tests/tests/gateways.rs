@@ -1,13 +1,20 @@
 //! Real gateways, fed by `enroll-client sync-crls`: a good device gets in, a revoked one does not once the gateway has
 //! loaded the new list, and one that was revoked earlier still does not.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
+use ca_server::{
+    clock::{Clock, SystemClock},
+    folder::Folder,
+    identity::SerialNumber,
+    pki::{CrlScope, Holder, LeafRequest, PemLabel, PublicKey, to_pem},
+    server,
+};
 use fleetca_tests::{
     binaries,
     device::Device,
     gateway::{
-        Admission, Gateway,
+        Admission, Gateway, Presented,
         apache::Apache,
         envoy::Envoy,
         haproxy::{Haproxy, News},
@@ -24,6 +31,7 @@ use fleetca_tests::{
     server::Server,
     wait::{SOON, until_true},
 };
+use rcgen::{KeyPair, PublicKeyData};
 
 /// Where a gateway has its CRLs from.
 enum Source {
@@ -158,6 +166,91 @@ fn postgresql_keeps_revoked_devices_out() {
 #[test]
 fn envoy_keeps_revoked_devices_out() {
     a_revoked_device_is_kept_out(|_| Source::Http, Envoy::start);
+}
+
+/// A device's credential that a thief made with an issuing key, and that no CA has ever recorded.
+async fn forged(server: &Server, issuer: &str, folder: &Path) -> Presented {
+    let stolen = server::open(&Folder::new(server.dir()), None).await.expect("the thief reads the folder");
+    let mut all = stolen.issuers.online();
+    let stolen = all.find(|online| online.issuer.id().to_string() == issuer).expect("the issuing CA");
+    let (id, fleet) = ("forged".parse().expect("an ID"), "ones".parse().expect("a name"));
+    let (key, now) = (KeyPair::generate().expect("a key"), SystemClock.now());
+    let public = PublicKey::from_spki_der(&key.subject_public_key_info()).expect("a key");
+    let hour = Duration::from_secs(3600);
+    let leaf = stolen.sign_leaf(&LeafRequest {
+        holder: Holder::Device { id: &id, fleet: &fleet },
+        key: &public,
+        serial: SerialNumber::new(now, [9; 10]),
+        not_before: now - hour,
+        not_after: now + hour,
+        crl: CrlScope::Full,
+        policy: None,
+        ocsp: false,
+    });
+    let leaf = to_pem(PemLabel::Certificate, &leaf.expect("the thief signs").der);
+    let (chain_file, key_file) = (folder.join("forged.pem"), folder.join("forged-key.pem"));
+    let chain = leaf + &to_pem(PemLabel::Certificate, stolen.issuer.certificate().der());
+    fs::write(&chain_file, chain).expect("a file");
+    fs::write(&key_file, key.serialize_pem()).expect("a file");
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    Presented { chain: chain_file, key: key_file }
+}
+
+/// Two issuing CAs in one bundle; then the key of one is stolen, and its root revokes it.
+async fn a_stolen_issuing_key_is_worthless<G: Gateway>(start: impl FnOnce(Place) -> Option<G>) {
+    let mut server = Server::start_with_limits(&[("issuer_wait_seconds", 0)]);
+    let admin = server.admin();
+    let (dir, roots) = (server.dir(), server.dir().join("offline"));
+    let ceremony = |action: &[&str]| {
+        let mut command = Command::new(binaries::ca_server());
+        command.arg("issuer").args(action).arg("--dir").arg(&dir).arg("--root-dir").arg(&roots);
+        run(&mut command).succeeded()
+    };
+    server.stop();
+    ceremony(&["create"]);
+    server.start_again();
+    let issuers = admin.run(&["issuer", "status"]);
+    let id = |at: usize| issuers[at]["id"].as_str().expect("an ID").to_owned();
+    let (one, two) = (id(0), id(1));
+    admin.run(&["fleet", "create", "ones", "--issuers", &one]);
+    admin.run(&["fleet", "create", "twos", "--issuers", &two]);
+    let honest = Device::enroll(&server, "ones", "honest").presented();
+    let [good, revoked] = ["good", "revoked"].map(|id| Device::enroll(&server, "twos", id).presented());
+    let forged = forged(&server, &one, server.scratch()).await;
+
+    let place = Place::make(&server.device_root());
+    let crls = place.crls();
+    sync_crls(&server, &Source::Http, &crls, None);
+    let Some(gateway) = start(place) else { return };
+    for device in [&honest, &good, &revoked, &forged] {
+        assert_eq!(gateway.admit(device), Admission::Admitted);
+    }
+    admin.run(&["device", "revoke", "revoked"]);
+    sync_crls(&server, &Source::Http, &crls, Some(&gateway.reload()));
+    until_true(SOON, "the revoked device is kept out", || !gateway.admit(&revoked).is_admitted());
+    assert_eq!(gateway.admit(&honest), Admission::Admitted);
+
+    server.stop();
+    ceremony(&["revoke", &one]);
+    server.start_again();
+    sync_crls(&server, &Source::Http, &crls, Some(&gateway.reload()));
+    until_true(SOON, "what the stolen key makes is refused", || !gateway.admit(&forged).is_admitted());
+    // While a gateway reloads, what it was before may still answer.
+    until_true(SOON, "an honest device has to attest anew", || !gateway.admit(&honest).is_admitted());
+    assert!(!gateway.admit(&revoked).is_admitted());
+    assert_eq!(gateway.admit(&good), Admission::Admitted);
+}
+
+#[tokio::test]
+async fn a_certificate_made_with_a_stolen_issuing_key_is_refused_at_every_gateway_once_that_is_revoked() {
+    a_stolen_issuing_key_is_worthless(Nginx::start).await;
+    a_stolen_issuing_key_is_worthless(|place| Haproxy::start(place, News::Reload)).await;
+    a_stolen_issuing_key_is_worthless(|place| Haproxy::start(place, News::Commit)).await;
+    a_stolen_issuing_key_is_worthless(Apache::start).await;
+    a_stolen_issuing_key_is_worthless(Mosquitto::start).await;
+    a_stolen_issuing_key_is_worthless(Stunnel::start).await;
+    a_stolen_issuing_key_is_worthless(Postgres::start).await;
+    a_stolen_issuing_key_is_worthless(Envoy::start).await;
 }
 
 #[test]

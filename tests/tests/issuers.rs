@@ -292,3 +292,110 @@ fn a_restored_ca_has_the_keys_of_all_its_issuers_or_there_is_none() {
     restore(&keys).succeeded();
     assert!(restored.join(format!("keys/{other}.pem")).exists());
 }
+
+/// A ceremony about one issuing CA, while the server is stopped.
+fn held(server: &mut Server, action: &str, issuer: &str) -> Finished {
+    server.stop();
+    let finished = ceremony(server, &[action, issuer]);
+    server.start_again();
+    finished
+}
+
+fn use_of(server: &Server, issuer: &str) -> Value {
+    let all = server.admin().run(&["issuer", "status"]);
+    all.as_array().expect("a list").iter().find(|row| row["id"] == issuer).expect("it is there").clone()
+}
+
+#[test]
+fn a_successor_takes_over_and_the_one_before_it_ends_when_nobody_needs_it() {
+    let mut server = server();
+    let admin = server.admin();
+    admin.create_fleet("pumps");
+    let one = first(&server);
+    let device = Device::enroll(&server, "pumps", "pump-1");
+    let gateway = Device::enroll_gateway(&server, "eu-7");
+    let out = server.scratch().join("crls.pem");
+    let refused = held(&mut server, "end", &one);
+    assert!(refused.code == 1 && refused.stderr.contains("is the only issuing CA"), "{refused:?}");
+    let made: Value = serde_json::from_str(&held(&mut server, "rotate", &one).succeeded()).expect("JSON");
+    let two = made["issuer"].as_str().expect("an ID").to_owned();
+    assert_eq!(made["replaces"], one);
+    assert!(held(&mut server, "rotate", &one).stderr.contains("is retired: nothing takes over from it"));
+    sync(&["--dir", path(gateway.folder())], &out).succeeded();
+
+    assert_eq!(
+        (issuer_of(&server, &device), use_of(&server, &one)["live_certificates"].clone()),
+        (one.clone(), json!(1))
+    );
+    let url = server.http_url(&format!("/issuers/{one}.cer"));
+    device.renew();
+    assert_eq!(issuer_of(&server, &device), two);
+    // Every URL in a certificate that is live keeps answering, and its CRL stays in the bundle.
+    assert_eq!(http::get(&url).status, 200);
+    assert_eq!(bundle(&server, "/crl/fleet/pumps/bundle.pem"), BTreeSet::from([one.clone(), two.clone()]));
+    let status = use_of(&server, &one);
+    assert_eq!(
+        (&status["standing"], &status["fleets"], &status["share"]),
+        (&json!("retired"), &json!(["pumps"]), &json!(0.5))
+    );
+    let refused = held(&mut server, "end", &one);
+    assert!(refused.stderr.contains(&format!("1 certificates of {one} have not expired")), "{refused:?}");
+
+    // As if its last certificate had expired.
+    server.stop();
+    let db = rusqlite::Connection::open(server.dir().join("ca.db")).expect("the database");
+    let past = "UPDATE certificates SET not_after = not_after - 864000000 WHERE issuer = (SELECT key FROM issuers WHERE id = ?1)";
+    db.execute(past, [&one]).expect("a change");
+    db.execute(
+        "UPDATE fleet_issuers SET last_not_after = 0 WHERE issuer = (SELECT key FROM issuers WHERE id = ?1)",
+        [&one],
+    )
+    .expect("a change");
+    drop(db);
+    ceremony(&server, &["end", &one]).succeeded();
+    assert!(!server.dir().join(format!("keys/{one}.pem")).exists());
+    server.start_again();
+    assert_eq!(bundle(&server, "/crl/bundle.pem"), BTreeSet::from([two.clone()]));
+    assert_eq!(http::get(&server.http_url(&format!("/crl/{one}/full.crl"))).status, 404);
+    assert_eq!((http::get(&url).status, use_of(&server, &one)["standing"].clone()), (200, json!("ended")));
+    // The gateway's file held it: that it is on its root's CRL, and the trust bundle names it no more, lets it go.
+    sync(&["--dir", path(gateway.folder())], &out).succeeded();
+    assert_eq!(Crl::all_from_pem(&fs::read_to_string(&out).expect("a file")).len(), 2);
+    assert_eq!(http::get(&server.metrics_url("/readyz")).status, 200);
+    let again = ceremony(&server, &["end", &one]);
+    assert!(again.stderr.contains("another server is running"), "{again:?}");
+}
+
+#[test]
+fn devices_of_a_stolen_issuing_ca_are_told_to_attest_anew_and_get_another() {
+    let mut server = server();
+    let admin = server.admin();
+    admin.create_fleet("pumps");
+    let one = first(&server);
+    let device = Device::enroll(&server, "pumps", "pump-1");
+    held(&mut server, "rotate", &one).succeeded();
+    let revoked: Value = serde_json::from_str(&held(&mut server, "revoke", &one).succeeded()).expect("JSON");
+    assert_eq!(
+        (&revoked["standing"], &revoked["reason"], &revoked["live"]),
+        (&json!("revoked"), &json!("cACompromise"), &json!(1))
+    );
+    let refused = run(device.command("renew").arg("--force"));
+    assert!(
+        refused.code == 4 && refused.stderr.contains("the issuing CA of the certificate presented was revoked"),
+        "{refused:?}"
+    );
+    assert_eq!(admin.run(&["device", "show", "pump-1"])["must_reattest"], true);
+    let token = admin
+        .token(&["--fleet", "pumps", "--device-id", "pump-1", "--reenroll"], &server.scratch().join("again.token"));
+    device.try_enroll(&server, "pump-1", &token).succeeded();
+    assert_ne!(issuer_of(&server, &device), one);
+    assert_eq!(admin.run(&["device", "show", "pump-1"])["must_reattest"], false);
+    device.renew();
+    let records = admin.run(&["audit", "list", "--action", "issuer.revoked"]);
+    assert_eq!(records[0]["subject"], format!("issuer/{one}"));
+    // A root's CRL that is signed later keeps it.
+    let roots = server.dir().join("offline");
+    run(Command::new(binaries::ca_server()).args(["root", "sign-crl", "--root-dir", path(&roots)])).succeeded();
+    admin.run(&["crl", "publish", "--root-crl", path(&roots.join("device-root.crl"))]);
+    assert_eq!(Crl::from_der(&fs::read(roots.join("device-root.crl")).expect("a file")).serials().len(), 1);
+}

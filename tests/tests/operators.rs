@@ -30,7 +30,7 @@ use x509_cert::ext::pkix::CrlReason;
 const ROLES: [&str; 3] = ["viewer", "revoker", "admin"];
 
 /// Every call, the least role that it needs, and what comes of an empty request from one who may.
-const CALLS: [(&str, &str, &str); 42] = [
+const CALLS: [(&str, &str, &str); 43] = [
     ("CreateFleet", "admin", "INVALID_ARGUMENT"),
     ("UpdateFleet", "admin", "INVALID_ARGUMENT"),
     ("ExplainDevice", "viewer", "INVALID_ARGUMENT"),
@@ -62,6 +62,7 @@ const CALLS: [(&str, &str, &str); 42] = [
     ("ListCrls", "viewer", "OK"),
     ("PublishCrl", "admin", "OK"),
     ("ListIssuers", "viewer", "OK"),
+    ("RetireIssuer", "admin", "INVALID_ARGUMENT"),
     ("WaitForGateways", "viewer", "OK"),
     ("CreateGateway", "admin", "INVALID_ARGUMENT"),
     ("ListGateways", "viewer", "OK"),

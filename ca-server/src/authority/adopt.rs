@@ -117,7 +117,9 @@ impl Authority {
             Kind::Operator | Kind::Server => return false,
         };
         let issuers = self.issuers.certificates();
-        let signed = issuers.filter(|(_, of, _)| *of == role).any(|(.., issuer)| presented.is_signed_by(issuer));
+        let signed = issuers
+            .filter(|(id, of, _)| *of == role && self.issuers.publishes(id))
+            .any(|(.., issuer)| presented.is_signed_by(issuer));
         let made_at = presented.serial.made_at();
         signed
             && presented.not_before <= made_at

@@ -13,7 +13,8 @@ use crate::{
     audit::Draft,
     identity::{DeviceId, HostName, SerialNumber, Timestamp},
     pki::{
-        CaRequest, CaRole, CrlTemplate, Holder, IssuerCertificate, ParsedCrl, PublicKey, ROOT_VALIDITY, prepare_root,
+        CaRequest, CaRole, CrlEntry, CrlTemplate, Holder, IssuerCertificate, ParsedCrl, PublicKey, ROOT_VALIDITY,
+        prepare_root,
     },
     signer::Signer,
     store::{CrlHead, Domain, Initialization, IssuerRow},
@@ -86,7 +87,7 @@ pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
         let certificate = parse(&certificates[&role])?;
         let signer = &plan.signers[&role];
         if role.is_root() {
-            crls.push(root_crl(&certificate, signer.as_ref(), None, plan.now)?.1);
+            crls.push(root_crl(&certificate, signer.as_ref(), None, None, plan.now)?.1);
         } else {
             keys.insert(certificate.id(), signer.clone());
         }
@@ -128,11 +129,12 @@ fn make_pair(plan: &Plan, role: CaRole, child: CaRole) -> Result<(RootKey, Vec<u
     Ok((root, child))
 }
 
-/// A root's CRL (DER) and its head: the entries of the one before it stay.
+/// A root's CRL (DER) and its head: the entries of the one before it stay, and there may be another.
 pub fn root_crl(
     root: &IssuerCertificate,
     signer: &dyn Signer,
     before: Option<&ParsedCrl>,
+    entry: Option<CrlEntry>,
     now: Timestamp,
 ) -> Result<(Vec<u8>, CrlHead), Refusal> {
     let this_update = before.map_or(now, |crl| now.max(crl.this_update())).floor_secs();
@@ -144,7 +146,7 @@ pub fn root_crl(
         next_update: this_update + ROOT_CRL_LIFETIME,
         distribution_point: None,
     };
-    let prepared = template.prepare(before, []);
+    let prepared = template.prepare(before, entry.map(|entry| (entry.serial, Some(entry))));
     let signature = signer.sign(prepared.tbs())?;
     let der = prepared.assemble(&signature).to_vec();
     let head = CrlHead {

@@ -187,6 +187,11 @@ impl Issuers {
             || self.online().any(|online| online.issuer.id() == *id)
     }
 
+    /// Whether its root has revoked it: what it signed is worth nothing, whoever made it.
+    pub fn is_revoked(&self, id: &IssuerId) -> bool {
+        self.places().iter().any(|place| place.id == *id && place.standing == Standing::Revoked)
+    }
+
     /// Whether it is to sign certificates or, as a root, their CAs'.
     pub fn signs(&self, id: &IssuerId) -> bool {
         self.places().iter().find(|place| place.id == *id).is_none_or(|place| place.standing == Standing::Active)
@@ -223,17 +228,18 @@ impl Issuers {
         self.chosen(spread, now, |choice| choice.all_signers())
     }
 
-    /// Whether the fleet has anybody who signs for it, or will, were these retired.
-    pub fn is_possible(&self, spread: &Spread, retired: Option<IssuerId>, now: Timestamp) -> bool {
+    /// Whether somebody signs for the fleet now, were this one retired.
+    pub fn can_do_without(&self, spread: &Spread, retired: IssuerId, now: Timestamp) -> bool {
         let places = self.places();
         let all: Vec<_> = places
             .iter()
             .map(|place| Partition {
-                standing: if retired == Some(place.id) { Standing::Retired } else { place.standing },
+                standing: if retired == place.id { Standing::Retired } else { place.standing },
                 ..self.partition(place, now)
             })
             .collect();
-        Choice { all: &all, spread, settled: true }.is_possible()
+        // Those that only stand in for it go with it.
+        !Choice { all: &all, spread, settled: true }.all_signers().is_empty()
     }
 
     fn chosen<T>(&self, spread: &Spread, now: Timestamp, choose: impl FnOnce(Choice<'_>) -> T) -> T {

@@ -170,6 +170,9 @@ pub enum Refusal {
     /// The issuing CA ends before the certificate would.
     #[error("the issuing CA ends too soon; an operator must make a new one")]
     IssuerEnding,
+    /// The issuing CA of the certificate presented was revoked.
+    #[error("the issuing CA of the certificate presented was revoked; enroll again")]
+    IssuerRevoked,
     /// None of the fleet's issuing CAs signs now.
     #[error(
         "no issuing CA signs for this fleet now: a new one waits until gateways have taken its CRL; try again later"

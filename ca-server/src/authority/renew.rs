@@ -41,6 +41,7 @@ impl Authority {
         let peer = self.identify(presented).await?;
         let about = Refused::about(&peer.holder.subject);
         refuse_inactive(peer.holder.status).map_err(&about)?;
+        self.refuse_of_revoked(&peer).map_err(&about)?;
         if peer.certificate.revoked.is_some() {
             return Err(about(Refusal::CertificateRevoked));
         }
@@ -85,6 +86,7 @@ impl Authority {
         let facts = self.store.renewal(presented.serial, &key.fingerprint()).await?;
         let mut facts = facts.ok_or(Refusal::CertificateUnknown)?;
         refuse_other(&facts.peer, presented)?;
+        self.refuse_of_revoked(&facts.peer)?;
         // What a release has taken away is not given again: the caller is to make a new key.
         let answers = |row: &&CertificateRow| row.presented == Some(presented.serial) && !is_withdrawn(row);
         let answer = facts.key_use.certificates.iter().find(answers);
@@ -123,6 +125,7 @@ impl Authority {
     async fn confirm_once(&self, peer: &Peer) -> Result<Confirmed, Refusal> {
         let now = self.now();
         let holder = &peer.holder;
+        self.refuse_of_revoked(peer)?;
         let terms = self.terms(holder.subject.kind, holder.fleet.as_ref()).await?;
         match decide_lineage(peer, &terms.policy, Request::Confirm, now) {
             Decision::Promote => {
@@ -346,7 +349,7 @@ pub(super) fn is_withdrawn(row: &CertificateRow) -> bool {
     row.revoked.is_some_and(|revoked| revoked.reason != RevocationReason::Superseded)
 }
 
-fn refuse_inactive(status: Status) -> Result<(), Refusal> {
+pub(super) fn refuse_inactive(status: Status) -> Result<(), Refusal> {
     match status {
         Status::Active => Ok(()),
         Status::Held => Err(Refusal::Held),

@@ -2,9 +2,11 @@
 
 mod ceremony;
 mod create;
+mod status;
+mod strike;
 
 use clap::{Args, Subcommand};
-use fleetca_proto::v1::{self, ListIssuersRequest};
+use fleetca_proto::v1::{self, ListIssuersRequest, RetireIssuerRequest};
 use serde::Serialize;
 
 use super::{
@@ -29,18 +31,40 @@ enum Command {
     List,
     /// Make one more issuing CA for devices: a ceremony with the root keys; the server must not run
     Create(create::Create),
+    /// Make an issuing CA that takes over from another, whose devices move to it with their next renewals: a ceremony
+    Rotate(create::Rotate),
+    /// Sign no more certificates with one: its devices move to the others with their next renewals
+    Retire {
+        /// Its ID
+        #[arg(value_name = "ISSUER")]
+        issuer: String,
+    },
+    /// Say how many certificates of each have not expired, of which fleets, and until when devices need it
+    Status,
+    /// End one that is retired and that no device needs any more: a ceremony
+    End(strike::Strike),
+    /// Cut one off whose key is stolen: its devices have to attest anew; a ceremony
+    Revoke(strike::Strike),
 }
 
 /// Runs the command.
 pub async fn run(args: Issuer, session: &Session) -> Result<(), CommandError> {
     match args.command {
         Command::List => list(session).await,
-        Command::Create(args) => create::run(args, session).await,
+        Command::Create(args) => create::create(args, session).await,
+        Command::Rotate(args) => create::rotate(args, session).await,
+        Command::Retire { issuer } => {
+            session.operator().await?.retire_issuer(RetireIssuerRequest { id: issuer }).await?;
+            status::run(session).await
+        }
+        Command::Status => status::run(session).await,
+        Command::End(args) => strike::end(args, session).await,
+        Command::Revoke(args) => strike::revoke(args, session).await,
     }
 }
 
 async fn list(session: &Session) -> Result<(), CommandError> {
-    let issuers = session.operator().await?.list_issuers(ListIssuersRequest {}).await?.into_inner().issuers;
+    let issuers = session.operator().await?.list_issuers(ListIssuersRequest::default()).await?.into_inner().issuers;
     let issuers: Vec<View> = issuers.into_iter().map(View::from).collect();
     session.output().list(&issuers)
 }

@@ -78,18 +78,28 @@ pub(super) fn open(root_dir: &Path, root: CaRole, passphrase: Option<&Passphrase
     Ok(RootKey { certificate, signer: Arc::new(signer) })
 }
 
-fn content(path: &Path, reason: String) -> CommandError {
+/// The CRL that a root has signed last, and where it is. Its entries and its number are needed: without it, revoked CAs
+/// would be let in again.
+pub(super) fn newest_crl(
+    root_dir: &Path,
+    root: CaRole,
+    certificate: &IssuerCertificate,
+) -> Result<(PathBuf, ParsedCrl), CommandError> {
+    let path = folder::root_file(root_dir, root, "crl");
+    let before = std::fs::read(&path).map_err(CommandError::file(&path))?;
+    let before = ParsedCrl::parse(before.into()).map_err(|error| content(&path, error.to_string()))?;
+    before.verify(certificate).map_err(|error| content(&path, error.to_string()))?;
+    Ok((path, before))
+}
+
+pub(super) fn content(path: &Path, reason: String) -> CommandError {
     CommandError::Content { path: path.to_owned(), reason }
 }
 
 fn sign(root_dir: &Path, root: CaRole, passphrase: Option<&Passphrase>) -> Result<Signed, CommandError> {
     let RootKey { certificate, signer } = open(root_dir, root, passphrase)?;
-    let path = folder::root_file(root_dir, root, "crl");
-    // The entries and the number of the CRL before are needed: without it, revoked CAs would be let in again.
-    let before = std::fs::read(&path).map_err(CommandError::file(&path))?;
-    let before = ParsedCrl::parse(before.into()).map_err(|error| content(&path, error.to_string()))?;
-    before.verify(&certificate).map_err(|error| content(&path, error.to_string()))?;
-    let (der, head) = root_crl(&certificate, signer.as_ref(), Some(&before), SystemClock.now()).map_err(local)?;
+    let (path, before) = newest_crl(root_dir, root, &certificate)?;
+    let (der, head) = root_crl(&certificate, signer.as_ref(), Some(&before), None, SystemClock.now()).map_err(local)?;
     folder::write(&path, &der, 0o644).map_err(CommandError::file(&path))?;
     Ok(Signed {
         file: path,

@@ -113,11 +113,6 @@ impl<'a> Choice<'a> {
         members
     }
 
-    /// Whether the fleet has anybody who signs for it, or will.
-    pub fn is_possible(&self) -> bool {
-        self.lines().any(|line| !line.walked.is_empty())
-    }
-
     /// Those that signed for the fleet before, and can.
     fn stand_ins(&self) -> impl Iterator<Item = IssuerId> + use<'a> {
         let spread = self.spread;
@@ -257,7 +252,7 @@ mod tests {
         for standing in [Standing::Retired, Standing::Ended, Standing::Revoked] {
             let all = [Partition { standing, ..active(1) }];
             let choice = settled(&all, &spread);
-            assert!(choice.signers(&device(1)).is_empty() && choice.members().is_empty() && !choice.is_possible());
+            assert!(choice.signers(&device(1)).is_empty() && choice.members().is_empty());
             let successor = Partition { replaces: Some(id(1)), ready: false, ..active(2) };
             let stands_in = standing == Standing::Retired;
             let all = [all[0], successor];

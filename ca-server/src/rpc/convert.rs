@@ -329,6 +329,7 @@ pub fn device(holder: Holder, now: Timestamp) -> v1::Device {
         keys: Vec::new(),
         reenroll_allowed: reenroll_until.is_some(),
         reenroll_until: reenroll_until.map(timestamp),
+        must_reattest: false,
     }
 }
 

@@ -109,6 +109,7 @@ calls! {
     publish_crl(v1::PublishCrlRequest) -> v1::ListCrlsResponse: Admin = crls::publish;
     wait_for_gateways(v1::WaitForGatewaysRequest) -> v1::LoadedAt: Viewer = proof::wait;
     list_issuers(v1::ListIssuersRequest) -> v1::ListIssuersResponse: Viewer = crls::issuers;
+    retire_issuer(v1::RetireIssuerRequest) -> v1::ListIssuersResponse: Admin = crls::retire_issuer;
 
     create_gateway(v1::CreateGatewayRequest) -> v1::Token: Admin = peers::create_gateway;
     list_gateways(v1::ListGatewaysRequest) -> v1::ListGatewaysResponse: Viewer = peers::list_gateways;

@@ -110,6 +110,7 @@ fn row(refusal: &Refusal) -> Row {
         Refusal::EnrollmentQuota { .. } => Row(ResourceExhausted, "ENROLLMENT_QUOTA", Retry, Some("quota.enrollments")),
         Refusal::TimedOut => Row(DeadlineExceeded, "TIMED_OUT", Retry, None),
         Refusal::IssuerEnding => Row(Unavailable, "ISSUER_ENDING", Retry, None),
+        Refusal::IssuerRevoked => Row(Unauthenticated, "ISSUER_REVOKED", Reattest, Some("certificate.issuer_revoked")),
         Refusal::NoIssuer { .. } => Row(Unavailable, "NO_ISSUER", Retry, Some("issuer.none")),
         Refusal::Unpublished => Row(Unavailable, "CRL_NOT_PUBLISHED", Retry, None),
         Refusal::Publish(_) => Row(FailedPrecondition, "CRL_REFUSED", Stop, None),

@@ -24,7 +24,7 @@ const DEVICES: [&str; 9] = [
     "Revocation/WatchCrl",
 ];
 
-const OPERATORS: [&str; 32] = [
+const OPERATORS: [&str; 33] = [
     "CreateFleet",
     "UpdateFleet",
     "GetFleet",
@@ -46,6 +46,7 @@ const OPERATORS: [&str; 32] = [
     "ListCrls",
     "PublishCrl",
     "ListIssuers",
+    "RetireIssuer",
     "WaitForGateways",
     "CreateGateway",
     "ListGateways",

@@ -133,7 +133,7 @@ impl Authority {
                 let wanted = (&proven.key).into();
                 return unknown::decide(self, newcomer, &case.subject, &proven.claims, wanted, policy, now).await;
             }
-            By::Previous(facts) => return previous::decide(facts, proven, policy, now),
+            By::Previous(facts) => return previous::decide(self, facts, proven, policy, now),
         };
         let holder = self.store.holder(&case.subject).await?;
         let key_use = self.store.key_use(&proven.key.fingerprint()).await?;

@@ -334,7 +334,7 @@ impl Look<'_> {
         let key = self.next_key(holder, &presented)?;
         let proven = Proven { claims, key, assertion: None, judged: None, newcomer: None };
         let facts = previous::facts(self.authority, None, &presented, &proven).await?;
-        let decision = previous::decide(&facts, &proven, &self.policy, self.now)?;
+        let decision = previous::decide(self.authority, &facts, &proven, &self.policy, self.now)?;
         refuse_key_kind(&self.policy, presented.key.kind())?;
         Ok(answer(&decision))
     }

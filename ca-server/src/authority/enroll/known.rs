@@ -46,7 +46,7 @@ pub(super) async fn decide(
     if proven.judged.as_ref().is_some_and(|judged| judged != policy) {
         return Err(Refusal::Contended);
     }
-    check_policy(policy, holder, proven)?;
+    check_policy(policy, holder, proven, authority.is_stranded(holder).await?)?;
     if let Some(used) = proven.assertion
         && authority.store.is_assertion_used(&used.hash).await?
     {
@@ -80,13 +80,14 @@ pub(super) fn refuse_used_key(key_use: &KeyUse, holder: &Holder, proven: &Proven
 }
 
 /// What the fleet demands, and what was recorded before.
-fn check_policy(policy: &Policy, holder: &Holder, proven: &Proven) -> Result<(), Refusal> {
+fn check_policy(policy: &Policy, holder: &Holder, proven: &Proven, stranded: bool) -> Result<(), Refusal> {
     let claims = &proven.claims;
     policy.admit(claims.method, claims.tier)?;
     if claims.tier < recorded_tier(holder) {
         return Err(Refusal::TierRefused);
     }
-    let may_again = policy.reenroll.is_some_and(|least| claims.tier >= least);
+    // Who has lost his certificate with his issuing CA is as one who has none.
+    let may_again = stranded || policy.reenroll.is_some_and(|least| claims.tier >= least);
     if holder.status == Status::Active && !may_again {
         return Err(Refusal::AlreadyEnrolled(claims.method));
     }

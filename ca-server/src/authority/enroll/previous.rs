@@ -75,6 +75,7 @@ pub(super) async fn facts(
 
 /// Step 5.
 pub(super) fn decide(
+    authority: &Authority,
     facts: &RenewalFacts,
     proven: &Proven,
     policy: &Policy,
@@ -97,7 +98,8 @@ pub(super) fn decide(
         presented: Some(presented.position),
         lost: None,
         revoked: renew::is_withdrawn(presented),
-        expired: presented.not_after < now.floor_secs(),
+        // What a revoked issuing CA signed is of no more use than what has expired; that it is his the store knows.
+        expired: presented.not_after < now.floor_secs() || authority.issuers().is_revoked(&presented.issuer),
         request: Request::Renew { answered: answer.is_some() },
         has_pending: holder.lineage.pending.is_some(),
         replacements: holder.lineage.replacements,

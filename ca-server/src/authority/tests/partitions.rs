@@ -262,7 +262,7 @@ async fn an_issuer_ends_when_none_of_its_certificates_is_live_and_signs_nothing_
         root_crl: None,
         trust_bundle: None,
         at,
-        audit: Draft::done(at, "local", "issuer.created", format!("issuer/{first}")),
+        audit: Draft::done(at, "local", "issuer.ended", format!("issuer/{first}")),
     };
     let needed = store.record_issuer_change(change(device.0.not_after)).await;
     assert!(matches!(needed, Err(StoreError::Conflict)), "{needed:?}");
@@ -271,4 +271,66 @@ async fn an_issuer_ends_when_none_of_its_certificates_is_live_and_signs_nothing_
     assert!(matches!(again, Err(StoreError::Conflict)), "{again:?}");
     // By a process that has not heard of it yet.
     assert!(matches!(world.renew(&device).await, Err(Refusal::Contended)));
+}
+
+#[tokio::test]
+async fn an_issuing_ca_that_a_fleet_has_nobody_else_for_is_not_retired() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let retire = async |world: &World, id| world.authority.retire_issuer(id, "operator/ana").await;
+    let refused = retire(&world, first).await;
+    assert!(matches!(&refused, Err(Refusal::State(why)) if why.contains("pumps")), "{refused:?}");
+    let (world, second) = world.with_issuer(None).await;
+    let refused = retire(&world, first).await;
+    assert!(matches!(&refused, Err(Refusal::State(_))), "the other one waits: {refused:?}");
+    world.at(HOUR);
+    world.name("pumps", &[first]).await;
+    assert!(matches!(retire(&world, first).await, Err(Refusal::State(_))));
+    world.name("pumps", &[second]).await;
+    world.at(HOUR * 2);
+    let device = world.enroll("pump-1").await;
+    retire(&world, first).await.unwrap();
+    retire(&world, first).await.unwrap();
+    assert_eq!((world.signers("pumps").await, device.0.issuer), (set(&[second]), second));
+    let records = crate::store::AuditQuery { action: Some("issuer.retired".into()), limit: 9, ..Default::default() };
+    assert_eq!(world.authority.store.audit_records(&records).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn devices_of_a_revoked_issuing_ca_attest_anew_and_by_their_own_keys_at_once() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let device = world.enroll("pump-1").await;
+    let (world, second) = world.with_issuer(Some(first)).await;
+    let at = world.authority.now();
+    let change = IssuerChange {
+        new: None,
+        standing: Some((first, Standing::Revoked)),
+        root_crl: None,
+        trust_bundle: None,
+        at,
+        audit: Draft::done(at, "local", "issuer.revoked", format!("issuer/{first}")),
+    };
+    world.authority.store.record_issuer_change(change).await.unwrap();
+    let world = world.restarted().await;
+    world.at(HOUR);
+    assert!(matches!(world.renew(&device).await, Err(Refusal::IssuerRevoked)));
+    let why = |refused: Refused| refused.why;
+    assert!(matches!(world.authority.confirm(&device.0).await.map_err(why), Err(Refusal::IssuerRevoked)));
+    assert!(matches!(world.authority.authenticate(&device.0).await.map_err(why), Err(Refusal::IssuerRevoked)));
+    // Who is cut off is told that.
+    world.authority.hold(&device.0.subject, "operator/ana").await.unwrap();
+    assert!(matches!(world.renew(&device).await, Err(Refusal::Held)));
+    world.authority.release(&device.0.subject, None, "operator/ana").await.unwrap();
+    let holder = world.authority.store.holder(&device.0.subject).await.unwrap().unwrap();
+    assert!(world.authority.is_stranded(&holder).await.unwrap());
+    assert!(!world.authority.publisher.bundle().unwrap().iter().any(|crl| crl.issuer == first));
+    let target = TokenFor::Device { fleet: "pumps".parse().unwrap(), id: "pump-1".parse().unwrap(), reenroll: true };
+    let token = world.token(target, Duration::ZERO).await.unwrap();
+    let anew = world.enroll_with(&token, "pump-1", &request()).await.unwrap();
+    assert_eq!(anew.0.issuer, second);
+    world.authority.confirm(&anew.0).await.unwrap();
+    let holder = world.authority.store.holder(&device.0.subject).await.unwrap().unwrap();
+    assert!(!world.authority.is_stranded(&holder).await.unwrap());
+    world.renew(&anew).await.unwrap();
 }

@@ -204,7 +204,7 @@ async fn a_root_crl_that_no_gateway_would_take_today_is_not_taken_in() {
     let signer = &world.signers[&CaRole::DeviceRoot];
     let before = ParsedCrl::parse(world.authority.publisher.current(id).unwrap().der.clone()).unwrap();
     let take = async |at| {
-        let (der, _) = root_crl(root, signer.as_ref(), Some(&before), at).unwrap();
+        let (der, _) = root_crl(root, signer.as_ref(), Some(&before), None, at).unwrap();
         let audit = crate::audit::Draft::done(START, "operator/ana", "crl.root_taken_in", "crl".into());
         world.authority.publisher.take_root_crl(der, audit).await
     };

@@ -20,7 +20,7 @@ impl Sealers {
     /// Asks the server for its issuers, and keeps those that a control root has signed. That the server calls one a
     /// control CA counts for nothing.
     pub(super) async fn fetch(operator: &mut OperatorClient<Channel>, roots: &Roots) -> Result<Self, CommandError> {
-        Ok(Self::among(&operator.list_issuers(ListIssuersRequest {}).await?.into_inner().issuers, roots))
+        Ok(Self::among(&operator.list_issuers(ListIssuersRequest::default()).await?.into_inner().issuers, roots))
     }
 
     /// Those of a server's issuers that a control root has signed.

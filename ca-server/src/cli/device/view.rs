@@ -42,6 +42,8 @@ struct More {
     hardware: Vec<String>,
     retired_hardware: Vec<String>,
     keys: Vec<KeyView>,
+    /// The issuing CA of its certificate is revoked.
+    must_reattest: bool,
 }
 
 /// A registered key, as it is shown.
@@ -101,13 +103,18 @@ impl View {
         let hardware = std::mem::take(&mut wire.hardware);
         let retired_hardware = std::mem::take(&mut wire.retired_hardware);
         let keys = std::mem::take(&mut wire.keys).into_iter().map(KeyView::from).collect();
-        Self { more: Some(More { certificates, crls, hardware, retired_hardware, keys }), ..Self::from(wire) }
+        let must_reattest = wire.must_reattest;
+        let more = More { certificates, crls, hardware, retired_hardware, keys, must_reattest };
+        Self { more: Some(more), ..Self::from(wire) }
     }
 
     /// The device, then all the rest.
     pub(super) fn words(&self, now: Timestamp) -> String {
         let mut words = details(&self.lines(now));
         let Some(more) = &self.more else { return words };
+        if more.must_reattest {
+            words += "must attest  anew: its issuing CA is revoked\n";
+        }
         more.crls.iter().for_each(|crl| words += &format!("{}\n", printable(&crl.words())));
         more.hardware.iter().for_each(|id| words += &format!("hardware     {}\n", printable(id)));
         more.retired_hardware.iter().for_each(|id| words += &format!("retired      {}\n", printable(id)));

@@ -46,7 +46,10 @@ pub struct Ceremony {
     pub roots: Roots,
     /// What the clock says.
     pub now: Timestamp,
-    folder: Folder,
+    /// Where the root keys are.
+    pub root_dir: PathBuf,
+    /// The CA's folder.
+    pub folder: Folder,
     passphrase: Option<Passphrase>,
     _lock: File,
 }
@@ -68,7 +71,8 @@ impl Ceremony {
             is_ours(root, &issuers, place)?;
         }
         let domain = store.domain().await.map_err(local)?;
-        Ok(Self { store, config, domain, roots, now, folder, passphrase, _lock: lock })
+        let root_dir = place.root_dir.clone();
+        Ok(Self { store, config, domain, roots, now, root_dir, folder, passphrase, _lock: lock })
     }
 
     /// A new key, in its file: nobody knows of it until its issuer is recorded.
@@ -77,6 +81,13 @@ impl Ceremony {
         let path = self.folder.issuer_key(IssuerId::of(&signer.public_key().fingerprint()));
         signer.save(&path, self.passphrase.as_ref()).map_err(local)?;
         Ok((path, signer.public_key().clone()))
+    }
+
+    /// An issuing CA of devices, as it stands.
+    pub async fn issuer(&self, id: IssuerId) -> Result<IssuerRow, CommandError> {
+        let rows = self.store.issuers().await.map_err(local)?;
+        let found = rows.into_iter().find(|row| row.id == id && row.role == CaRole::DeviceIssuing);
+        found.ok_or_else(|| local(format!("{id} is no issuing CA of devices: see `ca-server issuer list`")))
     }
 
     /// An issuer's certificate.

@@ -1,4 +1,5 @@
-//! `ca-server issuer create`: one more issuing CA of devices, on the CA's own folder and with the root keys at hand.
+//! `ca-server issuer create` and `rotate`: one more issuing CA of devices, or one in the place of another, on the CA's own
+//! folder and with the root keys at hand.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,12 @@ use serde::Serialize;
 
 use super::super::{CommandError, Session, local, output::Instant};
 use super::ceremony::{Ceremony, Place};
-use crate::{audit::Draft, identity::Timestamp, store::IssuerChange};
+use crate::{
+    audit::Draft,
+    identity::{IssuerId, Timestamp},
+    inventory::partition::Standing,
+    store::{IssuerChange, IssuerRow, StoreError},
+};
 
 /// What a new issuing CA needs.
 #[derive(Args, Debug)]
@@ -16,10 +22,21 @@ pub struct Create {
     place: Place,
 }
 
+/// The same, and the one before it.
+#[derive(Args, Debug)]
+pub struct Rotate {
+    /// The ID of the one that it takes over from
+    #[arg(value_name = "ISSUER")]
+    issuer: IssuerId,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// What was made, for programs.
 #[derive(Debug, Serialize)]
 struct Made {
     issuer: String,
+    replaces: Option<String>,
     name: String,
     not_after: Instant,
     key: PathBuf,
@@ -27,9 +44,22 @@ struct Made {
     wait_seconds: u64,
 }
 
-/// Runs the command.
-pub async fn run(args: Create, session: &Session) -> Result<(), CommandError> {
+/// Makes one more.
+pub async fn create(args: Create, session: &Session) -> Result<(), CommandError> {
+    make(&Ceremony::open(&args.place).await?, None, session).await
+}
+
+/// Makes one that takes over from another.
+pub async fn rotate(args: Rotate, session: &Session) -> Result<(), CommandError> {
     let ceremony = Ceremony::open(&args.place).await?;
+    let before = ceremony.issuer(args.issuer).await?;
+    match before.standing {
+        Standing::Active | Standing::Revoked => make(&ceremony, Some(&before), session).await,
+        standing => Err(local(format!("{} is {}: nothing takes over from it", before.id, standing.as_str()))),
+    }
+}
+
+async fn make(ceremony: &Ceremony, before: Option<&IssuerRow>, session: &Session) -> Result<(), CommandError> {
     let now = ceremony.now;
     let (key, public) = ceremony.new_key()?;
     let made = async {
@@ -37,26 +67,44 @@ pub async fn run(args: Create, session: &Session) -> Result<(), CommandError> {
         let dates = (now - ceremony.config.backdate, now);
         let (row, bundle) = ceremony.roots.create_issuer(&ceremony.domain, &bundle, &public, dates).map_err(local)?;
         let certificate = ceremony.read(&row)?;
-        let audit = Draft::done(now, "local", "issuer.created", format!("issuer/{}", row.id))
+        let mut audit = Draft::done(now, "local", "issuer.created", format!("issuer/{}", row.id))
             .serial(certificate.serial())
             .fact("name", certificate.subject_text())
             .fact("not_after", certificate.not_after().to_string())
             .fact("trust_bundle", bundle.sequence);
-        let change =
-            IssuerChange { new: Some(row), standing: None, root_crl: None, trust_bundle: Some(bundle), at: now, audit };
-        ceremony.store.record_issuer_change(change).await.map_err(local)?;
+        if let Some(before) = before {
+            audit = audit.fact("replaces", before.id.to_string());
+        }
+        let retires = before.filter(|before| before.standing == Standing::Active);
+        let change = IssuerChange {
+            new: Some(IssuerRow { replaces: before.map(|before| before.id), ..row }),
+            standing: retires.map(|before| (before.id, Standing::Retired)),
+            root_crl: None,
+            trust_bundle: Some(bundle),
+            at: now,
+            audit,
+        };
+        let recorded = ceremony.store.record_issuer_change(change).await;
+        recorded.map_err(|error| match error {
+            StoreError::Conflict => local("another has taken over from it already: see `ca-server issuer list`"),
+            other => local(other),
+        })?;
         Ok(certificate)
     };
     let certificate = match made.await {
         Ok(certificate) => certificate,
         Err(error) => {
-            // Nobody knows of it. The first fault is the one to tell.
-            let _ = std::fs::remove_file(&key);
+            // Where nobody knows of it. The first fault is the one to tell.
+            let id = IssuerId::of(&public.fingerprint());
+            if ceremony.store.issuers().await.is_ok_and(|rows| rows.iter().all(|row| row.id != id)) {
+                let _ = std::fs::remove_file(&key);
+            }
             return Err(error);
         }
     };
     let made = Made {
         issuer: certificate.id().to_string(),
+        replaces: before.map(|before| before.id.to_string()),
         name: certificate.subject_text().to_owned(),
         not_after: Instant::from_millis(Timestamp::millis(certificate.not_after())),
         key,
@@ -64,10 +112,11 @@ pub async fn run(args: Create, session: &Session) -> Result<(), CommandError> {
     };
     session.output().told(&made, |_| {
         format!(
-            "a new issuing CA for devices: {}\n  name  {}\n  key   {}\nits CRL goes out when the server is started; it signs \
+            "a new issuing CA for devices: {}{}\n  name  {}\n  key   {}\nits CRL goes out when the server is started; it signs \
              for devices {} s later, or as soon as every gateway that is there has loaded that CRL\n\
              next: start the server, and make a backup: one from before does not know this CA",
             made.issuer,
+            made.replaces.as_deref().map(|before| format!(", which takes over from {before}")).unwrap_or_default(),
             made.name,
             made.key.display(),
             made.wait_seconds,

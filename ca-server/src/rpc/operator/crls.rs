@@ -44,7 +44,7 @@ pub async fn publish(
 
 pub async fn issuers(
     authority: &Authority,
-    _: v1::ListIssuersRequest,
+    request: v1::ListIssuersRequest,
     _: &str,
 ) -> Result<v1::ListIssuersResponse, Refusal> {
     let mut issuers: Vec<_> = authority
@@ -59,6 +59,27 @@ pub async fn issuers(
             convert::place(issuer, place, wait, now);
         }
     }
+    if request.with_use {
+        let all = authority.store.issuers_in_use(authority.now()).await?;
+        let total = all.iter().map(|one| one.live).sum();
+        for one in all {
+            let id = one.issuer.to_string();
+            if let Some(issuer) = issuers.iter_mut().find(|issuer| issuer.id == id) {
+                (issuer.live, issuer.live_of_all) = (one.live, total);
+                issuer.last_not_after = one.last_not_after.map(convert::timestamp);
+                issuer.fleets = one.fleets.iter().map(|(name, _)| name.to_string()).collect();
+            }
+        }
+    }
     issuers.sort_by(|left, right| (&left.hierarchy, &left.id).cmp(&(&right.hierarchy, &right.id)));
     Ok(v1::ListIssuersResponse { issuers })
+}
+
+pub async fn retire_issuer(
+    authority: &Authority,
+    request: v1::RetireIssuerRequest,
+    actor: &str,
+) -> Result<v1::ListIssuersResponse, Refusal> {
+    authority.retire_issuer(request.id.parse().map_err(Refusal::name("id"))?, actor).await?;
+    issuers(authority, v1::ListIssuersRequest::default(), actor).await
 }

@@ -6,7 +6,7 @@ use super::{page_refused, page_size, proof, registrations};
 use crate::{
     authority::{Authority, Refusal},
     identity::{Kind, Subject},
-    inventory::device::Status,
+    inventory::{device::Status, lineage::Position},
     rpc::convert,
     store::{DeviceQuery, DeviceSort},
 };
@@ -37,6 +37,8 @@ pub async fn get(authority: &Authority, request: v1::GetDeviceRequest, _: &str) 
         }
     }
     registrations::add(authority, &subject, &mut device).await?;
+    let head = rows.iter().find(|row| row.position == Position::Head);
+    device.must_reattest = head.is_some_and(|row| authority.issuers().is_revoked(&row.issuer));
     device.certificates = rows.into_iter().map(|row| convert::certificate(row, Vec::new())).collect();
     Ok(device)
 }
