@@ -76,8 +76,11 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&error.into()),
     };
+    // Those that present a certificate and do not ask with it by themselves when it has expired.
+    let presents = matches!(cli.command, Command::Renew(_) | Command::SyncCrls(_));
     match runtime.block_on(cli.command.run()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if presents && error.may_come_back() => report_with(&error, COME_BACK),
         Err(error) => report(&error),
     }
 }
@@ -119,8 +122,41 @@ fn log(command: &Command) {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).with_target(false).init();
 }
 
+/// What to do with a credential that may still be enough to enroll by.
+const COME_BACK: (u8, &str) = (
+    4,
+    "the fleet may have a grace: `enroll-client enroll --dir DIR --attest previous` asks; if it has none, or it is over, \
+     enroll again with a new token or what else this device can prove",
+);
+
+impl CliError {
+    /// Whether a certificate was refused that lets its device come back within its fleet's grace.
+    fn may_come_back(&self) -> bool {
+        match self {
+            CliError::Flow(FlowError::Refused(refusal)) | CliError::Sync(SyncError::Refused(refusal)) => {
+                matches!(refusal.reason.as_deref(), Some("CERTIFICATE_EXPIRED" | "ISSUER_REVOKED"))
+            }
+            _ => false,
+        }
+    }
+}
+
 fn report(error: &CliError) -> ExitCode {
-    let (code, advice) = match error {
+    report_with(error, meaning(error))
+}
+
+fn report_with(error: &CliError, (code, advice): (u8, &str)) -> ExitCode {
+    eprintln!("error: {error}");
+    eprintln!("  what now: {advice}");
+    ExitCode::from(code)
+}
+
+/// The exit code of a failure, and what to do.
+fn meaning(error: &CliError) -> (u8, &'static str) {
+    match error {
+        CliError::Flow(error) if error.lacks_tpm() => {
+            (1, "there is no TPM at this place: /dev/tpmrm0 is where the kernel has one; or say another")
+        }
         CliError::Usage(_) => (2, "see enroll-client --help"),
         CliError::Flow(FlowError::Credential(CredentialError::Absent(_)))
         | CliError::Sync(SyncError::Credential(CredentialError::Absent(_))) => (4, "enroll-client enroll --help"),
@@ -142,10 +178,7 @@ fn report(error: &CliError) -> ExitCode {
             Action::Stop => (1, "nothing unverified was written; somebody has to look"),
         },
         CliError::Io(_) => (1, "look at the message above"),
-    };
-    eprintln!("error: {error}");
-    eprintln!("  what now: {advice}");
-    ExitCode::from(code)
+    }
 }
 
 #[cfg(test)]

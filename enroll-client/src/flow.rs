@@ -139,7 +139,7 @@ impl FlowError {
             FlowError::Refused(refusal) => refusal.action,
             FlowError::PendingApproval { retry_after, .. } => Action::Retry { after: Some(*retry_after) },
             // Another program may have it for now.
-            FlowError::Key(KeyError::Tpm(TpmError::Unreachable { .. }) | KeyError::Pkcs11(Pkcs11Error::Refused(_))) => {
+            FlowError::Key(error) | FlowError::Credential(CredentialError::Key(error)) if is_busy(error) => {
                 Action::Retry { after: None }
             }
             FlowError::TimedOut | FlowError::FellBack(_) => Action::Retry { after: None },
@@ -149,6 +149,14 @@ impl FlowError {
             | FlowError::OutOfOrder(_)
             | FlowError::OtherIdentity { .. }
             | FlowError::OtherTrustDomain { .. } => Action::Stop,
+        }
+    }
+
+    /// Whether a TPM was asked for where there is none.
+    pub fn lacks_tpm(&self) -> bool {
+        match self {
+            FlowError::Key(error) | FlowError::Credential(CredentialError::Key(error)) => is_absent(error),
+            _ => false,
         }
     }
 
@@ -162,4 +170,15 @@ impl FlowError {
             _ => Action::Retry { after: None },
         }
     }
+}
+
+/// Whether a key's hardware is there, and does not answer now.
+fn is_busy(error: &KeyError) -> bool {
+    let waits =
+        matches!(error, KeyError::Tpm(TpmError::Unreachable { .. }) | KeyError::Pkcs11(Pkcs11Error::Refused(_)));
+    waits && !is_absent(error)
+}
+
+fn is_absent(error: &KeyError) -> bool {
+    matches!(error, KeyError::Tpm(TpmError::Unreachable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound)
 }

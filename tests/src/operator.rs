@@ -33,9 +33,15 @@ impl Operator {
 
     /// Runs a command to its end, whatever comes of it.
     pub fn try_run(&self, arguments: &[&str]) -> Finished {
+        run(&mut self.command(arguments))
+    }
+
+    /// A command, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binaries::ca_server());
         command.args(arguments).args(["--server", &self.server, "--credential"]).arg(&self.credential);
-        run(command.args(["--output", "json"]))
+        command.args(["--output", "json"]);
+        command
     }
 
     /// Runs a command that must succeed, and gives its JSON (`null` where it says nothing).

@@ -58,6 +58,15 @@ fn exit_codes_of_enroll_client_tell_an_agent_what_to_do() {
         command.args(["--server", url, "--device-id", "far"]).arg("--root").arg(root);
         run(command.arg("--attest").arg(format!("token:{}", token.display()))).code
     };
+    // Where no TPM is, none will be: whoever asks.
+    let nowhere = far.folder().with_extension("tpm").display().to_string();
+    let mut by_tpm = far.command("enroll");
+    by_tpm.args(["--server", &server.url(), "--device-id", "far", "--attest", &format!("tpm:{nowhere}"), "--root"]);
+    let mut show = Command::new(binaries::enroll_client());
+    for command in [by_tpm.arg(server.control_root()), show.args(["show-tpm", &nowhere])] {
+        let finished = run(command);
+        assert!(finished.code == 1 && finished.stderr.contains("there is no TPM at this place"), "{finished:?}");
+    }
     assert_eq!(enroll(NOBODY, &server.control_root()), 3);
     assert_eq!(enroll(&server.url(), &server.device_root()), 1, "a server under another root is refused for good");
     assert_eq!(enroll(&server.url(), &server.control_root()), 0);

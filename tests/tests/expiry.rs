@@ -34,6 +34,7 @@ use fleetca_proto::v1::{
 };
 use fleetca_tests::{
     device::Device,
+    process::run,
     server::init,
     tpm::Tpm,
     wait::{SOON, until_true},
@@ -192,6 +193,11 @@ async fn a_device_that_slept_comes_back_by_its_expired_certificate_within_the_gr
     let device = world.enroll(Kind::Device, "pump-7", world.token("pump-7").await).await;
     world.after(30 * 24);
     expired(world.renew(&device).await);
+    // The program says that there is a way back; it asks the server in this process.
+    let folder = device.clone();
+    let told = tokio::task::spawn_blocking(move || run(Device::new(folder).command("renew").arg("--force")));
+    let told = told.await.expect("it ends");
+    assert!(told.code == 4 && told.stderr.contains("--attest previous"), "{told:?}");
     world.recover(&device).await.expect("it comes back");
     world.fetch(&device).await.expect("what it came back with is in force");
     world.renew(&device).await.expect("it renews");

@@ -39,7 +39,7 @@ fn what_is_explained_is_what_happens_and_nothing_comes_of_explaining() {
         ["token", "token --reenroll", "registered-key", "factory", "tpm", "renew", "previous"]
             .map(|name| way(explained, name))
     };
-    let none = "ATTESTATION_FAILED";
+    let none = "METHOD_REFUSED";
     let new = ["in force", "in force", none, none, none, "NOT_ENROLLED", "NOT_ENROLLED"];
     let nobody = explain("sensor-1");
     assert_eq!((all(&nobody), &nobody["status"]), (new.map(str::to_owned), &Value::Null));
@@ -56,6 +56,13 @@ fn what_is_explained_is_what_happens_and_nothing_comes_of_explaining() {
     assert_eq!((told(&[]), told(&["--security"])), before, "it was only said");
     assert_eq!(device.serial(), serial);
     device.renew();
+    // Nothing is registered, of what its fleet takes.
+    admin.run(&["fleet", "create", "vaults", "--attest", "registered-key,tpm", "--least-tier", "hardware"]);
+    let vault = admin.run(&["fleet", "explain", "vaults", "vault-1"]);
+    assert_eq!(
+        ["token", "registered-key", "factory", "tpm"].map(|name| way(&vault, name)),
+        ["METHOD_REFUSED", "TIER_REFUSED", "METHOD_REFUSED", "ATTESTATION_FAILED"].map(str::to_owned)
+    );
     // Its kind of key is not taken any more: what renews is stopped, too.
     admin.run(&["fleet", "set", "sensors", "--key-types", "ed25519"]);
     assert_eq!(way(&explain("sensor-1"), "renew"), "CSR_REFUSED");

@@ -9,6 +9,7 @@ use fleetca_tests::{
     process::run,
     server::Server,
 };
+use serde_json::Value;
 
 /// How many at once: with debug assertions, where each takes twenty times as long, fewer.
 const MANY: u32 = if cfg!(debug_assertions) { 5_000 } else { 100_000 };
@@ -93,13 +94,13 @@ fn what_is_wrong_with_a_row_is_told_with_its_line_and_nothing_is_registered() {
         ("id,idevid\npump-1,maker:1\n", "line 2: idevid: must be"),
         ("{\"id\":\"pump-1\"}\n{\"id\":\"pump-2\",\"cn\":1}\n", "line 2: character 19: unknown field"),
         ("id,name\n", "line 1: no column is called"),
-        ("id\n", "there are none"),
+        ("id\n", "line 1: there is nothing below the head"),
     ] {
         let path = file(&server, "rows", content);
         let refused = admin.refused(&["device", "register", "--fleet", "pumps", "--from", &path]);
         let says = says.replace("{own}", &own).replace("{other}", &other);
         assert!(refused.contains(&says), "{says}: {refused}");
-        assert!(refused.contains(&format!("{path}: line ")) || says.starts_with("there"), "{says}: {refused}");
+        assert!(refused.contains(&format!("{path}: line ")), "{says}: {refused}");
         assert_eq!(count(&server), 1, "{says}");
     }
     let rows = file(&server, "sheet.csv", &format!("\u{feff}ID;EK_SHA256\r\npump-1;{other}\r\n;\r\n"));
@@ -221,6 +222,51 @@ fn an_idevid_is_registered_by_its_certificate_and_lists_are_emptied() {
     assert_eq!(set("--tpm-roots", "none")["tpm_roots"], serde_json::json!([]));
     set("--attest", "token");
     assert_eq!(set("--factory-roots", "none")["factory_roots"], serde_json::json!([]));
+}
+
+#[test]
+fn a_root_that_is_none_is_named_and_one_given_twice_counts_once() {
+    let Some(world) = World::new() else { return };
+    let admin = world.server.admin();
+    let leaf = world.board("leaf", "SN-1", &world.root);
+    let large = Wish { key: &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4104"], ..CA };
+    let large = world.maker.make("large", &large, None);
+    let file = |name: &str, roots: &[&maker::Made]| maker::text(&world.maker.chain(name, roots)).to_owned();
+    let create = |roots: &str| {
+        let create = ["fleet", "create", "boards", "--attest", "factory,tpm"];
+        admin.try_run(&[&create[..], &["--factory-roots", roots, "--tpm-roots", roots]].concat())
+    };
+    for (roots, says) in [
+        (&[&world.root, &leaf][..], "certificate 2 of the factory roots: the certificate is no CA's"),
+        (&[&large], "certificate 1 of the factory roots: a certificate has an RSA key of more than 4096 bits"),
+    ] {
+        let finished = create(&file("wrong", roots));
+        assert!(finished.code != 0 && finished.stderr.contains(says), "{says}: {finished:?}");
+    }
+    let der = world.server.scratch().join("root.der");
+    let mut command = openssl::command().expect("openssl");
+    run(command.args(["x509", "-outform", "DER", "-in"]).arg(&world.root.certificate).arg("-out").arg(&der))
+        .succeeded();
+    let finished = create(maker::text(&der));
+    assert!(finished.code != 0 && finished.stderr.contains("not PEM; from DER, `openssl x509"), "{finished:?}");
+    let created: Value = {
+        let finished = create(&file("twice", &[&world.root, &world.other, &world.root]));
+        serde_json::from_str(&finished.succeeded()).expect("JSON")
+    };
+    for list in ["factory_roots", "tpm_roots"] {
+        assert_eq!(created[list].as_array().map(Vec::len), Some(2), "{created}");
+    }
+}
+
+#[test]
+fn many_devices_are_read_from_the_standard_input() {
+    use std::{io::Write, process::Stdio};
+    let server = server();
+    let mut command = server.admin().command(&["device", "register", "--fleet", "pumps", "--from", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+    child.stdin.take().expect("its input").write_all(b"id\npump-1\npump-2\n").expect("it reads");
+    assert!(child.wait().expect("it ends").success());
+    assert_eq!(count(&server), 2);
 }
 
 #[test]

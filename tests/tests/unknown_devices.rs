@@ -46,13 +46,9 @@ fn a_device_of_a_pinned_maker_registers_itself_under_the_name_that_it_proves() {
 fn a_name_that_is_taken_or_none_at_all_registers_nobody() {
     let Some(world) = World::new() else { return };
     world.fleet("boards", &world.root, &REGISTER);
-    world.server.admin().run(&[
-        "device",
-        "register",
-        &world.name("sn-1").replace("board", "Board"),
-        "--fleet",
-        "boards",
-    ]);
+    let taken = world.name("sn-1").replace("board", "Board");
+    let idevid = format!("{}:SN-0", world.root.spki_sha256());
+    world.server.admin().run(&["device", "register", &taken, "--fleet", "boards", "--idevid", &idevid]);
     // The same serial number as a registered device's, and one that differs in case only.
     refused(&world.enroll("one", &world.board("one", "SN-1", &world.root), None), "ID_TAKEN");
     for (folder, serial) in [("slash", "a\\/b"), ("space", "a b"), ("quote", "a'b")] {
@@ -118,8 +114,14 @@ fn a_device_that_two_fleets_would_take_is_taken_by_none() {
         world.server.admin().run(&["fleet", "set", fleet, "--banned-keys", &"0".repeat(64)]);
     }
     assert_eq!(world.devices(), 0);
-    // Registered, it is one fleet's.
     let idevid = format!("{}:SN-1", factory.spki_sha256());
+    for (fleet, other) in [("plant", "boards"), ("boards", "plant")] {
+        let name = format!("board-{}-SN-1", &idevid[..16]);
+        let explain = ["fleet", "explain", fleet, &name, "--identity", &idevid];
+        let explained = world.server.admin().run(&explain).to_string();
+        assert!(explained.contains(&format!("no root of the fleet {other}")), "{explained}");
+    }
+    // Registered, it is one fleet's.
     world.server.admin().run(&["device", "register", "board-1", "--fleet", "plant", "--idevid", &idevid]);
     enroll("one", &[&board, &factory]).succeeded();
 }

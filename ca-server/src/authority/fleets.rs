@@ -33,6 +33,7 @@ impl Authority {
     /// Makes a fleet.
     pub async fn create_fleet(&self, name: &FleetName, mut policy: Policy, actor: &str) -> Result<FleetRow, Refusal> {
         policy.validate_after(&Policy::default())?;
+        policy.drop_repeated_roots();
         self.name_issuers(None, &mut policy)?;
         self.refuse_rival(name, &policy).await?;
         let audit = Draft::done(self.now(), actor, "fleet.created", format!("fleet/{name}"))
@@ -52,6 +53,7 @@ impl Authority {
         let mut policy = was.clone();
         change(&mut policy);
         policy.validate_after(&was)?;
+        policy.drop_repeated_roots();
         self.name_issuers(Some(&was), &mut policy)?;
         if policy != was {
             self.refuse_rival(name, &policy).await?;

@@ -196,12 +196,22 @@ fn roots(file: Option<&Path>) -> Result<(Vec<Vec<u8>>, bool), CommandError> {
 }
 
 pub(super) fn certificates(file: &Path) -> Result<Vec<Vec<u8>>, CommandError> {
-    let text = std::fs::read_to_string(file).map_err(|source| CommandError::File { path: file.into(), source })?;
+    let text = pem(file, "x509")?;
     let wrong = |reason: String| CommandError::Content { path: file.into(), reason };
     match from_pem(PemLabel::Certificate, &text).map_err(|error| wrong(error.to_string()))? {
         none if none.is_empty() => Err(wrong("no certificate in PEM".into())),
         found => Ok(found),
     }
+}
+
+/// The text of a file that is to be PEM. What is not text is DER most often: `what` is the command of openssl's that converts it.
+pub(super) fn pem(file: &Path, what: &str) -> Result<String, CommandError> {
+    let octets = std::fs::read(file).map_err(|source| CommandError::File { path: file.into(), source })?;
+    String::from_utf8(octets).map_err(|_| {
+        let reason =
+            format!("not PEM; from DER, `openssl {what} -inform DER -in {} -out FILE.pem` makes it", file.display());
+        CommandError::Content { path: file.into(), reason }
+    })
 }
 
 /// Runs the command.

@@ -1,7 +1,7 @@
 //! Files of many rows: CSV with a head (RFC 4180, also with `;` or tabs between fields), or JSON lines. Each row comes with
 //! its line; what is wrong is told with file, line and column.
 
-use std::path::Path;
+use std::{io::Read, path::Path};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -34,8 +34,17 @@ impl RowError {
 /// Reads a file whose CSV head names some of these columns. A `T` is read from the fields by their names: a field that is
 /// empty, or of a column that is not there, is left out.
 pub(super) fn read<T: DeserializeOwned>(file: &Path, columns: &[&str]) -> Result<Vec<(u32, T)>, CommandError> {
-    let bytes = std::fs::read(file).map_err(CommandError::file(file))?;
-    text(&bytes).and_then(|text| parse(text, columns)).map_err(RowError::of(file))
+    text(&octets(file)?).and_then(|text| parse(text, columns)).map_err(RowError::of(file))
+}
+
+/// What is in a file; `-` is the standard input.
+pub(super) fn octets(file: &Path) -> Result<Vec<u8>, CommandError> {
+    let mut octets = Vec::new();
+    let read = match file.as_os_str() == "-" {
+        true => std::io::stdin().lock().read_to_end(&mut octets).map(|_| octets),
+        false => std::fs::read(file),
+    };
+    read.map_err(CommandError::file(file))
 }
 
 /// Tells of a refusal of one of a file's rows which file it is.
@@ -110,6 +119,9 @@ fn csv<T: DeserializeOwned>(text: &str, columns: &[&str]) -> Result<Vec<(u32, T)
         let row = serde_json::from_value(fields.into()).map_err(|error| RowError::at(line)(&error.to_string()))?;
         Ok((line, row))
     };
+    if records.len() == 0 {
+        return Err(RowError::at(first)("there is nothing below the head"));
+    }
     records.map(row).collect()
 }
 
@@ -238,6 +250,7 @@ mod tests {
         for (bytes, error) in [
             (&b""[..], "line 1: the file is empty"),
             (b"\nid,name\na", "line 2: no column is called \"name\": columns are id, idevid"),
+            (b"\nid,idevid\n\n", "line 2: there is nothing below the head"),
             (b"idevid\na", "line 1: there must be a column id"),
             (b"id,ID\na", "line 1: two columns are called id"),
             (b"id,idevid\na,b\n\nc", "line 4: has 1 fields, and the head 2"),

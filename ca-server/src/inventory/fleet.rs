@@ -313,13 +313,13 @@ impl Policy {
             return Err(PolicyError::NoFactoryRoots);
         }
         let octets: usize = self.factory_roots.0.iter().chain(&self.tpm_roots.0).map(Vec::len).sum();
-        for roots in [&self.factory_roots.0, &self.tpm_roots.0] {
-            if roots.len() > MOST_ROOTS
-                || octets > MOST_ROOT_OCTETS
-                || Roots::read(roots.iter().map(Vec::as_slice)).is_err()
-                || Pinned::read(roots.iter().map(Vec::as_slice)).is_err()
-            {
+        for (method, roots) in [("factory", &self.factory_roots.0), ("tpm", &self.tpm_roots.0)] {
+            if roots.len() > MOST_ROOTS || octets > MOST_ROOT_OCTETS {
                 return Err(PolicyError::Roots);
+            }
+            for (at, root) in (1..).zip(roots) {
+                let read = Roots::read([root.as_slice()]).and(Pinned::read([root.as_slice()]).map(|_| ()));
+                read.map_err(|why| PolicyError::Root { method, at, why })?;
             }
         }
         if self.banned_keys.len() > MOST_BANNED {
@@ -344,6 +344,14 @@ impl Policy {
         let given = |method: &Method| !self.roots(*method).is_empty() && self.roots(*method) != was.roots(*method);
         let mut others = [Method::Factory, Method::Tpm].into_iter().filter(|method| !self.attest.contains(method));
         others.find(given).map_or(Ok(()), |method| Err(PolicyError::RootsOfOther(method.as_str())))
+    }
+
+    /// Leaves of each root that was given more than once the first.
+    pub fn drop_repeated_roots(&mut self) {
+        for Certificates(roots) in [&mut self.factory_roots, &mut self.tpm_roots] {
+            let mut seen = BTreeSet::new();
+            roots.retain(|root| seen.insert(root.clone()));
+        }
     }
 
     /// The methods that are enough, and in which a pinned root vouches for devices.

@@ -98,7 +98,9 @@ impl Authority {
             }
         }
         ways.push(Way::new("renew", look.by_renewal().await));
-        ways.push(Way::new("previous", look.by_previous().await));
+        let outcome = look.by_previous().await;
+        let note = if matches!(outcome, Err(Refusal::CertificateExpired)) { look.end_of_grace().await? } else { None };
+        ways.push(Way { note, ..Way::new("previous", outcome) });
         let no_answer =
             |way: &Way| matches!(way.outcome, Err(Refusal::Store(_) | Refusal::Internal(_) | Refusal::Contended));
         if let Some(at) = ways.iter().position(no_answer) {
@@ -178,7 +180,10 @@ impl Look<'_> {
         let way = Method::RegisteredKey.as_str();
         let mut keys = self.authority.store.registered_keys(self.device).await?;
         let (Some(holder), false) = (&self.holder, keys.is_empty()) else {
-            return Ok(vec![Way::new(way, Err(Refusal::Attestation(AttestationError::Unregistered)))]);
+            // What it would take first: to register a key in a fleet that takes none is of no use.
+            let why = self.takes(Method::RegisteredKey).err();
+            let why = why.unwrap_or(Refusal::Attestation(AttestationError::Unregistered));
+            return Ok(vec![Way::new(way, Err(why))]);
         };
         keys.sort_by_key(|key| (!key.is_in_force(self.now), std::cmp::Reverse(key.active_from)));
         let mut ways = Vec::new();
@@ -234,10 +239,27 @@ impl Look<'_> {
         let decided = match self.decide_by_hardware(method, hardware.as_ref(), key).await {
             Err(why) => Err(why),
             Ok((answer, is_known)) => {
-                proviso::of(&self.policy, method, hardware.as_ref(), is_known).map(|proviso| (answer, proviso))
+                self.proviso(method, hardware.as_ref(), is_known).await.map(|proviso| (answer, proviso))
             }
         };
         decided.map_or_else(|why| (Err(why), None), |(answer, proviso)| (Ok(answer), proviso))
+    }
+
+    /// What still has to hold of its evidence. `is_known`: it is a device's.
+    async fn proviso(
+        &self,
+        method: Method,
+        hardware: Option<&HardwareId>,
+        is_known: bool,
+    ) -> Result<Option<String>, Refusal> {
+        let rivals = if is_known { Vec::new() } else { self.authority.takers().await?.rivals(method, self.fleet) };
+        proviso::of(&self.policy, method, hardware, proviso::Standing { is_known, rivals: &rivals })
+    }
+
+    /// Refuses a method that the fleet does not take from anybody, or not as enough.
+    fn takes(&self, method: Method) -> Result<(), Refusal> {
+        let tier = method.tier().ok_or(Refusal::Internal("a method without tier"))?;
+        Ok(self.policy.admit(method, tier)?)
     }
 
     /// What it would get, and whether the hardware is a device's.
@@ -253,6 +275,7 @@ impl Look<'_> {
         let newcomer = match known::owner(authority, &id).await? {
             Some(_) => None,
             None => {
+                self.takes(method)?;
                 let newcomer = unknown::welcome(authority, &id, |takers| {
                     let taker = takers.named(method, self.fleet).map_err(Refusal::Attestation)?;
                     proviso::refuse_hopeless(&taker.policy, method, &id)?;
@@ -337,6 +360,18 @@ impl Look<'_> {
         let decision = previous::decide(self.authority, &facts, &proven, &self.policy, self.now)?;
         refuse_key_kind(&self.policy, presented.key.kind())?;
         Ok(answer(&decision))
+    }
+
+    /// Why its certificate has expired for good.
+    async fn end_of_grace(&self) -> Result<Option<String>, Refusal> {
+        let (fleet, until) = (self.fleet, self.newest().await?.1.not_after + self.policy.grace());
+        Ok(match self.policy.grace_secs {
+            0 => Some(format!("its certificate has expired, and the fleet has no grace: `fleet set {fleet} --grace`")),
+            _ if until < self.now => Some(format!(
+                "its certificate has expired, and the fleet's grace was over at {until}: `fleet set {fleet} --grace`"
+            )),
+            _ => None,
+        })
     }
 
     /// The newest certificate that counts, and whose it is.

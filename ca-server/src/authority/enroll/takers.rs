@@ -69,6 +69,22 @@ impl Takers {
         self.by(method)?.1.iter().find(|taker| taker.name == *name).ok_or(AttestationError::Unregistered)
     }
 
+    /// The other fleets that take unknown devices by this method with a root that one of this fleet's leads to, or that leads
+    /// to one of this fleet's: what comes below both is nobody's.
+    pub fn rivals(&self, method: Method, name: &FleetName) -> Vec<FleetName> {
+        let Ok((pinned, takers)) = self.by(method) else { return Vec::new() };
+        let above = |taker: &Taker| -> BTreeSet<Anchor> {
+            let roots = taker.policy.roots(method).iter().map(std::slice::from_ref);
+            roots.filter_map(|root| pinned.reached(root).ok()).flat_map(|reached| reached.anchors).collect()
+        };
+        let Some(own) = takers.iter().find(|taker| taker.name == *name) else { return Vec::new() };
+        let above_own = above(own);
+        let meets = |other: &&Taker| {
+            other.name != *name && (!above_own.is_disjoint(&other.anchors) || !above(other).is_disjoint(&own.anchors))
+        };
+        takers.iter().filter(meets).map(|other| other.name.clone()).collect()
+    }
+
     /// What is pinned for a method, and by whom.
     fn by(&self, method: Method) -> Result<(&Pinned, &[Taker]), AttestationError> {
         let found = self.by_method.iter().find(|(its, ..)| *its == method);

@@ -71,6 +71,14 @@ async fn attempt(
     world.authority.enroll(&request, &challenge, &proof).await.map(issued).map_err(|refused| refused.why)
 }
 
+/// What `fleet explain` says of a return.
+async fn explained(world: &World, id: &str) -> String {
+    let explained = world.authority.explain(&"pumps".parse().unwrap(), &subject(id), None).await.unwrap();
+    let way = explained.ways.into_iter().find(|way| way.way == "previous").unwrap();
+    assert!(matches!(way.outcome, Err(Refusal::CertificateExpired)), "{way:?}");
+    way.note.unwrap_or_default()
+}
+
 async fn holder(world: &World, id: &str) -> Holder {
     world.authority.store.holder(&subject(id)).await.unwrap().unwrap()
 }
@@ -96,6 +104,8 @@ async fn after_the_grace_a_device_attests_anew() {
     let sleeper = Sleeper::enroll(&world, "pump-1").await;
     world.at(DAY * 31 + Duration::from_secs(1));
     assert!(matches!(sleeper.refused(&world).await, Refusal::CertificateExpired));
+    let told = explained(&world, "pump-1").await;
+    assert!(told.contains("grace was over at"), "{told}");
     assert_eq!(holder(&world, "pump-1").await.status, Status::Active);
 }
 
@@ -107,6 +117,8 @@ async fn a_fleet_without_grace_lets_nobody_back() {
     world.authority.change_policy(&pumps, |policy| policy.grace_secs = 0, "operator/ana").await.unwrap();
     world.at(DAY + Duration::from_secs(1));
     assert!(matches!(sleeper.refused(&world).await, Refusal::CertificateExpired));
+    let told = explained(&world, "pump-1").await;
+    assert!(told.contains("has no grace"), "{told}");
 }
 
 #[tokio::test]

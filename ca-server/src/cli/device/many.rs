@@ -27,7 +27,8 @@ pub(super) struct Whom {
     /// Its ID
     #[arg(required_unless_present_any = ["from", "all"], conflicts_with_all = ["from", "all"])]
     id: Option<String>,
-    /// Many devices, all or none: one ID a line, CSV with a head, or JSON lines
+    /// Many devices, all or none: one ID a line, CSV with a head, or JSON lines; - is the standard
+    /// input
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     from: Option<PathBuf>,
     /// With --all: the fleet; with --from: the fleet that devices must be of whose row names none

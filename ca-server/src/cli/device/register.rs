@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 
 use super::{idevid, rows, view::View};
 use crate::{
-    cli::{CommandError, Session, output::count, sheet},
+    cli::{CommandError, Session, fleet::pem, output::count, sheet},
     pki::{PemLabel, PublicKey, from_jwk, from_pem},
 };
 
@@ -40,7 +40,7 @@ pub(super) struct Register {
     /// Its public keys: PEM, a JWK or a JWK set; may be given several times
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     key: Vec<PathBuf>,
-    /// Many devices, all or none: CSV with a head, or JSON lines
+    /// Many devices, all or none: CSV with a head, or JSON lines; - is the standard input
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 }
@@ -159,7 +159,7 @@ pub(super) fn batches<T: Message>(rows: Vec<T>) -> Vec<Vec<T>> {
 
 /// Reads PEM, a JWK or a JWK set.
 fn public_keys(file: &Path) -> Result<Vec<PublicKey>, CommandError> {
-    let text = std::fs::read_to_string(file).map_err(|source| CommandError::File { path: file.into(), source })?;
+    let text = pem(file, "pkey -pubin")?;
     let content = |reason: String| CommandError::Content { path: file.into(), reason };
     if text.contains("PRIVATE KEY") {
         return Err(content("this is a private key: it belongs on the device, and its public half here".into()));

@@ -44,8 +44,7 @@ pub(super) fn read(file: &Path, fleet: &str) -> Result<Vec<RegisterDeviceRequest
 /// Reads a file that says which devices; `fleet` is the one that rows which name none must be of, or empty. The file that
 /// they were registered with will do; so will one ID a line.
 pub(super) fn ids(file: &Path, fleet: &str) -> Result<Vec<ListedDevice>, CommandError> {
-    let bytes = std::fs::read(file).map_err(CommandError::file(file))?;
-    sheet::text(&bytes).and_then(|text| listed(text, fleet)).map_err(RowError::of(file))
+    sheet::text(&sheet::octets(file)?).and_then(|text| listed(text, fleet)).map_err(RowError::of(file))
 }
 
 fn listed(text: &str, fleet: &str) -> Result<Vec<ListedDevice>, RowError> {

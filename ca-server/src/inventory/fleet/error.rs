@@ -1,6 +1,6 @@
 //! Why a policy can't be set: each says what to do.
 
-use crate::inventory::unknown::UnknownError;
+use crate::{attestation::chain::ChainError, inventory::unknown::UnknownError};
 
 /// Why a policy can't be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +18,17 @@ pub enum PolicyError {
     /// A method that needs roots, and none.
     #[error("factory needs the roots of makers that are trusted: --factory-roots FILE")]
     NoFactoryRoots,
-    /// Too many roots, or what is none.
+    /// A root that is none, or can't be one.
+    #[error("certificate {at} of the {method} roots: {}", root(*.why))]
+    Root {
+        /// Of which list.
+        method: &'static str,
+        /// Which of them, from 1 on.
+        at: usize,
+        /// Why not.
+        why: ChainError,
+    },
+    /// Too many roots.
     #[error("roots are at most 16 certificates a list, of at most 24 KiB in all")]
     Roots,
     /// Too many keys banned.
@@ -51,4 +61,12 @@ pub enum PolicyError {
     /// About devices that nobody registered.
     #[error(transparent)]
     Unknown(#[from] UnknownError),
+}
+
+/// What is wrong with a root.
+fn root(why: ChainError) -> String {
+    match why {
+        ChainError::Size => "it has more than 8 KiB".into(),
+        why => why.to_string(),
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
         tpm::{EndorsementKind, TpmError},
     },
     authority::{Refusal, enroll::takers},
-    identity::{HardwareId, KeyFingerprint},
+    identity::{FleetName, HardwareId, KeyFingerprint},
     inventory::fleet::{FactoryValidity, Method, Policy},
 };
 
@@ -27,12 +27,20 @@ pub(super) fn refuse_hopeless(policy: &Policy, method: Method, hardware: &Hardwa
     }
 }
 
-/// What still has to hold of its evidence. `is_known`: it is a device's.
+/// How hardware stands.
+pub(super) struct Standing<'a> {
+    /// It is a device's.
+    pub is_known: bool,
+    /// Where it is nobody's: the other fleets that could be meant.
+    pub rivals: &'a [FleetName],
+}
+
+/// What still has to hold of its evidence.
 pub(super) fn of(
     policy: &Policy,
     method: Method,
     hardware: Option<&HardwareId>,
-    is_known: bool,
+    Standing { is_known, rivals }: Standing<'_>,
 ) -> Result<Option<String>, Refusal> {
     let mut provisos = Vec::new();
     let keys = root_keys(policy, method)?;
@@ -55,6 +63,12 @@ pub(super) fn of(
     }
     if let (Method::Tpm, false, Some(kind)) = (method, is_known, policy.unknown.ek_kind) {
         provisos.push(format!("its endorsement key is of the kind {}", EndorsementKind::as_str(kind)));
+    }
+    for rival in rivals {
+        provisos.push(format!(
+            "its chain leads to no root of the fleet {rival}, too, which takes unknown devices and pins a root above or below \
+             (of both, neither takes it)"
+        ));
     }
     Ok(Some(provisos.join(", ")).filter(|all| !all.is_empty()).map(|all| format!("if {all}")))
 }
