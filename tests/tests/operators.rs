@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fs, io, path::Path, process::Command};
 
 use enroll_client::attester::token::JoinToken;
 use fleetca_proto::v1::{
-    ConfirmRequest, GetCrlRequest, GetRenewalInfoRequest, Kind, ListFleetsRequest, PublishCrlRequest, RenewRequest,
-    Start, get_crl_request::Form, start,
+    ConfirmRequest, GetCrlRequest, GetRenewalInfoRequest, Kind, ListFleetsRequest, ListedDevice, ManyDevicesRequest,
+    PublishCrlRequest, RegisterDeviceRequest, RegisterDevicesRequest, RenewRequest, Start, get_crl_request::Form,
+    start,
 };
 use fleetca_tests::{
     admin::read_token,
@@ -23,6 +24,8 @@ use fleetca_tests::{
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 use tonic_prost::ProstCodec;
 use x509_cert::ext::pkix::CrlReason;
@@ -430,4 +433,38 @@ fn the_last_admin_is_not_revoked_by_accident() {
     assert_eq!(carl.try_run(&["operator", "revoke", "carl"]).code, 2);
     assert_eq!(carl.run(&["operator", "revoke", "carl", "--yes"])["status"], "revoked", "who insists may");
     assert_eq!(carl.reason(&["fleet", "list"]), "DEVICE_REVOKED");
+}
+
+/// What an operator has sent of a call that is not at its end yet does nothing once he is cut off.
+#[tokio::test]
+async fn a_call_that_an_operator_holds_open_does_nothing_after_the_operator_is_cut_off() {
+    let server = Server::start();
+    server.admin().create_fleet("sensors");
+    Device::enroll(&server, "sensors", "pump-7");
+    let ana = Holder::copy(&Device::enroll_operator(&server, "ana", "admin"));
+    let mut client = ana.operator(&server);
+    let device = RegisterDeviceRequest { id: "pump-8".into(), fleet: "sensors".into(), line: 1, ..Default::default() };
+    let registers = RegisterDevicesRequest { devices: vec![device] };
+    let holds = ManyDevicesRequest {
+        devices: vec![ListedDevice { id: "pump-7".into(), ..Default::default() }],
+        execute: true,
+        ..Default::default()
+    };
+    let (register, registering) = mpsc::unbounded_channel();
+    let (hold, holding) = mpsc::unbounded_channel();
+    let (mut one, mut two) = (client.clone(), client.clone());
+    let registered = tokio::spawn(async move { one.register_devices(UnboundedReceiverStream::new(registering)).await });
+    let held = tokio::spawn(async move { two.hold_devices(UnboundedReceiverStream::new(holding)).await });
+    register.send(registers).expect("the call is open");
+    hold.send(holds).expect("the call is open");
+    // Both have begun, on the same connection.
+    client.list_fleets(ListFleetsRequest::default()).await.expect("an admin lists");
+    server.admin().run(&["operator", "revoke", "ana", "--reason", "keyCompromise"]);
+    drop((register, hold));
+    for refused in [reason(registered.await.expect("no panic")), reason(held.await.expect("no panic"))] {
+        assert_eq!(refused, "DEVICE_REVOKED");
+    }
+    let devices = server.admin().run(&["device", "list"]);
+    let devices: Vec<_> = devices.as_array().expect("a list").iter().map(|one| (&one["id"], &one["status"])).collect();
+    assert_eq!(devices, [(&"pump-7".into(), &"active".into())]);
 }

@@ -5,7 +5,7 @@ use tonic::Streaming;
 
 use crate::{
     authority::{Authority, Refusal},
-    rpc::convert,
+    rpc::{caller::Actor, convert},
     store::{BulkAction, BulkCounts, BulkPlan, Listed, MOST_AT_ONCE, Selection},
 };
 
@@ -14,17 +14,17 @@ const NAMED: usize = 200;
 
 type Requests = Streaming<v1::ManyDevicesRequest>;
 
-pub async fn revoke(authority: &Authority, requests: Requests, actor: &str) -> Result<v1::ManyDevices, Refusal> {
+pub async fn revoke(authority: &Authority, requests: Requests, actor: &Actor) -> Result<v1::ManyDevices, Refusal> {
     let asked = Asked::read(requests).await?;
     let action = BulkAction::Revoke(convert::reason(asked.head.reason)?);
     asked.answer(authority, action, actor).await
 }
 
-pub async fn hold(authority: &Authority, requests: Requests, actor: &str) -> Result<v1::ManyDevices, Refusal> {
+pub async fn hold(authority: &Authority, requests: Requests, actor: &Actor) -> Result<v1::ManyDevices, Refusal> {
     Asked::read(requests).await?.answer(authority, BulkAction::Hold, actor).await
 }
 
-pub async fn release(authority: &Authority, requests: Requests, actor: &str) -> Result<v1::ManyDevices, Refusal> {
+pub async fn release(authority: &Authority, requests: Requests, actor: &Actor) -> Result<v1::ManyDevices, Refusal> {
     Asked::read(requests).await?.answer(authority, BulkAction::Release, actor).await
 }
 
@@ -62,7 +62,13 @@ impl Asked {
         Ok(Self { head, devices })
     }
 
-    async fn answer(self, authority: &Authority, action: BulkAction, actor: &str) -> Result<v1::ManyDevices, Refusal> {
+    async fn answer(
+        self,
+        authority: &Authority,
+        action: BulkAction,
+        actor: &Actor,
+    ) -> Result<v1::ManyDevices, Refusal> {
+        authority.still_may(actor).await?;
         if !self.head.execute {
             let plan = authority.plan_bulk(action, self.devices).await?;
             return Ok(answer(&plan));

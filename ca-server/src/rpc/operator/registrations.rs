@@ -8,7 +8,7 @@ use crate::{
     authority::{Authority, NewDevice, Refusal},
     identity::{HardwareId, Kind, Subject, Timestamp},
     pki::PublicKey,
-    rpc::convert,
+    rpc::{caller::Actor, convert},
     store::{NewRegisteredKey, RegisteredKey},
 };
 
@@ -30,7 +30,7 @@ pub async fn register(
 pub async fn register_many(
     authority: &Authority,
     mut requests: Streaming<v1::RegisterDevicesRequest>,
-    actor: &str,
+    actor: &Actor,
 ) -> Result<v1::RegisterDevicesResponse, Refusal> {
     let now = authority.now();
     let mut devices = Vec::new();
@@ -46,6 +46,7 @@ pub async fn register_many(
     if devices.is_empty() {
         return Err(Refusal::invalid("devices", "there are none"));
     }
+    authority.still_may(actor).await?;
     Ok(v1::RegisterDevicesResponse { registered: authority.register_devices(devices, actor).await? })
 }
 
