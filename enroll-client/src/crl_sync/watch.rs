@@ -1,7 +1,7 @@
 //! The watch: keeps the file up to date for as long as it runs. Whatever fails, the file stays as it is, and the next try
 //! comes.
 
-use std::{collections::BTreeMap, convert::Infallible, future::Future, path::Path, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, future::Future, path::Path, pin::Pin, time::Duration};
 
 use fleetca_proto::{
     patch,
@@ -13,7 +13,8 @@ use fleetca_proto::{
 use prost::Message;
 use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Code, Streaming};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Code, Status};
 use tracing::{error, warn};
 
 use super::{
@@ -139,7 +140,7 @@ impl CrlSync {
         let met = timeout(LONGEST_FETCH, meet(credential, &desk.shown())).await;
         let (connection, bundle) = met.map_err(late)??;
         let mut watched = Watched::begin(&connection, &self.form, bundle, desk).await?;
-        while let Some(fetched) = watched.next().await? {
+        while let Some(fetched) = watched.next(self.time_left(&desk.state)).await? {
             let synced = self.take(desk, fetched, Some(&connection)).await?;
             *failures = 0;
             if synced.changed {
@@ -147,6 +148,15 @@ impl CrlSync {
             }
         }
         Ok(())
+    }
+
+    /// How long the next set may take, whatever comes meanwhile: until what is held is too old, and some more, so that a
+    /// server that has just been found may say what it has.
+    fn time_left(&self, state: &State) -> Option<Duration> {
+        let (max_age, now) = (self.max_age?, WallTime::now());
+        let in_file = state.crls.values().filter(|crl| crl.in_file && !crl.is_root);
+        let left = in_file.map(|crl| max_age.saturating_sub(crl.this_update.until(now))).min();
+        Some(left.unwrap_or_default() + PATIENCE)
     }
 
     /// Somebody else may have touched the file.
@@ -186,7 +196,7 @@ fn late<T>(_: T) -> SyncError {
 
 /// What the server sends of a watch, put together.
 struct Watched {
-    answer: Streaming<WatchCrlResponse>,
+    answer: Pin<Box<dyn Stream<Item = Result<WatchCrlResponse, Status>> + Send>>,
     bundle: TrustBundle,
     /// What is held, with its head's signature: from now on by this answer.
     held: BTreeMap<IssuerId, Piece>,
@@ -214,12 +224,20 @@ impl Watched {
             }),
         };
         let answer = connection.revocation().watch_crl(request).await.map_err(Refusal::from)?.into_inner();
-        Ok(Self { answer, bundle, held })
+        Ok(Self { answer: Box::pin(answer), bundle, held })
     }
 
-    /// The next set. `None`: the answer has ended.
-    async fn next(&mut self) -> Result<Option<Fetched>, SyncError> {
-        let silent = timeout(SILENCE, self.answer.message()).await;
+    /// The next set, within this time. `None`: the answer has ended.
+    async fn next(&mut self, within: Option<Duration>) -> Result<Option<Fetched>, SyncError> {
+        match within {
+            // Parts that never make a set keep nobody from looking at the age of what he has.
+            Some(within) => timeout(within, self.next_set()).await.map_err(late)?,
+            None => self.next_set().await,
+        }
+    }
+
+    async fn next_set(&mut self) -> Result<Option<Fetched>, SyncError> {
+        let silent = timeout(SILENCE, self.answer.try_next()).await;
         let Some(first) = silent.map_err(late)?.map_err(Refusal::from)? else { return Ok(None) };
         let set = timeout(LONGEST_FETCH, self.rest_of_set(first)).await;
         set.map_err(late)?.map(Some)
@@ -239,7 +257,7 @@ impl Watched {
                 Some(Part::Current(current)) => return self.put_together(parts, current),
                 None => {}
             }
-            let next = timeout(PATIENCE, self.answer.message()).await.map_err(late)?.map_err(Refusal::from)?;
+            let next = timeout(PATIENCE, self.answer.try_next()).await.map_err(late)?.map_err(Refusal::from)?;
             response = next.ok_or(SyncError::NotCrls("the answer was cut off"))?;
         }
     }
@@ -346,4 +364,38 @@ fn held(desk: &Desk) -> BTreeMap<IssuerId, Piece> {
         Some((issuer, Piece { der, signature }))
     });
     pieces.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_pki::House;
+
+    fn watched(answer: impl Stream<Item = WatchCrlResponse> + Send + 'static) -> Watched {
+        let house = House::new();
+        let bundle = TrustBundle {
+            trust_domain: "fleet.example".parse().unwrap(),
+            sequence: 1,
+            control_roots: house.device_root.roots(),
+            device_roots: house.device_root.roots(),
+            device_issuers: Vec::new(),
+        };
+        Watched { answer: Box::pin(answer.map(Ok)), bundle, held: BTreeMap::new() }
+    }
+
+    #[tokio::test]
+    async fn parts_without_end_keep_nobody_from_seeing_that_what_is_held_grows_old() {
+        let nothing = PatchChunk { issuer: "0123456789abcdef".into(), ..PatchChunk::default() };
+        let trickle = trickling(WatchCrlResponse { part: Some(Part::Patch(nothing)) });
+        let outcome = watched(trickle).next(Some(Duration::from_millis(50))).await;
+        assert!(matches!(outcome, Err(SyncError::TimedOut)), "{:?}", outcome.err());
+    }
+
+    /// The same again and again, with others' turns in between.
+    fn trickling(part: WatchCrlResponse) -> impl Stream<Item = WatchCrlResponse> {
+        tokio_stream::iter(std::iter::repeat(part)).then(|part| async {
+            tokio::task::yield_now().await;
+            part
+        })
+    }
 }
