@@ -12,6 +12,7 @@ use x509_cert::certificate::Version;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, IssuingDistributionPoint};
+use x509_cert::name::Name;
 use x509_cert::time::Time;
 
 use super::EntryList;
@@ -224,6 +225,8 @@ impl<'a> TbsCrl<'a> {
                 return Err(Tag::Integer.value_error().into());
             }
             let (algorithm, issuer) = (fields.decode()?, fields.tlv_bytes()?);
+            // Compared octet by octet; but what is no Name is no CRL.
+            Name::from_der(issuer)?;
             let (this_update, next_update) = (Time::decode(fields)?, Time::decode(fields)?);
             let entries = match fields.peek_byte() {
                 Some(SEQUENCE) => {
@@ -363,6 +366,19 @@ mod tests {
         *forged.last_mut().unwrap() ^= 1;
         assert_eq!(ParsedCrl::parse(forged.into()).unwrap().verify(ca.issuer.certificate()), Err(CrlError::Signature));
         assert_eq!(ParsedCrl::parse([read.der(), &[0][..]].concat().into()), Err(CrlError::Malformed));
+    }
+
+    #[test]
+    fn an_issuer_that_is_no_name_makes_no_crl() {
+        let ca = TestCa::root(CaRole::DeviceRoot);
+        let read = crl(&ca, 5, NOW, &[1]);
+        let name = ca.issuer.certificate().subject_der();
+        let mut octets = read.der().to_vec();
+        let at = octets.windows(name.len()).position(|window| window == name).unwrap();
+        // Of its first attribute, a SEQUENCE in a SET in a SEQUENCE.
+        assert_eq!(octets[at + 4], SEQUENCE);
+        octets[at + 4] = 0xff;
+        assert_eq!(ParsedCrl::parse(octets.into()), Err(CrlError::Malformed));
     }
 
     #[test]
