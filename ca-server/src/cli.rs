@@ -81,7 +81,11 @@ enum Command {
 impl Cli {
     /// Reads this process's command line. What makes no sense has been told by then, and so has help.
     pub fn read() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|error| failure::report_usage(&error, Format::asked_for(std::env::args_os().skip(1))))
+        let line = || std::env::args_os().skip(1);
+        if let Some(apart) = failure::value_apart(line()) {
+            return Err(apart.report(Format::asked_for(line())));
+        }
+        Self::try_parse().map_err(|error| failure::report_usage(&error, Format::asked_for(line())))
     }
 
     /// Runs the command to its end, and says what went wrong, if anything.
@@ -150,6 +154,8 @@ mod tests {
             "ca-server device revoke pump-7 --wait",
             "ca-server device hold --wait=5m pump-7",
             "ca-server device decommission --wait pump-7",
+            "ca-server device release --wait=5m pump-7",
+            "ca-server device hold --fleet pumps --all --yes",
             "ca-server device revoke pump-7 --reason keyCompromise --server https://ca:7444 --credential dir",
             "ca-server device release pump-7 --keep 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF",
             "ca-server --output json crl publish --root-crl root.crl",
@@ -178,6 +184,11 @@ mod tests {
             "ca-server device revoke pump-7 --reason certificateHold",
             "ca-server device release pump-7 --keep 0011",
             "ca-server device revoke pump-7 --wait=soon",
+            "ca-server device revoke --from stolen.csv --yes=",
+            "ca-server device hold --from stolen.csv --yes=",
+            "ca-server device release --from stolen.csv --yes=",
+            "ca-server device revoke --fleet pumps --all --yes=",
+            "ca-server device revoke --fleet pumps --all --yes=null",
             "ca-server operator create ana --out ana.token",
             "ca-server restore --dir ca --accept-loss",
             "ca-server restore --dir ca --keys keys",

@@ -97,8 +97,8 @@ fn many_devices_are_revoked_by_one_publication_or_not_at_all() {
         ["device", "revoke", "--reason", "keyCompromise", "--from", &path].map(str::to_owned).to_vec()
     };
     for (row, says) in [
-        ("pump-x,\n", "no such device"),
-        ("valve-1,pumps\n", "no such device of this fleet"),
+        ("pump-x,\n", "no such device: pump-x"),
+        ("valve-1,pumps\n", "no such device of this fleet: valve-1, fleet pumps"),
         ("pump 1,\n", "id: may have only"),
         ("pump-1\n", "has 1 fields, and the head 2"),
     ] {
@@ -168,9 +168,28 @@ fn what_was_seen_is_what_is_done() {
     // Nor another action, nor another reason.
     let other = ["device", "hold", "--fleet", "pumps", "--all", &yes];
     assert_eq!(admin.try_run(&other).code, 1);
-    assert_eq!(run(with("--yes=00")).code, 2, "that is no plan");
+    for lost in ["--yes=00", "--yes="] {
+        assert_eq!(run(with(lost)).code, 2, "{lost} is no plan");
+    }
+    assert_eq!(entries(&server), 0);
+    let live = |pattern: &str| {
+        let out = server.scratch().join("pattern.token");
+        let out = out.to_str().expect("a path");
+        let token = ["token", "create", "--fleet", "pumps", "--pattern", pattern, "--uses", "2", "--out", out];
+        admin.run(&token);
+        std::fs::remove_file(out).expect("it was written");
+        plan(&admin, &command)["pattern_tokens"].clone()
+    };
+    assert_eq!((live("new-*"), live("late-*")), (json!(1), json!(2)));
     let done: Value = serde_json::from_str(&run(with("--yes")).succeeded()).expect("a receipt");
     assert_eq!((counts(&done), entries(&server)), ([4, 3, 0, 0], 3));
+    assert_eq!(done["pattern_tokens"], json!(2), "the fleet still takes new devices");
+    let nobody = admin.refused(&["device", "revoke", "--fleet", "tmp", "--all", "--yes"]);
+    assert!(nobody.contains("no such fleet: tmp"), "{nobody}");
+    let whom = admin.try_run(&["device", "revoke"]);
+    assert!(whom.code == 2 && whom.stderr.contains("--fleet NAME --all"), "{whom:?}");
+    let apart = admin.try_run(&["device", "revoke", "--wait", "5m"]);
+    assert!(apart.code == 2 && apart.stderr.contains("write --wait=5m"), "{apart:?}");
     for wrong in [
         &["device", "revoke", "--fleet", "pumps"][..],
         &["device", "revoke", "--all", "--yes"],

@@ -61,7 +61,11 @@ fn who_waits_hears_when_every_gateway_that_is_there_has_loaded_a_revocation() {
     Device::enroll_gateway(&server, "eu-9");
     for (action, device) in [("revoke", "pump-1"), ("hold", "pump-2"), ("decommission", "pump-2")] {
         let receipt = admin.run(&["device", action, device, "--wait"]);
-        assert_eq!(receipt["gateways"], json!({ "gateways": 2, "loaded": 2, "behind": [] }), "{action}");
+        assert_eq!(
+            receipt["gateways"],
+            json!({ "gateways": 2, "loaded": 2, "behind": [], "not_heard": 1 }),
+            "{action}"
+        );
     }
     let shown = admin.run(&["device", "show", "pump-1"])["crls"][0]["loaded"].clone();
     assert_eq!((&shown["loaded"], &shown["gateways"]), (&json!(2), &json!(3)));
@@ -102,6 +106,8 @@ fn a_gateway_whose_program_takes_nothing_in_is_named_until_it_is_cut_off() {
     });
     assert_eq!((&loaded["gateways"], &loaded["behind"][0]["gateway"]), (&json!(2), &json!("eu-8")));
     assert_eq!(loaded["behind"][0]["number"], before);
+    let eu_7 = row(&server, "eu-7");
+    assert!(eu_7["last_seen_at"].as_str() >= eu_7["heard_at"].as_str(), "{eu_7}");
     let eu_8 = row(&server, "eu-8")["loaded"][0].clone();
     assert_eq!((&eu_8["is_served"], &eu_8["number"]), (&json!(false), &before));
     assert!(eu_8["behind_seconds"].is_u64(), "{eu_8}");

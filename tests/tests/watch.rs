@@ -1,6 +1,15 @@
 //! The watch: a gateway hears of each new CRL at once, as a patch of the one that it holds, until it is cut off.
 
-use std::{fs, process::Command};
+use std::{
+    fs, io,
+    net::{Shutdown, TcpListener, TcpStream},
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use fleetca_proto::{
     patch,
@@ -15,7 +24,7 @@ use fleetca_tests::{
     device::Device,
     holder::Holder,
     http,
-    process::Running,
+    process::{Running, run},
     server::Server,
     stranger::reason,
     wait::{SOON, until_true},
@@ -211,4 +220,61 @@ fn a_gateways_file_follows_each_revocation_by_itself() {
             until_true(SOON, &format!("the file follows\n{}", watch.stderr()), || revoked(out) == count);
         }
     }
+}
+
+/// A way to the server, and how many connections went it.
+fn counted(server: &Server) -> (String, Arc<AtomicUsize>) {
+    let far = server.url().trim_start_matches("https://").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("https://{}", listener.local_addr().expect("an address"));
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let far = TcpStream::connect(&far).expect("the server");
+            let ends = |one: &TcpStream, other: &TcpStream| (one.try_clone().ok(), other.try_clone().ok());
+            for (from, to) in [ends(&near, &far), ends(&far, &near)] {
+                let (mut from, mut to) = (from.expect("a socket"), to.expect("a socket"));
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    (url, count)
+}
+
+#[test]
+fn a_gateway_whose_probe_fails_stays_on_the_watch_and_takes_the_next_crl() {
+    let server = server();
+    let admin = server.admin();
+    for id in ["pump-1", "pump-2"] {
+        Device::enroll(&server, "sensors", id);
+    }
+    let (url, connections) = counted(&server);
+    let (token, out) = (server.scratch().join("eu-7.token"), server.scratch().join("eu-7.pem"));
+    admin.run(&["gateway", "create", "eu-7", "--out", token.to_str().expect("a path")]);
+    let gateway = Device::new(server.scratch().join("eu-7"));
+    let mut enroll = gateway.command("enroll");
+    enroll.args(["--server", &url, "--kind", "gateway", "--gateway-id", "eu-7"]);
+    enroll.arg("--root").arg(server.control_root()).arg("--attest").arg(format!("token:{}", token.display()));
+    run(&mut enroll).succeeded();
+    let mut command = gateway.command("sync-crls");
+    command.arg("--watch").arg("--out").arg(&out).args(["--probe", "test ! -e \"$FLEETCA_FILE.dead\""]);
+    let watch = Running::start("eu-7-watch", command, server.scratch());
+    let loaded = || admin.run(&["gateway", "list"])[0]["loaded"][0]["is_served"] == true;
+    until_true(SOON, "it has loaded what is served", loaded);
+
+    let (before, dead) = (connections.load(Ordering::SeqCst), server.scratch().join("eu-7.pem.dead"));
+    fs::write(&dead, "").expect("a file");
+    admin.run(&["device", "revoke", "pump-1"]);
+    until_true(SOON, "the probe fails", || watch.stderr().contains("--probe failed"));
+    fs::remove_file(&dead).expect("it is there");
+    admin.run(&["device", "revoke", "pump-2"]);
+    until_true(SOON, &format!("the next one is taken\n{}", watch.stderr()), loaded);
+    let text = fs::read_to_string(&out).expect("the file");
+    assert_eq!(Crl::all_from_pem(&text).iter().map(|crl| crl.serials().len()).sum::<usize>(), 2);
+    assert_eq!(connections.load(Ordering::SeqCst), before, "it never left the watch\n{}", watch.stderr());
 }

@@ -52,7 +52,7 @@ pub struct LoadedCrl {
     /// The number, and when it was said last. None: nothing.
     pub said: Option<(u64, Timestamp)>,
     /// It is not what is served now, and so long ago the CRL was made that followed on what is loaded; where nothing is, so
-    /// long the gateway has been known.
+    /// long the issuer's first CRL has been out and the gateway known.
     pub behind: Option<Duration>,
 }
 
@@ -61,8 +61,10 @@ pub struct LoadedCrl {
 pub struct LoadedAt {
     /// How many there are that count.
     pub gateways: usize,
-    /// Those where it is not, furthest behind first.
+    /// Those where it is not, furthest behind first, each with those CRLs only that it lacks of what was asked about.
     pub behind: Vec<LoadedBy>,
+    /// Where those count that are there: how many others it concerns. Nobody waits for these.
+    pub not_heard: Option<usize>,
 }
 
 impl LoadedBy {
@@ -80,6 +82,15 @@ impl LoadedBy {
         })
     }
 
+    /// Itself, with those CRLs only that it lacks of these.
+    fn lacking(&self, crls: &[(IssuerId, u64)]) -> Self {
+        let lacks = |crl: &LoadedCrl| {
+            let has = |number: u64| crl.said.is_some_and(|(loaded, _)| loaded >= number);
+            crls.iter().any(|(issuer, number)| *issuer == crl.issuer && !has(*number))
+        };
+        Self { crls: self.crls.iter().copied().filter(lacks).collect(), ..self.clone() }
+    }
+
     fn is_there(&self, now: Timestamp) -> bool {
         self.watches || self.heard_at.is_some_and(|at| now.since(at) <= THERE)
     }
@@ -95,9 +106,9 @@ impl LoadedAt {
     fn of<'a>(all: impl IntoIterator<Item = &'a LoadedBy>, crls: &[(IssuerId, u64)]) -> Self {
         let concerned = |one: &&LoadedBy| crls.is_empty() || !one.taken(crls).is_empty();
         let all: Vec<_> = all.into_iter().filter(concerned).collect();
-        let mut behind: Vec<_> = all.iter().filter(|gateway| !gateway.has(crls)).map(|&one| one.clone()).collect();
+        let mut behind: Vec<_> = all.iter().filter(|one| !one.has(crls)).map(|one| one.lacking(crls)).collect();
         behind.sort_by_key(|gateway| std::cmp::Reverse(gateway.lag()));
-        Self { gateways: all.len(), behind }
+        Self { gateways: all.len(), behind, not_heard: None }
     }
 }
 
@@ -156,7 +167,7 @@ impl Authority {
             let crl = said.loaded.get(&issuer).copied().or_else(written);
             let served = self.publisher.current(&issuer).map(|crl| crl.number);
             let behind = match crl {
-                None => Some(row.created_at),
+                None => Some(self.first_out(&issuer, now).max(row.created_at)),
                 Some(crl) if served.is_some_and(|served| crl.number >= served) => None,
                 Some(crl) => match after.get(&(issuer, crl.number)) {
                     Some(known) => *known,
@@ -171,6 +182,14 @@ impl Authority {
         }
         let heard_at = said.heard_at.or_else(|| row.loaded.iter().map(|crl| crl.at).max());
         Ok(LoadedBy { gateway: row.subject, watches: said.watches > 0, heard_at, crls })
+    }
+
+    /// Since when gateways may have had a CRL of this issuer: of the first one, ever.
+    fn first_out(&self, issuer: &IssuerId, now: Timestamp) -> Timestamp {
+        let places = self.issuers.places();
+        let place = places.iter().find(|place| place.id == *issuer);
+        let since = place.and_then(|place| if place.is_first { Some(place.created_at) } else { place.published_at });
+        since.unwrap_or(now)
     }
 
     /// The issuing CAs whose CRL every gateway that is there and takes it has loaded, in whatever number; and there are some.
@@ -227,8 +246,11 @@ impl Authority {
         }
         // Who was cut off meanwhile counts no more.
         let there: HashSet<_> = there.iter().map(|one| &one.gateway).collect();
-        let now = self.loaded().await?;
-        Ok(LoadedAt::of(now.iter().filter(|one| there.contains(&one.gateway)), crls))
+        let (all, now) = (self.loaded().await?, self.now());
+        let not_heard = |one: &&LoadedBy| !there.contains(&one.gateway) && !one.is_there(now);
+        let not_heard = LoadedAt::of(all.iter().filter(not_heard), crls).gateways;
+        let there = LoadedAt::of(all.iter().filter(|one| there.contains(&one.gateway)), crls);
+        Ok(LoadedAt { not_heard: Some(not_heard), ..there })
     }
 
     /// A gateway watches until what this returns is dropped.

@@ -22,7 +22,7 @@ use wait::Wait;
 
 use super::{
     CommandError, Session, duration, paging,
-    receipt::{InForce, Receipt},
+    receipt::Receipt,
     words::{Sort, Status, parse_reason, parse_serial, reason_wire},
 };
 use crate::identity::{RevocationReason, SerialNumber};
@@ -63,7 +63,8 @@ enum Command {
     Revoke {
         #[command(flatten)]
         whom: Whom,
-        /// Why, by the names of RFC 5280; keyCompromise bans its keys for ever
+        /// Why, by the names of RFC 5280: unspecified, keyCompromise (which bans its keys for ever), affiliationChanged,
+        /// cessationOfOperation
         #[arg(long, value_parser = parse_reason, default_value = "unspecified")]
         reason: RevocationReason,
         #[command(flatten)]
@@ -83,6 +84,8 @@ enum Command {
         /// After a fork: the honest holder's certificate, which stays; all others are revoked
         #[arg(long, value_name = "SERIAL", value_parser = parse_serial, conflicts_with_all = ["from", "all"])]
         keep: Option<SerialNumber>,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Let a revoked device enroll once more, by what it has proven before or by more
     AllowReenroll {
@@ -166,6 +169,9 @@ impl List {
 
 /// Runs the command.
 pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
+    if let Command::Revoke { whom, .. } | Command::Hold { whom, .. } | Command::Release { whom, .. } = &args.command {
+        whom.is_said()?;
+    }
     let mut operator = session.operator().await?;
     let (receipt, wait) = match args.command {
         Command::Register(register) => return register.run(operator, session).await,
@@ -210,15 +216,13 @@ pub async fn run(args: Device, session: &Session) -> Result<(), CommandError> {
             Ok(id) => (operator.hold_device(HoldDeviceRequest { id }).await?, wait),
             Err(many) => return many.run(Action::Hold, wait, &mut operator, session).await,
         },
-        Command::Release { whom, keep } => {
+        Command::Release { whom, keep, wait } => {
             let id = match whom.one() {
                 Ok(id) => id,
-                Err(many) => return many.run(Action::Release, Wait::default(), &mut operator, session).await,
+                Err(many) => return many.run(Action::Release, wait, &mut operator, session).await,
             };
             let keep_serial = keep.map(|serial| serial.to_string()).unwrap_or_default();
-            let receipt = operator.release_device(ReleaseDeviceRequest { id, keep_serial }).await?;
-            let receipt = Receipt::from(receipt.into_inner());
-            return session.output().told(&receipt, |_| receipt.words());
+            (operator.release_device(ReleaseDeviceRequest { id, keep_serial }).await?, wait)
         }
         Command::AllowReenroll { id, lifetime } => {
             let request = AllowReenrollRequest { id, lifetime: Some(duration::wire(lifetime)) };

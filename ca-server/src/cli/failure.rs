@@ -1,6 +1,6 @@
 //! How a command fails: what people and programs are told on stderr, and the exit code.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
 
 use enroll_client::{
     attester::token::TokenError, connect::ConnectError, credential::CredentialError, refusal::Refusal, renewal::Action,
@@ -183,6 +183,17 @@ pub fn report_usage(error: &clap::Error, format: Format) -> ExitCode {
     CommandError::Usage(first_paragraph(error)).report(format)
 }
 
+/// A value that stands apart from an option which may go without one: there it would be taken for a device's ID.
+pub fn value_apart(line: impl Iterator<Item = OsString>) -> Option<CommandError> {
+    let words: Vec<String> = line.map(|word| word.to_string_lossy().into_owned()).collect();
+    let apart = words.windows(2).find(|pair| match pair[0].as_str() {
+        "--wait" => duration::parse(&pair[1]).is_ok(),
+        "--yes" => pair[1].len() == 64 && pair[1].bytes().all(|octet| octet.is_ascii_hexdigit()),
+        _ => false,
+    })?;
+    Some(CommandError::Usage(format!("{0} and its value belong together: write {0}={1}", apart[0], apart[1])))
+}
+
 fn first_paragraph(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let (reason, _) = text.split_once("\n\n").unwrap_or((&text, ""));
@@ -210,13 +221,28 @@ fn after_refusal(refusal: &Refusal) -> Option<String> {
         Some("CERTIFICATE_UNKNOWN") => Some("is --credential a folder of this CA's, and not of another environment's?"),
         Some("CERTIFICATE_REQUIRED" | "KIND_REFUSED") => Some("use an operator's credential, on the operators' port"),
         Some("ROLE_REQUIRED") => Some("ask an operator with that role"),
-        Some("NOT_FOUND") => Some("the command's `list` shows what there is"),
         Some("ALREADY_EXISTS" | "ID_TAKEN") => Some("choose another name, or use what there is"),
         Some("DEVICE_REVOKED" | "DEVICE_DECOMMISSIONED") => Some("`audit list --subject` tells when, and by whom"),
         Some("CRL_NOT_PUBLISHED") => Some("run the same command again: repeating it changes nothing more"),
         _ => None,
     };
-    known.map(str::to_owned).or_else(|| after_action(refusal))
+    known.map(str::to_owned).or_else(|| where_to_look(refusal)).or_else(|| after_action(refusal))
+}
+
+/// Where what there is can be seen, of what there is not.
+fn where_to_look(refusal: &Refusal) -> Option<String> {
+    if refusal.reason.as_deref() != Some("NOT_FOUND") {
+        return None;
+    }
+    let (_, what) = refusal.message.split_once("no such ")?;
+    let what = what.split(|character: char| !character.is_ascii_alphabetic()).next()?;
+    match what {
+        "device" | "fleet" | "token" | "gateway" | "operator" | "issuer" => {
+            Some(format!("`{what} list` shows what there is"))
+        }
+        "certificate" => Some("`device show ID` has the serial numbers of a device".into()),
+        _ => None,
+    }
 }
 
 fn after_action(refusal: &Refusal) -> Option<String> {
@@ -248,6 +274,33 @@ mod tests {
     fn a_refusal_is_one_line_with_its_reason_and_the_next_step() {
         assert_eq!(refusal("BUSY", "retry").line(), "error: no such luck (BUSY); try again in 1m 30s");
         assert_eq!(refusal("GONE", "stop").line(), "error: no such luck (GONE)");
+    }
+
+    #[test]
+    fn who_asks_for_what_there_is_not_hears_where_to_look_and_of_no_command_that_there_is_not() {
+        for (message, next) in [
+            ("no such device", Some("`device list` shows what there is")),
+            ("a.csv: line 3: no such device of this fleet: pump-1", Some("`device list` shows what there is")),
+            ("no such certificate", Some("`device show ID` has the serial numbers of a device")),
+            ("no such page", None),
+        ] {
+            let mut refused = Refusal::from(Status::not_found(message));
+            refused.reason = Some("NOT_FOUND".into());
+            assert_eq!(where_to_look(&refused).as_deref(), next, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_stands_apart_from_its_option_is_told_and_ids_are_left_alone() {
+        let told = |line: &str| value_apart(line.split(' ').map(OsString::from)).map(|error| error.to_string());
+        let plan = "0a".repeat(32);
+        let expected = "--wait and its value belong together: write --wait=5m";
+        assert_eq!(told("ca-server device revoke --wait 5m").as_deref(), Some(expected));
+        let expected = format!("--yes and its value belong together: write --yes={plan}");
+        assert_eq!(told(&format!("ca-server device hold --fleet a --all --yes {plan}")), Some(expected));
+        for good in ["device revoke --wait pump-7", "device revoke 5m --wait", "device hold --yes --from a.csv"] {
+            assert_eq!(told(&format!("ca-server {good}")), None, "{good}");
+        }
     }
 
     #[test]

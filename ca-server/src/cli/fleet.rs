@@ -271,6 +271,8 @@ struct View {
     devices_in_use: u64,
     /// Those that sign for it now, or are about to.
     issuers: Vec<String>,
+    /// Of these, those that sign now.
+    signing_issuers: Vec<String>,
     /// Those that were named; null: all.
     named_issuers: Option<Vec<String>>,
 }
@@ -303,6 +305,7 @@ impl From<v1::Fleet> for View {
             device_count: wire.device_count,
             devices_in_use: wire.devices_in_use,
             issuers: wire.issuers,
+            signing_issuers: wire.signing_issuers,
             named_issuers: Some(policy.issuers).filter(|named| *named != ["all"]),
         }
     }
@@ -311,6 +314,16 @@ impl From<v1::Fleet> for View {
 impl View {
     fn validity(&self) -> String {
         span(self.validity_seconds)
+    }
+
+    /// `d939…, 77aa… (waits), df58… (leaves)`: who signs and is meant to stands alone.
+    fn issuers(&self) -> String {
+        let word = |id: &String| match (self.signing_issuers.contains(id), &self.named_issuers) {
+            (false, _) => " (waits)",
+            (true, Some(named)) if !named.contains(id) => " (leaves)",
+            (true, _) => "",
+        };
+        self.issuers.iter().map(|id| format!("{id}{}", word(id))).collect::<Vec<_>>().join(", ")
     }
 
     fn key_types(&self) -> String {
@@ -366,7 +379,7 @@ impl Details for View {
             ("EK kind", or_dash(self.ek_kind.clone())),
             ("max devices", or_dash(self.max_devices.map(|most| most.to_string()))),
             ("max per hour", or_dash(self.max_enrollments_per_hour.map(|most| most.to_string()))),
-            ("issuers", self.issuers.join(", ")),
+            ("issuers", self.issuers()),
             ("created", when(self.created_at, now)),
             ("factory roots", count(&self.factory_roots)),
             ("TPM roots", count(&self.tpm_roots)),
@@ -374,5 +387,22 @@ impl Details for View {
         ];
         lines.extend(lists.into_iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one.clone()))));
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_and_who_leaves_is_told_from_who_signs() {
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let shown = |named: &[&str]| {
+            let policy = v1::FleetPolicy { issuers: ids(named), ..Default::default() };
+            let (issuers, signing_issuers) = (ids(&["77aa", "d939", "df58"]), ids(&["d939", "df58"]));
+            View::from(v1::Fleet { policy: Some(policy), issuers, signing_issuers, ..Default::default() }).issuers()
+        };
+        assert_eq!(shown(&["d939", "77aa"]), "77aa (waits), d939, df58 (leaves)");
+        assert_eq!(shown(&["all"]), "77aa (waits), d939, df58");
     }
 }

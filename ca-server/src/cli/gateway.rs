@@ -37,7 +37,7 @@ enum Command {
     Revoke {
         /// Its ID
         id: String,
-        /// Why, by the names of RFC 5280
+        /// Why, by the names of RFC 5280: unspecified, keyCompromise, affiliationChanged, cessationOfOperation
         #[arg(long, value_parser = parse_reason, default_value = "unspecified")]
         reason: RevocationReason,
     },

@@ -52,7 +52,7 @@ enum Remote {
     Revoke {
         /// The operator's name
         name: String,
-        /// Why, by the names of RFC 5280
+        /// Why, by the names of RFC 5280: unspecified, keyCompromise, affiliationChanged, cessationOfOperation
         #[arg(long, value_parser = parse_reason, default_value = "unspecified")]
         reason: RevocationReason,
         /// Even if it is the last admin

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::identity::Timestamp;
 
+/// How many digits of an issuer's ID are shown to people.
+const SHORT: usize = 8;
+
 /// What gateways and operators have in common.
 #[derive(Debug, Serialize)]
 struct Peer {
@@ -82,9 +85,11 @@ impl From<v1::LoadedCrl> for Loaded {
 }
 
 impl Loaded {
-    /// `1790000000123`, `1790000000123 (3m behind)`.
-    fn words(&self) -> String {
-        let number = or_dash(self.number.map(|number| number.to_string()));
+    /// `1790000000123`, `1790000000123 (3m behind)`; where there are several: `5f0c2a19: 1790000000123`.
+    fn words(&self, several: bool) -> String {
+        let issuer =
+            if several { self.issuer.chars().take(SHORT).chain(": ".chars()).collect() } else { String::new() };
+        let number = issuer + &or_dash(self.number.map(|number| number.to_string()));
         match self.behind_seconds.filter(|_| !self.is_served) {
             None => number,
             Some(behind) => format!("{number} ({} behind)", duration::display(Duration::from_secs(behind))),
@@ -109,7 +114,7 @@ impl Row for Gateway {
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
         let [status, expires, seen, serial] = self.peer.cells(now);
-        let loaded: Vec<String> = self.loaded.iter().map(Loaded::words).collect();
+        let loaded: Vec<String> = self.loaded.iter().map(|crl| crl.words(self.loaded.len() > 1)).collect();
         let loaded = or_dash((!loaded.is_empty()).then(|| loaded.join(", ")));
         let heard = if self.watches { "watches".into() } else { when(self.heard_at, now) };
         vec![self.peer.id.clone(), status, loaded, heard, expires, seen, serial]
@@ -138,5 +143,28 @@ impl Row for Operator {
         let mut cells = vec![self.peer.id.clone(), or_dash(self.role.map(Role::as_str))];
         cells.extend(self.peer.cells(now));
         cells
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(issuers: &[&str]) -> Vec<String> {
+        let loaded = |issuer: &&str| v1::LoadedCrl {
+            issuer: (*issuer).to_owned(),
+            number: 17,
+            is_served: true,
+            ..Default::default()
+        };
+        let wire = v1::Peer { loaded: issuers.iter().map(loaded).collect(), ..Default::default() };
+        Gateway::from(wire).cells(Timestamp::default())
+    }
+
+    #[test]
+    fn several_issuers_are_told_apart() {
+        let [one, other] = ["df58712233445566", "d939000011112222"];
+        assert_eq!(shown(&[one])[2], "17");
+        assert_eq!(shown(&[one, other])[2], "df587122: 17, d9390000: 17");
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, RowError> {
 pub(super) fn one_a_line(text: &str, head: &str) -> Option<Vec<(u32, String)>> {
     let lines: Vec<(u32, &str)> = (1..).zip(text.lines().map(str::trim)).filter(|(_, line)| !line.is_empty()).collect();
     let (_, first) = lines.first()?;
-    let is_sheet = |line: &str| line.starts_with(['{', '"']) || line.contains(SEPARATORS);
+    let is_sheet = |line: &str| line.starts_with(['{', '[', '"']) || line.contains(SEPARATORS);
     if first.eq_ignore_ascii_case(head) || lines.iter().any(|(_, line)| is_sheet(line)) {
         return None;
     }
@@ -87,7 +87,13 @@ pub(super) fn one_a_line(text: &str, head: &str) -> Option<Vec<(u32, String)>> {
 
 /// The rows of a text.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, columns: &[&str]) -> Result<Vec<(u32, T)>, RowError> {
-    if text.trim_start().starts_with('{') { json(text) } else { csv(text, columns) }
+    match text.trim_start().chars().next() {
+        Some('{') => json(text),
+        Some('[') => {
+            Err(RowError::at(1)("this is a JSON array: write one object a line, without brackets around them"))
+        }
+        _ => csv(text, columns),
+    }
 }
 
 fn json<T: DeserializeOwned>(text: &str) -> Result<Vec<(u32, T)>, RowError> {
@@ -260,6 +266,10 @@ mod tests {
             (b"\xff\xfei\0d\0", "line 1: this is UTF-16: save the file as UTF-8"),
             (b"{\"id\":\"a\"}\n{", "line 2: character 1: EOF while parsing an object"),
             (b"{\"id\":7}", "line 1: character 7: invalid type: integer `7`, expected a string"),
+            (
+                b"[\n{\"id\":\"a\"}\n]",
+                "line 1: this is a JSON array: write one object a line, without brackets around them",
+            ),
             (b"{\"cn\":7}", "line 1: character 5: unknown field `cn`, expected `id` or `idevid`"),
         ] {
             assert_eq!(read(bytes).unwrap_err().to_string(), error, "{bytes:?}");

@@ -137,6 +137,14 @@ pub fn reason_word(number: i32) -> &'static str {
     RevocationReason::from_number(i64::from(number)).map_or("unknown", RevocationReason::as_str)
 }
 
+/// Those for which people cut something off.
+const SAID: [RevocationReason; 4] = [
+    RevocationReason::Unspecified,
+    RevocationReason::KeyCompromise,
+    RevocationReason::AffiliationChanged,
+    RevocationReason::CessationOfOperation,
+];
+
 /// Reads a reason for cutting something off by its name in RFC 5280. `certificateHold` is none: that is what
 /// `device hold` says; and some are what the CA says of single certificates.
 pub fn parse_reason(text: &str) -> Result<RevocationReason, String> {
@@ -148,8 +156,8 @@ pub fn parse_reason(text: &str) -> Result<RevocationReason, String> {
             "{reason} is what the CA says of single certificates; for who or what is not needed any more say \
              cessationOfOperation"
         )),
-        Ok(reason) => Ok(reason),
-        Err(unknown) => Err(unknown.to_string()),
+        Ok(reason) if SAID.contains(&reason) => Ok(reason),
+        _ => Err(format!("unknown here; known are {}", SAID.map(RevocationReason::as_str).join(", "))),
     }
 }
 
@@ -173,7 +181,11 @@ mod tests {
 
     #[test]
     fn other_reasons_are_refused_with_the_list_of_those_there_are() {
-        assert!(parse_reason("stolen").unwrap_err().contains("keyCompromise"));
+        for unknown in ["stolen", "cACompromise"] {
+            let expected =
+                "unknown here; known are unspecified, keyCompromise, affiliationChanged, cessationOfOperation";
+            assert_eq!(parse_reason(unknown).unwrap_err(), expected);
+        }
         assert!(parse_reason("keycompromise").is_err());
         assert!(parse_reason("certificateHold").unwrap_err().contains("device hold"));
         for lineages in ["superseded", "privilegeWithdrawn"] {

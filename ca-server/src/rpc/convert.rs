@@ -251,7 +251,7 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
     })
 }
 
-pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
+pub fn fleet(row: FleetRow, issuers: Vec<String>, signing_issuers: Vec<String>) -> v1::Fleet {
     let policy = row.policy;
     let key_types = policy.key_types.iter().map(|key| match key {
         KeyKind::P256 => v1::KeyType::P256.into(),
@@ -300,6 +300,7 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>) -> v1::Fleet {
         device_count: row.device_count,
         devices_in_use: row.devices_in_use,
         issuers,
+        signing_issuers,
     }
 }
 

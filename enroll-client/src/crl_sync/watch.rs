@@ -141,10 +141,18 @@ impl CrlSync {
         let (connection, bundle) = met.map_err(late)??;
         let mut watched = Watched::begin(&connection, &self.form, bundle, desk).await?;
         while let Some(fetched) = watched.next(self.time_left(&desk.state)).await? {
-            let synced = self.take(desk, fetched, Some(&connection)).await?;
-            *failures = 0;
-            if synced.changed {
-                tell(Ok(&synced));
+            match self.take(desk, fetched, Some(&connection)).await {
+                Ok(synced) => {
+                    *failures = 0;
+                    if synced.changed {
+                        tell(Ok(&synced));
+                    }
+                }
+                // The gateway lives with what it had, and what failed is not tried again: the next one comes here first.
+                Err(failure) => match self.with_age(failure, &desk.state) {
+                    failure @ (SyncError::Probe { restored: true, .. } | SyncError::KnownBad) => tell(Err(&failure)),
+                    failure => return Err(failure),
+                },
             }
         }
         Ok(())

@@ -143,6 +143,34 @@ async fn a_gateway_of_another_fleet_keeps_nobody_waiting() {
 }
 
 #[tokio::test]
+async fn a_gateway_lacks_each_issuers_crl_for_itself_and_a_new_one_since_it_is_out() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let (eu_7, _eu_8) = (world.gateway_named("eu-7").await, world.gateway_named("eu-8").await);
+    world.loads(&eu_7, &[first]).await;
+    world.authority.keep_words().await;
+    world.at(DAY);
+    let (world, second) = world.with_issuer(None).await;
+    world.authority.look_at_issuers().await.unwrap();
+    world.at(DAY + HOUR);
+    let (all, served) = (world.authority.loaded().await.unwrap(), |id| world.authority.publisher.current(&id).unwrap());
+    let lags: Vec<_> = all.iter().map(|one| one.lag()).collect();
+    assert!(lags[0] <= HOUR, "{lags:?}: the new issuer's first CRL has been out for an hour");
+    assert!(lags[1] >= DAY, "{lags:?}: it has never loaded anything");
+    // What one issuer's CRL lacks says nothing of another's.
+    let of = |id, number| world.authority.loaded_at(&all, &[(id, number)]).unwrap().behind;
+    let lacks = of(second, served(second).number);
+    assert_eq!(lacks.iter().map(|one| one.crls.len()).collect::<Vec<_>>(), [1, 1]);
+    assert!(lacks.iter().all(|one| one.crls[0].issuer == second && one.lag() <= HOUR), "{lacks:?}");
+    let lacks = of(first, u64::MAX);
+    let eu_7 = lacks.iter().find(|one| one.gateway == eu_7).unwrap();
+    assert_eq!(eu_7.crls.iter().map(|crl| (crl.issuer, crl.said.is_some())).collect::<Vec<_>>(), [(first, true)]);
+    // Nobody was heard from lately.
+    let waited = world.authority.wait_for_gateways(&[(first, 1)], Duration::ZERO).await.unwrap();
+    assert_eq!((waited.gateways, waited.not_heard), (0, Some(2)));
+}
+
+#[tokio::test]
 async fn a_fleet_whose_only_issuing_ca_waits_is_told_when_to_come_again() {
     let world = World::new().await;
     let (world, second) = world.with_issuer(None).await;

@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fleetca_proto::v1::{self, ManyDevicesRequest, RevocationReason, operator_client::OperatorClient};
+use fleetca_proto::v1::{
+    self, ListTokensRequest, ListedDevice, ManyDevicesRequest, RevocationReason, operator_client::OperatorClient,
+};
 use serde::Serialize;
 use tonic::transport::Channel;
 
@@ -14,6 +16,7 @@ use crate::{
         CommandError, Session,
         loaded::LoadedAt,
         output::count,
+        paging,
         receipt::{CrlReceipt, InForce},
         sheet,
         words::reason_word,
@@ -25,7 +28,7 @@ use crate::{
 #[derive(Args, Debug)]
 pub(super) struct Whom {
     /// Its ID
-    #[arg(required_unless_present_any = ["from", "all"], conflicts_with_all = ["from", "all"])]
+    #[arg(conflicts_with_all = ["from", "all"])]
     id: Option<String>,
     /// Many devices, all or none: one ID a line, CSV with a head, or JSON lines; - is the standard
     /// input
@@ -43,12 +46,15 @@ pub(super) struct Whom {
         value_name = "PLAN",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "",
+        default_missing_value = ANY,
         value_parser = plan,
         conflicts_with = "id"
     )]
     yes: Option<Plan>,
 }
+
+/// `--yes` alone: whatever the plan is. `--yes=` is none of it: there the plan was lost that should have been named.
+const ANY: &str = "any";
 
 /// What names a plan; empty: any.
 #[derive(Clone, Debug, Default)]
@@ -59,8 +65,9 @@ fn plan(text: &str) -> Result<Plan, &'static str> {
     let octet = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
     let octets: Option<Vec<u8>> = text.as_bytes().chunks(2).map(octet).collect();
     match octets {
-        Some(octets) if text.is_empty() || text.len() == 64 => Ok(Plan(octets)),
-        _ => Err("a plan is named by 64 hexadecimal digits"),
+        _ if text == ANY => Ok(Plan::default()),
+        Some(octets) if text.len() == 64 => Ok(Plan(octets)),
+        _ => Err("a plan is named by 64 hexadecimal digits; --yes alone takes any"),
     }
 }
 
@@ -73,6 +80,14 @@ pub(super) enum Action {
 }
 
 impl Whom {
+    /// One way or another it says whom.
+    pub(super) fn is_said(&self) -> Result<(), CommandError> {
+        if self.id.is_some() || self.from.is_some() || self.all {
+            return Ok(());
+        }
+        Err(CommandError::Usage("say which: a device's ID, or --from FILE, or --fleet NAME --all".into()))
+    }
+
     /// The one device, or many.
     pub(super) fn one(self) -> Result<String, Many> {
         match self {
@@ -99,19 +114,20 @@ impl Many {
         operator: &mut OperatorClient<Channel>,
         session: &Session,
     ) -> Result<(), CommandError> {
-        let messages = tokio_stream::iter(self.messages(action)?);
+        let messages = self.messages(action)?;
+        let devices: Vec<ListedDevice> = messages.iter().flat_map(|message| message.devices.clone()).collect();
+        let messages = tokio_stream::iter(messages);
         let answer = match action {
             Action::Revoke(_) => operator.revoke_devices(messages).await,
             Action::Hold => operator.hold_devices(messages).await,
             Action::Release => operator.release_devices(messages).await,
         };
-        let answer = match &self.from {
-            Some(file) => answer.map_err(sheet::name_file(file))?,
-            None => answer?,
-        };
-        let answer = answer.into_inner();
+        let answer = answer.map_err(|status| self.named(status, &devices))?.into_inner();
         let (done, crls, plan) = (answer.done, answer.crls.clone(), hex(&answer.plan));
-        let told = Told::from_wire(action, answer);
+        let mut told = Told::from_wire(action, answer);
+        if matches!(action, Action::Revoke(_)) && self.from.is_none() {
+            told.pattern_tokens = Some(live_pattern_tokens(operator, &self.fleet).await?);
+        }
         if done {
             return wait.after(operator, crls, told, session).await;
         }
@@ -119,6 +135,30 @@ impl Many {
         Err(CommandError::Usage(format!(
             "nothing is changed yet: say --yes to do it, or --yes={plan} to do it only as long as it is these devices"
         )))
+    }
+
+    /// A refusal, with its file's name; and because there is no such thing, with that thing's.
+    fn named(&self, status: tonic::Status, devices: &[ListedDevice]) -> CommandError {
+        let line = status.message().strip_prefix("line ");
+        let line = line.and_then(|rest| rest.split(':').next()?.parse::<u32>().ok());
+        let device = line.and_then(|line| devices.iter().find(|device| device.line == line));
+        let name = match (device, &self.from) {
+            (Some(ListedDevice { id, fleet, .. }), _) if fleet.is_empty() => id.clone(),
+            (Some(ListedDevice { id, fleet, .. }), _) => format!("{id}, fleet {fleet}"),
+            (None, None) => self.fleet.clone(),
+            (None, Some(_)) => String::new(),
+        };
+        let error = match &self.from {
+            Some(file) => sheet::name_file(file)(status),
+            None => status.into(),
+        };
+        match error {
+            CommandError::Refused(mut refusal) if refusal.code == tonic::Code::NotFound && !name.is_empty() => {
+                refusal.message += &format!(": {name}");
+                CommandError::Refused(refusal)
+            }
+            other => other,
+        }
     }
 
     fn messages(&self, action: Action) -> Result<Vec<ManyDevicesRequest>, CommandError> {
@@ -141,6 +181,17 @@ impl Many {
     }
 }
 
+/// Tokens by which a fleet still takes devices that it does not know.
+async fn live_pattern_tokens(operator: &mut OperatorClient<Channel>, fleet: &str) -> Result<u64, CommandError> {
+    let tokens = paging::all(None, async |page_size, page_token| {
+        let request = ListTokensRequest { page_size, page_token, fleet: fleet.to_owned() };
+        let page = operator.list_tokens(request).await?.into_inner();
+        Ok((page.tokens, page.next_page_token))
+    });
+    let live = |token: &&v1::Token| !token.id_pattern.is_empty() && token.state == "live";
+    Ok(tokens.await?.iter().filter(live).count() as u64)
+}
+
 /// What would come of it, or did.
 #[derive(Debug, Serialize)]
 struct Told {
@@ -153,6 +204,8 @@ struct Told {
     unchanged: u64,
     undecided: u64,
     tokens: u64,
+    /// Where a whole fleet is revoked: tokens that let new devices into it, now.
+    pattern_tokens: Option<u64>,
     /// Those of which most devices change.
     fleets: Vec<Share>,
     crls: Vec<CrlReceipt>,
@@ -195,6 +248,7 @@ impl Told {
             unchanged: total.unchanged,
             undecided: total.undecided,
             tokens: wire.tokens,
+            pattern_tokens: None,
             fleets: wire.fleets.into_iter().map(Share::from).collect(),
             crls: wire.crls.into_iter().map(CrlReceipt::from).collect(),
             gateways: None,
@@ -251,6 +305,12 @@ impl InForce for Told {
         for share in &self.fleets {
             let (devices, certificates) = (count(share.devices, "device"), count(share.certificates, "certificate"));
             words += &format!("  fleet {}: {devices} with {certificates}{}\n", share.fleet, self.rest(share));
+        }
+        if let Some(tokens) = self.pattern_tokens.filter(|tokens| *tokens > 0) {
+            let (let_in, tokens) = (if tokens == 1 { "lets" } else { "let" }, count(tokens, "pattern token"));
+            words += &format!(
+                "{tokens} {let_in} new devices into the fleet: end them by token revoke (token list --fleet)\n"
+            );
         }
         self.crls.iter().for_each(|crl| words += &format!("{}\n", crl.words()));
         words

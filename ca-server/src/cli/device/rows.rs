@@ -134,6 +134,8 @@ mod tests {
             ("", "line 1: the file is empty"),
             ("pump-1,pumps\n", "line 1: no column is called \"pump-1\": columns are id, fleet,"),
             ("pump-1\npump-2;pumps\n", "line 1: no column is called \"pump-1\": columns are id, fleet,"),
+            ("[\"pump-1\", \"pump-2\"]\n", "line 1: this is a JSON array: write one object a line"),
+            ("[\n\"pump-1\"\n]\n", "line 1: this is a JSON array: write one object a line"),
             ("id,site\npump-1,7\n", "line 1: no column is called \"site\": columns are id, fleet,"),
         ] {
             let told = super::listed(text, "").unwrap_err().to_string();

@@ -5,7 +5,7 @@ use fleetca_proto::v1;
 use super::{newcomers::identity, next_page, page_size};
 use crate::{
     authority::{Answer, Authority, Explained, Refusal, Way},
-    identity::{FleetName, Kind, Subject},
+    identity::{FleetName, IssuerId, Kind, Subject},
     inventory::fleet::Policy,
     rpc::{convert, status},
     store::FleetRow,
@@ -92,6 +92,8 @@ fn because(refusal: Refusal) -> String {
 }
 
 fn fleet(authority: &Authority, row: FleetRow) -> v1::Fleet {
-    let members = authority.issuers().members(&row.policy.spread, authority.publisher.now());
-    convert::fleet(row, members.iter().map(ToString::to_string).collect())
+    let (issuers, spread, now) = (authority.issuers(), &row.policy.spread, authority.publisher.now());
+    let text = |ids: Vec<IssuerId>| ids.iter().map(ToString::to_string).collect();
+    let (members, signing) = (text(issuers.members(spread, now)), text(issuers.signing(spread, now)));
+    convert::fleet(row, members, signing)
 }

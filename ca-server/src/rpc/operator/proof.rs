@@ -33,6 +33,7 @@ pub fn loaded_at(loaded: &LoadedAt) -> v1::LoadedAt {
         gateways: count(loaded.gateways),
         loaded: count(loaded.gateways.saturating_sub(loaded.behind.len())),
         behind: loaded.behind.iter().take(NAMED).map(behind).collect(),
+        not_heard: loaded.not_heard.map(count),
     }
 }
 
@@ -42,6 +43,7 @@ fn behind(one: &LoadedBy) -> v1::GatewayBehind {
         gateway: one.gateway.id.to_string(),
         number: furthest.and_then(|crl| crl.said).map_or(0, |(number, _)| number),
         behind: Some(convert::span(one.lag())),
+        issuer: furthest.map(|crl| crl.issuer.to_string()).unwrap_or_default(),
     }
 }
 
@@ -49,6 +51,11 @@ fn behind(one: &LoadedBy) -> v1::GatewayBehind {
 pub fn add(peer: &mut v1::Peer, said: &LoadedBy) {
     peer.watches = said.watches;
     peer.heard_at = said.heard_at.map(convert::timestamp);
+    // Who speaks is seen.
+    let since = |at: &Option<prost_types::Timestamp>| at.as_ref().map(|at| (at.seconds, at.nanos));
+    if since(&peer.heard_at) > since(&peer.last_seen_at) {
+        peer.last_seen_at = peer.heard_at;
+    }
     peer.loaded = said.crls.iter().map(loaded).collect();
 }
 
