@@ -96,14 +96,14 @@ async fn json_has_stable_field_names_everywhere() {
     told += &fields("device show, loaded", &shown["crls"][0]["loaded"]);
     told += &fields("enroll-client status", &device.status());
     assert_snapshot!(told, @r"
-    fleet create (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
-    fleet set (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
-    fleet list (list): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
-    fleet show (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll tpm_roots unknown_devices validity_seconds
+    fleet create (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll signing_issuers tpm_roots unknown_devices validity_seconds
+    fleet set (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll signing_issuers tpm_roots unknown_devices validity_seconds
+    fleet list (list): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll signing_issuers tpm_roots unknown_devices validity_seconds
+    fleet show (one): accept_any_holder attest banned_keys created_at crl_scope device_count devices_in_use ek_kind factory_roots factory_validity grace_seconds id_template issuers key_types least_tier max_devices max_enrollments_per_hour most_pending name named_issuers on_fork reenroll signing_issuers tpm_roots unknown_devices validity_seconds
     device register (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method must_reattest pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
     fleet explain (one): device fleet status tier ways
     certificate show (one): issuer method not_after not_before pem position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject tier
-    device hold (one): action certificates crls devices done fleets gateways plan reason tokens unchanged undecided
+    device hold (one): action certificates crls devices done fleets gateways pattern_tokens plan reason tokens unchanged undecided
     device revoke (one): certificates crls gateways status subject tokens
     device list (list): created_at expires_at fleet generation head_serial id lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until status status_reason tier
     device show (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method must_reattest pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
@@ -124,7 +124,7 @@ async fn json_has_stable_field_names_everywhere() {
     fleet explain, ways (list): admitted because confirm_required identity provided reason waits way
     device show, certificates (list): issuer method not_after not_before position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject tier
     device show, crls (list): issuer loaded number
-    device show, loaded (one): behind gateways loaded
+    device show, loaded (one): behind gateways loaded not_heard
     enroll-client status (one): confirm_required expired generation id kind last_error not_after not_before on_renew_error renew_at renewal_window serial server trust_domain
     ");
 }
@@ -169,7 +169,7 @@ fn exit_codes_tell_refusals_mistakes_and_a_server_out_of_reach_apart() {
         lines = lines.replace(found, word);
     }
     assert_snapshot!(lines, @r"
-    error: no such device (NOT_FOUND); the command's `list` shows what there is
+    error: no such device (NOT_FOUND); `device list` shows what there is
     error: id: may have only the characters A-Z a-z 0-9 . _ - and must begin with a letter or digit (INVALID_ARGUMENT)
     error: [scratch]/none holds no credential: enroll first; --credential takes a credential folder, such as DIR/operator of `ca-server init`
     error: [server] is not trusted: its certificate does not come from the control root that is trusted here (UnknownIssuer)
@@ -183,7 +183,7 @@ fn exit_codes_tell_refusals_mistakes_and_a_server_out_of_reach_apart() {
     let expected = serde_json::json!({ "error": {
         "message": "no such device",
         "reason": "NOT_FOUND",
-        "next": "the command's `list` shows what there is",
+        "next": "`device list` shows what there is",
         "exit_code": 1,
     } });
     assert_eq!(report, expected);
