@@ -14,6 +14,7 @@ pub mod device;
 pub mod gateway;
 pub mod holder;
 pub mod http;
+pub mod inside;
 pub mod ledger;
 pub mod maker;
 pub mod measure;

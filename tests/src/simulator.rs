@@ -1,7 +1,5 @@
 //! Simulated devices for load: each proves itself by one method, with the client's own attesters over the raw protocol,
-//! from memory and not from a folder.
-//!
-//! Not `previous`: certificates live for five minutes at least, so that nobody comes back within a run.
+//! from memory and not from a folder. By `previous` comes back who has enrolled and slept ([`Ready::sleep`]).
 
 use std::{fmt, time::Duration};
 
@@ -11,9 +9,11 @@ use enroll_client::{
         Attester,
         evidence_key::EvidenceKey,
         factory::FactoryIdentity,
+        previous::Previous,
         token::JoinToken,
         tpm::{TpmAttester, TpmMethod},
     },
+    certificate::Certificate,
     connect::Connection,
     keys::{
         Key,
@@ -47,16 +47,20 @@ pub enum Method {
     Factory,
     /// By a TPM of its own, with a P-256 endorsement key.
     Tpm,
+    /// By a certificate that has expired, as one who has slept.
+    Previous,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 4] = [Method::Token, Method::RegisteredKey, Method::Factory, Method::Tpm];
+    pub const ALL: [Method; 5] = [Method::Token, Method::RegisteredKey, Method::Factory, Method::Tpm, Method::Previous];
 
-    /// The method of the device with this number: of each ten one has a TPM, and three each do the others.
+    /// The method of the device with this number: of each ten one has a TPM, one has slept, and the others take turns at
+    /// the other three.
     pub fn of(number: usize) -> Method {
         match number % 10 {
             9 => Method::Tpm,
+            8 => Method::Previous,
             rest => Method::ALL[rest % 3],
         }
     }
@@ -69,6 +73,7 @@ impl fmt::Display for Method {
             Method::RegisteredKey => "registered-key",
             Method::Factory => "factory",
             Method::Tpm => "tpm",
+            Method::Previous => "previous",
         })
     }
 }
@@ -109,7 +114,8 @@ impl Factory {
         &self.root
     }
 
-    /// A device that can prove itself, and the row by which an operator registers it; `None` where there are no TPMs.
+    /// A new device that can prove itself, and the row by which an operator registers it; `None` where there are no TPMs.
+    /// None is made for `previous`: [`Ready::sleep`] gives those.
     pub fn device(&self, id: String, method: Method) -> Option<(Device, Option<Value>)> {
         let (attester, row, tpm) = match method {
             Method::Token => (Attester::Token(JoinToken::parse(&self.token).expect("its own token")), None, None),
@@ -132,6 +138,7 @@ impl Factory {
                 let row = json!({"id": id, "ek_sha256": hex(&hash)});
                 (Attester::Tpm(Box::new(TpmMethod::new(location, None))), Some(row), Some(tpm))
             }
+            Method::Previous => panic!("{id} is new, and has no certificate to come back by"),
         };
         Some((Device { id, method, attester, tpm }, row))
     }
@@ -187,6 +194,18 @@ impl Ready {
 
     /// One enrollment.
     pub async fn enroll(self, connection: &Connection) -> Result<Issued, Status> {
+        self.exchange(connection).await.map(|(issued, _)| issued)
+    }
+
+    /// Enrolls, and does nothing until the certificate has expired: then the device that this gives comes back by it.
+    pub async fn sleep(self, connection: &Connection) -> Result<Device, Status> {
+        let (issued, Ready { device, key }) = self.exchange(connection).await?;
+        let leaf = Certificate::parse(&issued.chain[0]).expect("a certificate");
+        Ok(Device { method: Method::Previous, attester: Attester::Previous(Previous::new(&leaf, key)), ..device })
+    }
+
+    /// One enrollment, and who enrolled.
+    async fn exchange(self, connection: &Connection) -> Result<(Issued, Ready), Status> {
         let start = Start {
             trust_domain: TRUST_DOMAIN.to_owned(),
             kind: Kind::Device.into(),
@@ -198,9 +217,10 @@ impl Ready {
         let mut exchange = Exchange::start(connection, &start).await?;
         let challenge = exchange.challenge().await?;
         // A TPM takes its time, and other devices go on meanwhile.
-        let prove = tokio::task::spawn_blocking(move || self.prove(&start, &challenge));
-        exchange.send(Step::Proof(prove.await.expect("a proof")));
-        exchange.issued().await
+        let prove = tokio::task::spawn_blocking(move || (self.prove(&start, &challenge), self));
+        let (proof, ready) = prove.await.expect("a proof");
+        exchange.send(Step::Proof(proof));
+        Ok((exchange.issued().await?, ready))
     }
 
     fn prove(&self, start: &[u8], challenge: &[u8]) -> Proof {

@@ -2,6 +2,8 @@
 //!
 //! The connection itself is the real client's, with its checks of the server.
 
+use std::path::Path;
+
 use anyhow::Context;
 use enroll_client::{
     attester::token::JoinToken,
@@ -27,9 +29,14 @@ use crate::server::{Server, TRUST_DOMAIN};
 
 /// Connects to the devices' port, without a certificate.
 pub async fn connect(server: &Server) -> Connection {
+    connect_to(&server.url(), &server.control_root()).await
+}
+
+/// The same, where the port is not that of a [`Server`].
+pub async fn connect_to(url: &str, control_root: &Path) -> Connection {
     let open = async {
-        let roots = Roots::from_pem(&std::fs::read(server.control_root())?)?;
-        anyhow::Ok(Connection::open(&server.url().parse()?, &Trust::Roots(roots), None).await?)
+        let roots = Roots::from_pem(&std::fs::read(control_root)?)?;
+        anyhow::Ok(Connection::open(&url.parse()?, &Trust::Roots(roots), None).await?)
     };
     open.await.context("the server takes a connection").expect("a connection")
 }

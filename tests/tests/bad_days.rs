@@ -14,15 +14,13 @@ use std::{
 
 use ca_server::{
     clock::{Clock, ManualClock, SystemClock},
-    config::Config,
-    folder::Folder,
     inventory::fleet::Policy,
-    server::{self, Start},
+    server,
 };
 use fleetca_proto::v1::{HoldDeviceRequest, RevocationReason, RevokeDeviceRequest};
 use fleetca_tests::{
     admin::Admin,
-    binaries, http,
+    binaries, http, inside,
     ledger::Ledger,
     mount::{Disk, ReadOnly},
     process::{Finished, run},
@@ -325,15 +323,6 @@ fn what_is_not_there_is_named_with_what_to_do() {
     }
 }
 
-/// Serves a CA inside of this process, by a clock that is set by hand.
-async fn serve(dir: &Path, clock: Arc<ManualClock>) -> server::Server {
-    let folder = Folder::new(dir);
-    let free = "127.0.0.1:0".parse().expect("an address");
-    let config = Config::read(&folder.config()).expect("settings");
-    let config = Config { listen: free, operator_listen: free, http_listen: free, metrics_listen: free, ..config };
-    server::Server::start(&folder, &config, Start::default(), clock).await.expect("it starts")
-}
-
 async fn create_fleet(server: &server::Server, name: &str) {
     let name = name.parse().expect("a name");
     server.authority().create_fleet(&name, Policy::default(), "local").await.expect("a fleet");
@@ -360,7 +349,7 @@ async fn a_clock_before_the_last_audit_record_is_refused_unless_it_is_accepted_a
     let now = SystemClock.now();
     let ahead = now + Duration::from_secs(1200);
     let clock = Arc::new(ManualClock::new(ahead));
-    let inside = serve(&dir, clock.clone()).await;
+    let inside = inside::serve(&dir, clock.clone()).await;
     create_fleet(&inside, "ahead").await;
     inside.authority().publisher.publish_now(false).await.expect("published");
     let published = inside.authority().publisher.all();
@@ -437,7 +426,7 @@ async fn a_clock_that_was_a_little_ahead_is_set_right_without_a_word() {
     let mut server = Server::start();
     server.stop();
     let clock = Arc::new(ManualClock::new(SystemClock.now() + Duration::from_secs(540)));
-    let inside = serve(&server.dir(), clock).await;
+    let inside = inside::serve(&server.dir(), clock).await;
     create_fleet(&inside, "ahead").await;
     inside.stop().await;
     server.start_again();

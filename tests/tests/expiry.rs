@@ -8,7 +8,6 @@ use std::{
 
 use ca_server::{
     clock::{Clock, ManualClock, SystemClock},
-    config::Config,
     folder::Folder,
     identity::Timestamp,
     server::Server,
@@ -34,6 +33,7 @@ use fleetca_proto::v1::{
 };
 use fleetca_tests::{
     device::Device,
+    inside,
     process::run,
     server::init,
     tpm::Tpm,
@@ -59,14 +59,7 @@ impl World {
         init(ca.path());
         let begun = SystemClock.now();
         let clock = Arc::new(ManualClock::new(begun));
-        let mut config = Config::read(&ca.config()).expect("init writes settings");
-        for port in
-            [&mut config.listen, &mut config.operator_listen, &mut config.http_listen, &mut config.metrics_listen]
-        {
-            port.set_port(0);
-        }
-        let server =
-            Server::start(&ca, &config, ca_server::server::Start::default(), clock.clone()).await.expect("it starts");
+        let server = inside::serve(ca.path(), clock.clone()).await;
         let world = World { server, begun, clock, folder };
         let request = CreateFleetRequest { name: "sensors".into(), policy: None };
         world.operator().await.create_fleet(request).await.expect("a fleet");

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::{
+    certificate::Certificate,
     credential::Credential,
     keys::{Key, KeyError},
 };
@@ -17,12 +18,12 @@ pub struct Previous {
 impl Previous {
     /// What this credential holds.
     pub fn of(credential: &Credential) -> Result<Self, KeyError> {
-        let leaf = credential.leaf();
-        Ok(Self {
-            certificate: leaf.der().to_vec(),
-            fingerprint: crate::certificate::hex(&leaf.fingerprint()),
-            key: credential.key().copy()?,
-        })
+        Ok(Self::new(credential.leaf(), credential.key().copy()?))
+    }
+
+    /// This certificate, and the key that it is for.
+    pub fn new(leaf: &Certificate, key: Key) -> Self {
+        Self { certificate: leaf.der().to_vec(), fingerprint: crate::certificate::hex(&leaf.fingerprint()), key }
     }
 
     /// The certificate (DER).

@@ -1,11 +1,13 @@
 //! Load: enrolled devices renew against a real server process, in phases, so that what the server spends is known for each.
-//! With `--enrollments` devices of all methods enroll instead, but for `previous`: certificates live for five minutes at
-//! least, and the server that is measured has the machine's clock.
+//! With `--enrollments` devices of all methods enroll instead; those that come back by `previous` have enrolled before at
+//! a server whose clock is behind, so that their certificates have expired.
 //!
 //! `cargo run --release -p fleetca-tests --bin fleet_load -- [--enrollments N] [--output json]`
 
 #[path = "fleet_load/enrollments.rs"]
 mod enrollments;
+#[path = "fleet_load/slept.rs"]
+mod slept;
 
 use std::{
     future::Future,
@@ -88,12 +90,13 @@ impl Phase {
 async fn main() {
     let arguments = Arguments::parse();
     let (mut server, token) = start();
-    let pid = server.process().pid();
-    let trust_sequence = trust_sequence(&server).await;
-    let load = Load { server, pid, in_flight: arguments.in_flight, trust_sequence };
     if let Some(count) = arguments.enrollments {
-        return enrollments::run(&load, &Factory::new(&token), count, arguments.output).await;
+        let factory = Factory::new(&token);
+        let slept = slept::devices(&mut server, &factory, count).await;
+        let load = Load::of(server, arguments.in_flight).await;
+        return enrollments::run(&load, &factory, slept, count, arguments.output).await;
     }
+    let load = Load::of(server, arguments.in_flight).await;
     let holders = load.enroll(&token, arguments.devices).await;
     let mut devices = load.connect(holders).await.1;
     let (mut renew, mut handshake, mut confirm) = (Phase::default(), Phase::default(), Phase::default());
@@ -163,6 +166,11 @@ struct Load {
 }
 
 impl Load {
+    async fn of(mut server: Server, in_flight: usize) -> Load {
+        let (pid, trust_sequence) = (server.process().pid(), trust_sequence(&server).await);
+        Load { server, pid, in_flight, trust_sequence }
+    }
+
     /// Does something for everyone, so many at the same time.
     async fn phase<A, B, F>(&self, in_flight: usize, all: Vec<A>, work: impl Fn(A) -> F) -> (Phase, Vec<B>)
     where

@@ -25,14 +25,16 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Registers devices of all methods and lets them enroll, and then some with a TPM one by one.
-pub async fn run(load: &Load, factory: &Factory, count: usize, output: Output) {
+/// Registers new devices, lets them enroll together with those that have slept, so many in all, and then some with a TPM
+/// one by one.
+pub async fn run(load: &Load, factory: &Factory, slept: Vec<Device>, count: usize, output: Output) {
     accept_all(load, factory);
     let alone = (count..count + TPMS).map(|number| (number, Method::Tpm));
-    let wanted = (0..count).map(|number| (number, Method::of(number))).chain(alone).collect();
+    let wanted = (0..count).map(|number| (number, Method::of(number)));
+    let wanted = wanted.filter(|(_, method)| *method != Method::Previous).chain(alone).collect();
     let mut devices = make(load, factory, wanted);
-    let alone = devices.split_off(count);
-    let ready = devices.into_iter().map(Device::prepare).collect();
+    let alone = devices.split_off(count - slept.len());
+    let ready = mix(count, devices, slept).map(Device::prepare).collect();
     let connection = &stranger::connect(&load.server).await;
     let work = |device: Ready| async move {
         let method = device.method();
@@ -98,6 +100,16 @@ fn accept_all(load: &Load, factory: &Factory) {
     let file = file.to_str().expect("temporary folders have names in UTF-8");
     let methods = "token,registered-key,factory,tpm";
     load.server.admin().run(&["fleet", "set", "load", "--attest", methods, "--factory-roots", file]);
+}
+
+/// New devices and those that have slept, each where its number puts it.
+fn mix(count: usize, new: Vec<Device>, slept: Vec<Device>) -> impl Iterator<Item = Device> {
+    let (mut new, mut slept) = (new.into_iter(), slept.into_iter());
+    let next = move |number| match Method::of(number) {
+        Method::Previous => slept.next(),
+        _ => new.next(),
+    };
+    (0..count).map(next).map(|device| device.expect("there is one a number"))
 }
 
 /// Makes devices, and registers those that have to be.
