@@ -145,7 +145,8 @@ impl Publisher {
         }
     }
 
-    /// Waits until every change named is on a CRL that is served, and gives these CRLs' numbers.
+    /// Waits until every change named is on a CRL that is served, and gives these CRLs' numbers. An issuing CA whose root has
+    /// revoked it has none: nothing that it signed is taken any more.
     pub async fn in_force(&self, watermarks: &[(IssuerId, u64)]) -> Result<Vec<(IssuerId, u64)>, Refusal> {
         if self.is_halted() && !watermarks.is_empty() {
             return Err(Refusal::Unpublished);
@@ -155,10 +156,11 @@ impl Publisher {
         let served = |(issuer, watermark): &(IssuerId, u64)| {
             self.current(issuer).filter(|crl| crl.watermark >= *watermark).map(|crl| (*issuer, crl.number))
         };
+        let publishes = |(issuer, _): &&(IssuerId, u64)| self.issuers.publishes(issuer);
         let all = async {
             loop {
                 publications.borrow_and_update();
-                if let Some(crls) = watermarks.iter().map(served).collect() {
+                if let Some(crls) = watermarks.iter().filter(publishes).map(served).collect() {
                     return Some(crls);
                 }
                 publications.changed().await.ok()?;
