@@ -156,6 +156,18 @@ async fn a_fleet_that_is_closed_or_changed_meanwhile_lets_no_unknown_device_in_b
     assert_eq!(boards(&world).await, 1);
 }
 
+/// Chains are no secret.
+#[tokio::test]
+async fn a_chain_that_somebody_else_shows_is_no_proof() {
+    let (board, thief) = (Board::new(), Board::new());
+    let world = board.world(UnknownDevices::Register).await;
+    let copied = Board { root: board.root.clone(), leaf: board.leaf.clone(), key: thief.key };
+    let outcome = copied.comes().made(&world).await;
+    assert!(matches!(outcome, Err(Refusal::Attestation(_))), "{outcome:?}");
+    assert_eq!(boards(&world).await, 0);
+    issued(board.comes().made(&world).await.unwrap());
+}
+
 #[tokio::test]
 async fn an_unknown_device_that_is_rejected_meanwhile_stays_rejected() {
     let board = Board::new();
