@@ -49,11 +49,12 @@ pub(super) async fn verify(
             let newcomer = unknown::welcome(authority, &identified.id, |takers| {
                 let taker = takers.taker(Method::Factory, chain).map_err(Refusal::Attestation)?;
                 trail.fleet(Some(&taker.name));
-                // Nobody has said of it what it is, so its certificate must not say that it is something else.
-                if identified.is_for_something_else {
+                let own = check(authority, chain, &identified, &taker.policy, &taker.roots)?;
+                // Nobody has said of it what it is, so no certificate on the path that lets it in must say that it is
+                // something else.
+                if own.is_for_something_else {
                     return Err(Refusal::Attestation(AttestationError::Chain(ChainError::Purpose)));
                 }
-                check(authority, chain, &identified, &taker.policy, &taker.roots)?;
                 Ok(taker)
             });
             (None, Some(newcomer.await?))
@@ -63,14 +64,14 @@ pub(super) async fn verify(
     Ok(Verified { claims, csr_key, assertion: None, judged, newcomer })
 }
 
-/// Whether a fleet's own rules say the same of the chain.
+/// What a fleet's own rules say of the chain, if that is the same device.
 fn check(
     authority: &Authority,
     chain: &[Vec<u8>],
     found: &Identified,
     policy: &Policy,
     own: &Roots,
-) -> Result<(), Refusal> {
+) -> Result<Identified, Refusal> {
     if policy.bans(&found.id) {
         return Err(Refusal::Attestation(AttestationError::Chain(ChainError::Banned)));
     }
@@ -78,5 +79,5 @@ fn check(
     let expected = Expected { roots: own, validity: policy.factory_validity.rule(), banned: &banned };
     let identified = identify(chain, expected, authority.now()).map_err(Refusal::Attestation)?;
     // Another path may have been found, with another issuer: then it is another device.
-    if identified.id == found.id { Ok(()) } else { Err(Refusal::Attestation(AttestationError::Unregistered)) }
+    if identified.id == found.id { Ok(identified) } else { Err(Refusal::Attestation(AttestationError::Unregistered)) }
 }
