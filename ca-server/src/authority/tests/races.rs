@@ -2,7 +2,9 @@
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use fleetca_proto::transcript::binding;
-use rcgen::{BasicConstraints, CertificateParams, DnType, DnValue, IsCa, Issuer, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose,
+};
 
 use super::*;
 use crate::{
@@ -76,7 +78,11 @@ impl Board {
     }
 
     fn comes(&self) -> Attempt {
-        let by = v1::start::Evidence::Factory(v1::FactoryEvidence { chain: vec![self.leaf.clone()] });
+        self.comes_with(vec![self.leaf.clone()])
+    }
+
+    fn comes_with(&self, chain: Vec<Vec<u8>>) -> Attempt {
+        let by = v1::start::Evidence::Factory(v1::FactoryEvidence { chain });
         Attempt::new("", "factory", by, |start| {
             let signed = enrollment("factory", Signs::Evidence, start, b"challenge");
             let evidence_signature = rcgen::SigningKey::sign(&self.key, &signed).unwrap();
@@ -166,6 +172,44 @@ async fn a_chain_that_somebody_else_shows_is_no_proof() {
     assert!(matches!(outcome, Err(Refusal::Attestation(_))), "{outcome:?}");
     assert_eq!(boards(&world).await, 0);
     issued(board.comes().made(&world).await.unwrap());
+}
+
+/// A CA of web servers has two certificates: one under a root that another fleet pins, which says nothing of that.
+#[tokio::test]
+async fn what_a_board_is_for_is_read_on_the_path_that_lets_it_in() {
+    let ca = |name: &str, usages: Vec<ExtendedKeyUsagePurpose>| {
+        let mut ca = CertificateParams::default();
+        ca.distinguished_name.push(DnType::CommonName, name);
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (ca.key_usages, ca.extended_key_usages) = (vec![KeyUsagePurpose::KeyCertSign], usages);
+        ca
+    };
+    let [one, two, middle, key] = [(); 4].map(|()| rcgen::KeyPair::generate().unwrap());
+    let (first, second) = (ca("One", vec![]), ca("Two", vec![]));
+    let under = |usages, root: &CertificateParams, key: &rcgen::KeyPair| {
+        ca("Middle", usages).signed_by(&middle, &Issuer::from_params(root, key)).unwrap().der().to_vec()
+    };
+    let silent = under(vec![], &first, &one);
+    let web = under(vec![ExtendedKeyUsagePurpose::ServerAuth], &second, &two);
+    let mut leaf = CertificateParams::default();
+    let serial = DnValue::PrintableString("b-1".try_into().unwrap());
+    leaf.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 5]), serial);
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let leaf = leaf.signed_by(&key, &Issuer::from_params(&ca("Middle", vec![]), &middle)).unwrap().der().to_vec();
+    let board = Board { root: second.self_signed(&two).unwrap().der().to_vec(), leaf, key };
+    let world = board.world(UnknownDevices::Register).await;
+    let policy = Policy {
+        attest: vec![Method::Factory],
+        factory_roots: Certificates(vec![first.self_signed(&one).unwrap().der().to_vec()]),
+        ..Policy::default()
+    };
+    world.authority.create_fleet(&"servers".parse().unwrap(), policy, "operator/ana").await.unwrap();
+    for chain in [[&silent, &web], [&web, &silent]] {
+        let chain = [&board.leaf, chain[0], chain[1]].map(Vec::clone).to_vec();
+        let outcome = board.comes_with(chain).made(&world).await;
+        assert!(matches!(outcome, Err(Refusal::Attestation(_))), "{outcome:?}");
+    }
+    assert_eq!(boards(&world).await, 0);
 }
 
 #[tokio::test]
