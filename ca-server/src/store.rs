@@ -9,6 +9,7 @@ mod contract;
 mod devices;
 mod newcomers;
 mod past;
+mod queries;
 mod rows;
 pub mod sqlite;
 
@@ -32,6 +33,7 @@ pub use bulk::*;
 pub use devices::*;
 pub use newcomers::*;
 pub use past::*;
+pub use queries::*;
 pub use rows::*;
 
 /// How many unexpired certificates a holder may have. An honest one has two to four; whoever renews in a loop would
