@@ -2,8 +2,9 @@
 
 use std::{
     fs::{self, File},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     thread,
 };
 
@@ -16,6 +17,13 @@ pub struct Running {
     child: Child,
     stdout: PathBuf,
     stderr: PathBuf,
+}
+
+/// A program that is spoken to line by line, and which is killed when this is dropped.
+#[derive(Debug)]
+pub struct Dialogue {
+    child: Child,
+    answers: BufReader<ChildStdout>,
 }
 
 /// What a program did that ran to its end.
@@ -106,6 +114,38 @@ impl Drop for Running {
     }
 }
 
+impl Dialogue {
+    /// Starts `command`; what it writes to its error output is the test's.
+    pub fn start(mut command: Command) -> Dialogue {
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = started.unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        let answers = BufReader::new(child.stdout.take().expect("its output is a pipe"));
+        Dialogue { child, answers }
+    }
+
+    /// The next line that it writes; empty where it has ended.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("its output is text");
+        line.trim_end().to_owned()
+    }
+
+    /// Writes it a line.
+    pub fn say(&mut self, line: &str) -> &mut Dialogue {
+        let mut input = self.child.stdin.as_ref().expect("its input is a pipe");
+        writeln!(input, "{line}").expect("it listens");
+        self
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Finished {
     /// Panics unless the exit code is 0; gives what it wrote.
     pub fn succeeded(self) -> String {
@@ -122,6 +162,12 @@ impl From<Output> for Finished {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
+
+/// Whether a process is there, and has not ended unnoticed by the one that started it.
+pub fn lives(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status.rsplit_once(')').is_some_and(|(_, state)| !state.trim_start().starts_with('Z'))
 }
 
 /// Runs a program to its end, with nothing on its input.

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     process::Command,
     time::{Duration, SystemTime},
@@ -28,7 +27,7 @@ use fleetca_tests::{
         stunnel::Stunnel,
     },
     http,
-    process::run,
+    process::{lives, run},
     server::Server,
     wait::{SOON, until_true},
 };
@@ -79,11 +78,6 @@ fn put(octets: &[u8], crls: &Path) {
     fs::rename(&beside, crls).expect("the file is put there");
 }
 
-fn lives(gateway: &impl Gateway) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap_or_default();
-    status.rsplit_once(')').is_some_and(|(_, state)| !state.trim_start().starts_with('Z'))
-}
-
 /// Runs the hook: whether it said that all went well.
 fn tell(gateway: &impl Gateway) -> bool {
     run(Command::new("sh").args(["-c", &gateway.reload()])).code == 0
@@ -91,12 +85,9 @@ fn tell(gateway: &impl Gateway) -> bool {
 
 /// What becomes of devices once the gateway has been told of this file. `said`: what is waited for.
 fn outcome<G: Gateway>(gateway: &G, good: &Presented, revoked: &Presented, said: Option<&str>) -> &'static str {
-    // One that ends while somebody comes to it is waited for in vain, which is no fault of the test.
-    let comes_in = |device| {
-        lives(gateway) && catch_unwind(AssertUnwindSafe(|| gateway.admit(device).is_admitted())).unwrap_or(false)
-    };
+    let comes_in = |device| gateway.admit(device).is_admitted();
     let look = || match (comes_in(good), comes_in(revoked)) {
-        _ if !lives(gateway) => "**ends**",
+        _ if !lives(gateway.pid()) => "**ends**",
         (true, false) => "keeps the old one",
         (false, false) => "refuses everybody",
         (true, true) => "**lets everybody in**",
@@ -141,7 +132,7 @@ fn a_bad_file_does_what_the_page_says<G: Gateway>(start: impl Fn(Place) -> Optio
         let outcome = outcome(&gateway, &good, &revoked, page.as_ref().map(|cells| cells[index].as_str()));
         let said = if told { "" } else { ", and the hook fails" };
         (name, cells) = (gateway.name(), [cells, vec![format!("{outcome}{said}")]].concat());
-        if lives(&gateway) {
+        if lives(gateway.pid()) {
             // The next good file is taken.
             put(&bundle(&server), &crls);
             until_true(SOON, "the gateway has loaded the next list", || {

@@ -60,7 +60,7 @@ impl Gateway for Apache {
     }
 
     fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self.port, &self.place.identity().ca, device, HTTP))
+        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, HTTP))
     }
 }
 

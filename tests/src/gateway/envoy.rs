@@ -50,6 +50,6 @@ impl Gateway for Envoy {
     }
 
     fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self.port, &self.place.identity().ca, device, HTTP))
+        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, HTTP))
     }
 }

@@ -72,7 +72,7 @@ impl Gateway for Haproxy {
     }
 
     fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self.port, &self.place.identity().ca, device, HTTP))
+        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, HTTP))
     }
 }
 

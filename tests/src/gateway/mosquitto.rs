@@ -58,7 +58,7 @@ impl Gateway for Mosquitto {
     }
 
     fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self.port, &self.place.identity().ca, device, MQTT))
+        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, MQTT))
     }
 
     /// Publishes one message, acknowledged by the broker.

@@ -48,7 +48,7 @@ impl Gateway for Nginx {
 
     /// nginx finishes the handshake with everybody, and answers those whose certificate it refuses with status 400.
     fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self.port, &self.place.identity().ca, device, HTTP))
+        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, HTTP))
     }
 }
 

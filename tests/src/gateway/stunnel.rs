@@ -46,6 +46,6 @@ impl Gateway for Stunnel {
     }
 
     fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self.port, &self.place.identity().ca, device, ECHO))
+        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, ECHO))
     }
 }

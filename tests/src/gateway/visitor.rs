@@ -10,10 +10,10 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use rustls_pki_types::{PrivateKeyDer, ServerName, pem::PemObject};
 
-use super::{Admission, Presented};
+use super::{Admission, Gateway, Presented};
 use crate::{
     pem::read_certificates,
-    tls,
+    process, tls,
     wait::{SOON, until},
 };
 
@@ -40,6 +40,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
 #[derive(Debug)]
 pub struct Visitor {
     config: Arc<ClientConfig>,
+    pid: u32,
     port: u16,
     manners: Manners,
 }
@@ -52,11 +53,11 @@ pub struct Visit {
 }
 
 impl Visitor {
-    /// A device that trusts the CA in the PEM file `root`.
-    pub fn new(port: u16, root: &Path, device: &Presented, manners: Manners) -> Visitor {
+    /// A device that comes to `gateway` at `port`, and trusts the CA in the PEM file `root`.
+    pub fn new(gateway: &impl Gateway, port: u16, root: &Path, device: &Presented, manners: Manners) -> Visitor {
         let key = PrivateKeyDer::from_pem_file(&device.key).expect("the device's key is PEM");
         let config = tls::config(root, Some((read_certificates(&device.chain), key)));
-        Visitor { config: Arc::new(config), port, manners }
+        Visitor { config: Arc::new(config), pid: gateway.pid(), port, manners }
     }
 
     /// Connects, and says hello.
@@ -67,9 +68,9 @@ impl Visitor {
     pub fn visit(&self) -> io::Result<Visit> {
         let name = ServerName::try_from("localhost").expect("localhost is a name");
         let connection = ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
-        // stunnel lets go of its port for a moment at each reload.
+        // stunnel lets go of its port for a moment at each reload; one that has ended listens no more.
         let socket = until(SOON, "somebody listens", || match TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => None,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && process::lives(self.pid) => None,
             connected => Some(connected),
         })?;
         socket.set_read_timeout(Some(SOON))?;
