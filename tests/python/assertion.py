@@ -1,4 +1,4 @@
-"""An assertion for `registered-key`, made by PyJWT."""
+"""An assertion for `registered-key`, made by PyJWT: says `ready`, reads a line with the binding, and writes the assertion."""
 
 import argparse
 import time
@@ -20,11 +20,13 @@ def algorithm(key):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("--key", "--device-id", "--trust-domain", "--binding"):
+    for name in ("--key", "--device-id", "--trust-domain"):
         parser.add_argument(name, required=True)
     options = parser.parse_args()
     with open(options.key, "rb") as file:
         key = serialization.load_pem_private_key(file.read(), None)
+    print("ready", flush=True)
+    binding = input()
     now = int(time.time())
     claims = {
         "iss": options.device_id,
@@ -33,7 +35,7 @@ def main():
         "iat": now,
         "exp": now + 60,
         "jti": str(uuid.uuid4()),
-        "binding": options.binding,
+        "binding": binding,
     }
     print(jwt.encode(claims, key, algorithm(key), headers={"typ": "fleetca-enroll+jwt"}))
 

@@ -11,7 +11,7 @@ use fleetca_proto::{
 use fleetca_tests::{
     device::Device,
     openssl,
-    process::{Finished, run},
+    process::{Dialogue, Finished, run},
     python,
     server::{Server, TRUST_DOMAIN},
     stranger::{self, Exchange, Refusal, SubjectKey},
@@ -278,9 +278,12 @@ async fn an_assertion_by_pyjwt_is_taken() {
         let own = key(&server, id, options);
         register(&server, id, &own);
         let Some(mut script) = python::script("assertion.py") else { return };
-        script.arg("--key").arg(&own).args(["--device-id", id, "--trust-domain", TRUST_DOMAIN, "--binding"]);
+        script.arg("--key").arg(&own).args(["--device-id", id, "--trust-domain", TRUST_DOMAIN]);
+        // It starts before the exchange does, which is not held open for as long as Python may take.
+        let mut script = Dialogue::start(script);
+        assert_eq!(script.line(), "ready");
         let attempt = Attempt::new(&server).await;
-        let assert = |bound: &str| run(script.arg(bound)).succeeded().trim().to_owned();
+        let assert = |bound: &str| script.say(bound).line();
         attempt.enroll(id, &read(&own).thumbprint(), assert).await.expect("a certificate");
     }
 }
