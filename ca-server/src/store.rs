@@ -68,10 +68,13 @@ pub enum StoreError {
     /// The store can't be used: what to do is in the text.
     #[error("{0}")]
     Unusable(String),
+    /// What is stored is damaged: it can't be read, however often one asks.
+    #[error("{0}")]
+    Damaged(String),
     /// One of many rows, by its line, could not be recorded; so none was.
     #[error("line {0}: {1}")]
     Line(u32, Box<StoreError>),
-    /// The database answered with an error of its own.
+    /// The database answered with an error of its own, which may pass.
     #[error("database: {0}")]
     Database(String),
 }
@@ -487,6 +490,10 @@ pub struct Release {
     /// The record of it; the store adds serials.
     pub audit: Draft,
 }
+
+/// The status reason of a device that was put on hold out of a state that could not be read: nobody knows whether it may
+/// ever come back, so that somebody has to decide.
+pub const UNREADABLE: &str = "state unreadable";
 
 /// What a cutoff or a release did.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -237,3 +237,31 @@ async fn many_are_held_and_come_back_but_for_those_that_somebody_has_to_decide()
     }
     Holder::copy(&device).renew_and_confirm(&server).await;
 }
+
+#[test]
+fn rows_that_cannot_be_read_are_counted_in_the_receipt_which_ends_with_another_exit_code() {
+    let server = server(3);
+    let database = database(&server);
+    database
+        .execute_batch(
+            "PRAGMA ignore_check_constraints = 1;
+             UPDATE certificates SET serial = CAST(x'0102' || holder AS BLOB)
+                 WHERE holder IN (SELECT key FROM holders WHERE id IN ('pump-0', 'pump-1'))",
+        )
+        .expect("what the CA never would write");
+    drop(database);
+    let admin = server.admin();
+    for (command, certificates, unreadable) in [
+        (&["device", "revoke", "pump-0"][..], 0, 1),
+        (&["device", "revoke", "--fleet", "pumps", "--all", "--yes"], 1, 1),
+    ] {
+        let finished = admin.try_run(command);
+        assert_eq!(finished.code, 1, "{finished:?}");
+        let told: Value = serde_json::from_str(&finished.stdout).expect("a receipt");
+        assert_eq!((&told["certificates"], &told["unreadable"]), (&json!(certificates), &json!(unreadable)), "{told}");
+        assert!(finished.stderr.contains("but for 1 row of the CA's database"), "{finished:?}");
+    }
+    let statuses = admin.run(&["device", "list", "--fleet", "pumps"]);
+    assert!(statuses.as_array().expect("a list").iter().all(|row| row["status"] == "revoked"), "{statuses}");
+    assert_eq!(entries(&server), 1);
+}

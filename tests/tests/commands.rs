@@ -103,8 +103,8 @@ async fn json_has_stable_field_names_everywhere() {
     device register (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method must_reattest pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
     fleet explain (one): device fleet status tier ways
     certificate show (one): issuer method not_after not_before pem position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject tier
-    device hold (one): action certificates crls devices done fleets gateways pattern_tokens plan reason tokens unchanged undecided
-    device revoke (one): certificates crls gateways status subject tokens
+    device hold (one): action certificates crls devices done fleets gateways pattern_tokens plan reason tokens unchanged undecided unreadable
+    device revoke (one): certificates crls gateways status subject tokens unreadable
     device list (list): created_at expires_at fleet generation head_serial id lapsed last_seen_at method pending_serial reenroll_allowed reenroll_until status status_reason tier
     device show (one): certificates created_at crls expires_at fleet generation hardware head_serial id keys lapsed last_seen_at method must_reattest pending_serial reenroll_allowed reenroll_until retired_hardware status status_reason tier
     token create (one): created_at created_by expires_at file fleet id id_pattern kind reenroll role state subject_id uses uses_left
@@ -120,7 +120,7 @@ async fn json_has_stable_field_names_everywhere() {
     audit list (list): action actor at at_millis detail hash outcome sequence serial subject
     audit verify (one): grown_since head records sealed sealed_at
     audit list --security (list): count detail first_at kind last_at subject
-    device hold --from, fleets (list): certificates devices fleet unchanged undecided
+    device hold --from, fleets (list): certificates devices fleet unchanged undecided unreadable
     fleet explain, ways (list): admitted because confirm_required identity provided reason waits way
     device show, certificates (list): issuer method not_after not_before position revocation_reason revoked revoked_at serial sha256 spki_sha256 subject tier
     device show, crls (list): issuer loaded number

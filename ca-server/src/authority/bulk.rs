@@ -39,6 +39,13 @@ impl Authority {
         actor: &str,
     ) -> Result<BulkOutcome, Refusal> {
         let (bulk, began) = (self.bulk(what, devices).await?, Instant::now());
+        let (at, of) = (
+            bulk.at,
+            match &bulk.devices {
+                Selection::Fleet(name) => format!("fleet/{name}"),
+                Selection::Listed(_) => "devices".to_owned(),
+            },
+        );
         let word = if what == BulkAction::Release { RELEASED } else { action(Kind::Device, what.status()) };
         let mut audit = Draft::done(bulk.at, actor, word, String::new());
         if what != BulkAction::Release {
@@ -59,6 +66,7 @@ impl Authority {
         tracing::info!(%actor, action, devices = done.devices, certificates = done.certificates, ?took, "changed many");
         let released = what == BulkAction::Release;
         self.telemetry.changed_many(if released { "released" } else { what.status().as_str() }, done.devices);
+        self.tell_of_unreadable(&of, done.unreadable, at);
         let measured = done.certificates > 0 && !released;
         if measured {
             self.word.cut_off(&receipt.watermarks, began);

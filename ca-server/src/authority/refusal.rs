@@ -233,7 +233,9 @@ impl From<StoreError> for Refusal {
             StoreError::Line(line, error) => Refusal::from(*error).at_line(line),
             StoreError::Quota(Exceeded::Devices) => Refusal::FleetFull,
             StoreError::Quota(Exceeded::Enrollments { again_at }) => Refusal::EnrollmentQuota { again_at },
-            StoreError::Full | StoreError::Unusable(_) | StoreError::Database(_) => Refusal::Store(error),
+            StoreError::Full | StoreError::Unusable(_) | StoreError::Damaged(_) | StoreError::Database(_) => {
+                Refusal::Store(error)
+            }
         }
     }
 }

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use super::{Authority, MAX_ATTEMPTS, Refusal, renew::FORK};
 use crate::{
     audit::Draft,
-    identity::{IssuerId, Kind, RevocationReason, SerialNumber, Subject},
+    identity::{IssuerId, Kind, RevocationReason, SerialNumber, Subject, Timestamp},
     inventory::device::Status,
-    store::{Cutoff, CutoffReceipt, Holder, Release, StoreError},
+    store::{Cutoff, CutoffReceipt, Holder, Release, StoreError, UNREADABLE},
 };
 
 /// How long a revoked device may enroll once more, where nothing is said, and at most.
@@ -33,6 +33,8 @@ pub struct Receipt {
     pub tokens: u32,
     /// Issuer and CRL number.
     pub crls: Vec<(IssuerId, u64)>,
+    /// Certificates whose rows can't be read: they stay as they are.
+    pub unreadable: u32,
 }
 
 impl Authority {
@@ -61,7 +63,7 @@ impl Authority {
     ) -> Result<Receipt, Refusal> {
         let before = match self.store.holder(subject).await {
             // A row that can't be read keeps nobody from being cut off.
-            Err(StoreError::Database(_)) => None,
+            Err(StoreError::Damaged(_)) => None,
             found => Some(found?.ok_or(Refusal::NotFound(subject.kind.as_str()))?.status),
         };
         if let Some(before) = before
@@ -81,11 +83,7 @@ impl Authority {
                 .fact("reason", reason.as_str()),
         };
         let receipt = self.store.record_cutoff(cutoff).await?;
-        if receipt.unreadable > 0 {
-            tracing::error!(%subject, certificates = receipt.unreadable, "rows can't be read: these certificates may not be on a CRL");
-            let detail = format!("certificates that were passed over: {}", receipt.unreadable);
-            self.telemetry.event("crl.unreadable", &subject.to_string(), &detail, now);
-        }
+        self.tell_of_unreadable(&subject.to_string(), receipt.unreadable.into(), now);
         if receipt.certificates > 0 || Some(receipt.status) != before {
             self.telemetry.changed(receipt.status.as_str());
         }
@@ -112,8 +110,9 @@ impl Authority {
             let now = self.now();
             let holder = self.store.holder(subject).await?.ok_or(Refusal::NotFound(subject.kind.as_str()))?;
             // Where all have expired there is nothing to choose: the device comes back by attesting again.
-            let forked = NEEDS_CHOICE.contains(&holder.status_reason.as_str())
-                && !self.store.live_certificates(subject, now).await?.is_empty();
+            let why = holder.status_reason.as_str();
+            let forked = NEEDS_CHOICE.contains(&why)
+                && (why == UNREADABLE || !self.store.live_certificates(subject, now).await?.is_empty());
             match (holder.status, keep) {
                 (Status::Active, None) => return self.in_force_already(subject).await,
                 (Status::Active, Some(serial)) if holder.lineage.head == Some(serial) => {
@@ -121,8 +120,9 @@ impl Authority {
                 }
                 (Status::Held, None) if forked => {
                     return Err(Refusal::State(
-                        "held because two hold this identity, or by a CRL of a lost time, which does not say why: find out \
-                         which certificate is genuine (`device show`) and say --keep SERIAL, or revoke the device"
+                        "held because two hold this identity, or by a CRL of a lost time, which does not say why, or out of \
+                         a state that could not be read: find out which certificate is genuine (`device show`) and say \
+                         --keep SERIAL, or revoke the device"
                             .into(),
                     ));
                 }
@@ -140,6 +140,7 @@ impl Authority {
                 Err(other) => return Err(other),
                 Ok(receipt) => {
                     self.telemetry.changed("released");
+                    self.tell_of_unreadable(&subject.to_string(), receipt.unreadable.into(), now);
                     return self.receipt(subject, receipt).await;
                 }
             }
@@ -181,6 +182,15 @@ impl Authority {
         self.receipt(subject, receipt).await
     }
 
+    /// Rows that can't be read were passed over.
+    pub(super) fn tell_of_unreadable(&self, subject: &str, rows: u64, now: Timestamp) {
+        if rows > 0 {
+            tracing::error!(subject, rows, "rows can't be read: these certificates may not be on a CRL");
+            let detail = format!("rows that were passed over: {rows}");
+            self.telemetry.event("crl.unreadable", subject, &detail, now);
+        }
+    }
+
     /// Waits until the CRLs that hold the change are served.
     async fn receipt(&self, subject: &Subject, receipt: CutoffReceipt) -> Result<Receipt, Refusal> {
         let crls = self.publisher.in_force(&receipt.watermarks).await?;
@@ -190,6 +200,7 @@ impl Authority {
             certificates: receipt.certificates,
             tokens: receipt.tokens,
             crls,
+            unreadable: receipt.unreadable,
         })
     }
 }
@@ -213,7 +224,7 @@ pub(super) fn refuse_reason(reason: RevocationReason) -> Result<(), Refusal> {
 pub(super) const RELEASED: &str = "device.released";
 
 /// The status reasons of holds that end only where somebody says which certificate is genuine.
-pub(super) const NEEDS_CHOICE: [&str; 2] = [FORK, LOST_HOLD];
+pub(super) const NEEDS_CHOICE: [&str; 3] = [FORK, LOST_HOLD, UNREADABLE];
 
 /// What the audit log calls it.
 pub(super) fn action(kind: Kind, status: Status) -> &'static str {

@@ -8,7 +8,10 @@ use enroll_client::{
 use serde::Serialize;
 use tonic::Code;
 
-use super::{duration, output::Format};
+use super::{
+    duration,
+    output::{Format, count},
+};
 use crate::audit::Broken;
 
 /// Why a command did not do what it was asked.
@@ -66,6 +69,13 @@ pub enum CommandError {
         /// Of how many.
         gateways: u32,
     },
+    /// What was asked is done but for this many rows, which the CA can't read.
+    #[error(
+        "what was asked is done but for {} of the CA's database that can't be read: these stay as they are, and may not be \
+         on a CRL",
+        count(*.0, "row")
+    )]
+    PassedOver(u64),
     /// The output can't be written.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
@@ -165,6 +175,10 @@ impl CommandError {
             CommandError::Credential(error) if matches!(**error, CredentialError::Absent(_)) => {
                 Some("--credential takes a credential folder, such as DIR/operator of `ca-server init`".into())
             }
+            CommandError::PassedOver(_) => Some(
+                "the database is damaged: keep a gateway's newest CRLs, and restore the last backup with them (`restore --crl`)"
+                    .into(),
+            ),
             CommandError::Behind { .. } => Some("`gateway list` tells what each has loaded".into()),
             CommandError::Exists(_) => Some("choose another file for --out, or remove this one".into()),
             CommandError::Audit(_) => Some("keep a copy of the database, and find out who could write to it".into()),

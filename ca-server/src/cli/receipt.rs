@@ -39,6 +39,7 @@ pub struct Receipt {
     certificates: u32,
     tokens: u32,
     crls: Vec<CrlReceipt>,
+    unreadable: u32,
     /// Where somebody waited for them.
     gateways: Option<LoadedAt>,
 }
@@ -51,6 +52,7 @@ impl From<v1::RevocationReceipt> for Receipt {
             certificates: wire.certificates,
             tokens: wire.tokens,
             crls: wire.crls.into_iter().map(CrlReceipt::from).collect(),
+            unreadable: wire.unreadable,
             gateways: None,
         }
     }
@@ -63,6 +65,9 @@ pub trait InForce: Serialize {
 
     /// For people: a line of what changed, then one line a CRL.
     fn words(&self) -> String;
+
+    /// Rows that the CA could not read, and passed over.
+    fn unreadable(&self) -> u64;
 }
 
 impl InForce for Receipt {
@@ -78,6 +83,10 @@ impl InForce for Receipt {
         self.crls.iter().for_each(|crl| words += &format!("{}\n", crl.words()));
         words.lines().map(|line| printable(line) + "\n").collect()
     }
+
+    fn unreadable(&self) -> u64 {
+        self.unreadable.into()
+    }
 }
 
 #[cfg(test)]
@@ -92,6 +101,7 @@ mod tests {
             certificates: 2,
             tokens: 1,
             crls: vec![v1::CrlReceipt { issuer: "00ff".into(), number: 17, loaded: None }],
+            unreadable: 0,
         });
         let expected = "device/pump-7 is revoked (2 certificates and 1 token changed)\nissuer 00ff: CRL number 17\n";
         assert_eq!(receipt.words(), expected);

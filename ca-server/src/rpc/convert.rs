@@ -422,6 +422,7 @@ pub fn receipt(receipt: Receipt) -> v1::RevocationReceipt {
         certificates: receipt.certificates,
         tokens: receipt.tokens,
         crls: receipts(receipt.crls),
+        unreadable: receipt.unreadable,
     }
 }
 

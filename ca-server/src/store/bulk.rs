@@ -48,18 +48,23 @@ impl BulkAction {
         }
     }
 
-    /// What it does to a device in this state.
-    pub fn fate(self, status: Status, status_reason: &str, needs_choice: &[&str]) -> Fate {
+    /// What it does to a device in this state. `None` can't be read: it is cut off by whatever cuts off, and nobody comes
+    /// back by it.
+    pub fn fate(self, status: Option<Status>, status_reason: Option<&str>, needs_choice: &[&str]) -> Fate {
+        let is_over = matches!(status, Some(Status::Revoked | Status::Decommissioned));
         let changes = match self {
             BulkAction::Revoke(reason @ RevocationReason::KeyCompromise) => {
-                !matches!(status, Status::Revoked | Status::Decommissioned) || status_reason != reason.as_str()
+                !is_over || status_reason != Some(reason.as_str())
             }
-            BulkAction::Revoke(_) => !matches!(status, Status::Revoked | Status::Decommissioned),
-            BulkAction::Hold => status == Status::Active,
-            BulkAction::Release if status == Status::Held && needs_choice.contains(&status_reason) => {
-                return Fate::Undecided;
+            BulkAction::Revoke(_) => !is_over,
+            BulkAction::Hold => status.is_none_or(|status| status == Status::Active),
+            BulkAction::Release => {
+                let may_be_held = status.is_none_or(|status| status == Status::Held);
+                if may_be_held && (status.is_none() || status_reason.is_none_or(|why| needs_choice.contains(&why))) {
+                    return Fate::Undecided;
+                }
+                may_be_held
             }
-            BulkAction::Release => status == Status::Held,
         };
         if changes { Fate::Changes } else { Fate::Stays }
     }
@@ -120,6 +125,13 @@ pub struct BulkPlan {
 }
 
 impl BulkPlan {
+    /// Counts certificates of a device of this fleet: those that change, and those that can't be read.
+    pub fn add_certificates(&mut self, fleet: &FleetName, (changed, unreadable): (u64, u64)) {
+        let counts = self.fleets.entry(fleet.clone()).or_default();
+        counts.certificates += changed;
+        counts.unreadable += unreadable;
+    }
+
     /// Of all fleets together.
     pub fn total(&self) -> BulkCounts {
         self.fleets.values().fold(BulkCounts::default(), |sum, counts| BulkCounts {
@@ -127,6 +139,7 @@ impl BulkPlan {
             certificates: sum.certificates + counts.certificates,
             unchanged: sum.unchanged + counts.unchanged,
             undecided: sum.undecided + counts.undecided,
+            unreadable: sum.unreadable + counts.unreadable,
         })
     }
 }
@@ -142,6 +155,8 @@ pub struct BulkCounts {
     pub unchanged: u64,
     /// Devices that are [undecided](Fate::Undecided).
     pub undecided: u64,
+    /// Devices of the fleet, and certificates of those that change, whose rows can't be read: they are passed over.
+    pub unreadable: u64,
 }
 
 /// What was done.
@@ -176,15 +191,29 @@ mod tests {
             [BulkAction::Revoke(Unspecified), BulkAction::Revoke(KeyCompromise), BulkAction::Hold, BulkAction::Release];
         for action in actions {
             for status in Status::ALL {
-                assert_eq!(action.fate(status, "lost", &["fork"]), expected(action, status), "{action:?} {status}");
-                let changes = action.fate(status, "lost", &[]) == Changes;
+                let fate = |needs_choice| action.fate(Some(status), Some("lost"), needs_choice);
+                assert_eq!(fate(&["fork"]), expected(action, status), "{action:?} {status}");
+                let changes = fate(&[]) == Changes;
                 assert!(!changes || status.may_become(action.status()) || status.is_cut_off(), "{action:?} {status}");
             }
         }
-        assert_eq!(BulkAction::Release.fate(Held, "fork", &["fork"]), Undecided);
-        assert_eq!(BulkAction::Revoke(Unspecified).fate(Held, "fork", &["fork"]), Changes);
+        let fate = |action: BulkAction, status, why| action.fate(Some(status), Some(why), &["fork"]);
+        assert_eq!(fate(BulkAction::Release, Held, "fork"), Undecided);
+        assert_eq!(fate(BulkAction::Revoke(Unspecified), Held, "fork"), Changes);
         // Said again, it bans nothing more.
-        assert_eq!(BulkAction::Revoke(KeyCompromise).fate(Revoked, "keyCompromise", &[]), Stays);
-        assert_eq!(BulkAction::Revoke(KeyCompromise).fate(Held, "keyCompromise", &[]), Changes);
+        assert_eq!(fate(BulkAction::Revoke(KeyCompromise), Revoked, "keyCompromise"), Stays);
+        assert_eq!(fate(BulkAction::Revoke(KeyCompromise), Held, "keyCompromise"), Changes);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_cut_off_and_released_by_nobody() {
+        use Fate::{Changes, Stays, Undecided};
+        for action in [BulkAction::Revoke(Unspecified), BulkAction::Revoke(KeyCompromise), BulkAction::Hold] {
+            assert_eq!(action.fate(None, Some("lost"), &[]), Changes, "{action:?}");
+        }
+        assert_eq!(BulkAction::Release.fate(None, Some("lost"), &[]), Undecided);
+        assert_eq!(BulkAction::Release.fate(Some(Status::Held), None, &[]), Undecided);
+        assert_eq!(BulkAction::Release.fate(Some(Status::Active), None, &[]), Stays);
+        assert_eq!(BulkAction::Revoke(KeyCompromise).fate(Some(Status::Revoked), None, &[]), Changes);
     }
 }

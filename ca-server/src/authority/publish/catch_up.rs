@@ -116,7 +116,7 @@ impl Publisher {
     async fn read_on(&self, issuer: IssuerId, pending: &mut Pending, until: Option<u64>) -> Result<bool, PublishError> {
         loop {
             let changes = match self.store.changes(issuer, pending.watermark(), BATCH).await {
-                Err(StoreError::Database(_) | StoreError::Unusable(_)) => return Ok(false),
+                Err(StoreError::Damaged(_)) => return Ok(false),
                 changes => changes?,
             };
             let wanted = |change: &&Change| until.is_none_or(|until| change.sequence <= until);

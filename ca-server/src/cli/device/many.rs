@@ -203,6 +203,7 @@ struct Told {
     certificates: u64,
     unchanged: u64,
     undecided: u64,
+    unreadable: u64,
     tokens: u64,
     /// Where a whole fleet is revoked: tokens that let new devices into it, now.
     pattern_tokens: Option<u64>,
@@ -222,12 +223,13 @@ struct Share {
     certificates: u64,
     unchanged: u64,
     undecided: u64,
+    unreadable: u64,
 }
 
 impl From<v1::ShareOfFleet> for Share {
     fn from(wire: v1::ShareOfFleet) -> Self {
-        let v1::ShareOfFleet { fleet, devices, certificates, unchanged, undecided } = wire;
-        Self { fleet, devices, certificates, unchanged, undecided }
+        let v1::ShareOfFleet { fleet, devices, certificates, unchanged, undecided, unreadable } = wire;
+        Self { fleet, devices, certificates, unchanged, undecided, unreadable }
     }
 }
 
@@ -247,6 +249,7 @@ impl Told {
             certificates: total.certificates,
             unchanged: total.unchanged,
             undecided: total.undecided,
+            unreadable: total.unreadable,
             tokens: wire.tokens,
             pattern_tokens: None,
             fleets: wire.fleets.into_iter().map(Share::from).collect(),
@@ -271,6 +274,9 @@ impl Told {
             let why = "left on hold, since somebody has to say which certificate is genuine (device release ID --keep)";
             rest += &format!("; {} {why}", share.undecided);
         }
+        if share.unreadable > 0 {
+            rest += &format!("; {} passed over", count(share.unreadable, "unreadable row"));
+        }
         rest
     }
 }
@@ -293,6 +299,7 @@ impl InForce for Told {
             certificates: self.certificates,
             unchanged: self.unchanged,
             undecided: self.undecided,
+            unreadable: self.unreadable,
         };
         let devices = count(total.devices, "device");
         let certificates = count(total.certificates, "certificate");
@@ -314,5 +321,9 @@ impl InForce for Told {
         }
         self.crls.iter().for_each(|crl| words += &format!("{}\n", crl.words()));
         words
+    }
+
+    fn unreadable(&self) -> u64 {
+        self.unreadable
     }
 }

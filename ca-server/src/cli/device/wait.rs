@@ -36,8 +36,12 @@ impl Wait {
         session: &Session,
     ) -> Result<(), CommandError> {
         let output = session.output();
+        let whole = match receipt.unreadable() {
+            0 => Ok(()),
+            rows => Err(CommandError::PassedOver(rows)),
+        };
         let Some(patience) = self.wait else {
-            return output.told(&receipt, |_| receipt.words());
+            return output.told(&receipt, |_| receipt.words()).and(whole);
         };
         // People see the receipt at once, and programs even where the wait fails.
         if output.format() == Format::Table {
@@ -58,7 +62,7 @@ impl Wait {
             (Format::Table, None) => {}
             (Format::Json, _) => output.told(&receipt.loaded(loaded), |_| String::new())?,
         }
-        failure.map_or(Ok(()), Err)
+        whole.and(failure.map_or(Ok(()), Err))
     }
 }
 

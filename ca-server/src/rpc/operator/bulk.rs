@@ -98,6 +98,7 @@ fn answer(plan: &BulkPlan) -> v1::ManyDevices {
         certificates: counts.certificates,
         unchanged: counts.unchanged,
         undecided: counts.undecided,
+        unreadable: counts.unreadable,
     };
     let mut fleets: Vec<_> = plan.fleets.iter().map(|(name, counts)| share(name.as_str(), counts)).collect();
     fleets.sort_by_key(|share| std::cmp::Reverse(share.devices));

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     certificates, cutoff, fleets, holders,
-    query::{Columns, all, first},
+    query::{Columns, first, readable},
 };
 use crate::{
     audit::Draft,
@@ -27,8 +27,9 @@ struct Target {
     key: i64,
     id: DeviceId,
     fleet: FleetName,
-    status: Status,
-    status_reason: String,
+    /// `None`: it can't be read, as with the next.
+    status: Option<Status>,
+    status_reason: Option<String>,
     line: u32,
 }
 
@@ -45,19 +46,19 @@ fn read(row: &mut Columns) -> rusqlite::Result<Target> {
         key: row.take()?,
         id: row.take()?,
         fleet: row.take()?,
-        status: row.take()?,
-        status_reason: row.take()?,
+        status: row.take().ok(),
+        status_reason: row.take().ok(),
         line: 0,
     })
 }
 
 /// What would come of it.
 pub(super) fn plan(db: &Connection, bulk: &Bulk) -> Result<BulkPlan, StoreError> {
-    let targets = find(db, &bulk.devices)?;
-    let mut plan = count(bulk, &targets);
-    for target in targets.iter().filter(|target| target.changes(bulk)) {
-        let certificates = cutoff::count(db, target.key, bulk.action, bulk.at).map_err(target.at_line())?;
-        plan.fleets.entry(target.fleet.clone()).or_default().certificates += certificates;
+    let found = find(db, &bulk.devices)?;
+    let mut plan = count(bulk, &found);
+    for target in found.targets.iter().filter(|target| target.changes(bulk)) {
+        let changed = cutoff::count(db, target.key, bulk.action, bulk.at).map_err(target.at_line())?;
+        plan.add_certificates(&target.fleet, changed);
     }
     Ok(plan)
 }
@@ -70,8 +71,8 @@ pub(super) fn record(
     expected: Option<[u8; 32]>,
     draft: &Draft,
 ) -> Result<BulkReceipt, StoreError> {
-    let targets = find(db, &bulk.devices)?;
-    let plan = count(bulk, &targets);
+    let found = find(db, &bulk.devices)?;
+    let plan = count(bulk, &found);
     if expected.is_some_and(|expected| expected != plan.digest) {
         return Err(StoreError::Conflict);
     }
@@ -79,10 +80,10 @@ pub(super) fn record(
     name.truncate(NAME);
     let draft = draft.clone().fact("plan", name);
     let (mut receipt, mut watermarks) = (BulkReceipt { plan, ..BulkReceipt::default() }, BTreeMap::new());
-    for target in &targets {
+    for target in &found.targets {
         let later = if target.changes(bulk) {
             let done = target.record(db, bulk, &draft).map_err(target.at_line())?;
-            receipt.plan.fleets.entry(target.fleet.clone()).or_default().certificates += u64::from(done.certificates);
+            receipt.plan.add_certificates(&target.fleet, (done.certificates.into(), done.unreadable.into()));
             receipt.tokens += u64::from(done.tokens);
             done.watermarks
         } else {
@@ -98,11 +99,18 @@ pub(super) fn record(
 }
 
 /// Everybody meant, in the order of IDs.
-fn find(db: &Connection, devices: &Selection) -> Result<Vec<Target>, StoreError> {
+struct Found {
+    targets: Vec<Target>,
+    /// Devices of this fleet whose names can't be read: they are passed over.
+    unreadable: Option<(FleetName, u64)>,
+}
+
+fn find(db: &Connection, devices: &Selection) -> Result<Found, StoreError> {
     match devices {
         Selection::Fleet(name) => {
             let sql = concat!("-- devices_of_fleet()\n", targets!(), "holders.fleet = ?1 ORDER BY holders.id");
-            all(db, sql, params![fleets::key(db, name)?], read)
+            let (targets, unreadable) = readable(db, sql, params![fleets::key(db, name)?], read)?;
+            Ok(Found { targets, unreadable: (unreadable > 0).then(|| (name.clone(), unreadable)) })
         }
         Selection::Listed(listed) => {
             let mut targets = Vec::with_capacity(listed.len());
@@ -114,7 +122,7 @@ fn find(db: &Connection, devices: &Selection) -> Result<Vec<Target>, StoreError>
                 }
             }
             targets.sort_by(|a, b| a.id.cmp(&b.id));
-            Ok(targets)
+            Ok(Found { targets, unreadable: None })
         }
     }
 }
@@ -129,11 +137,11 @@ fn find_one(db: &Connection, listed: &Listed) -> Result<Target, StoreError> {
 }
 
 /// How many change, and which: everything but their certificates.
-fn count(bulk: &Bulk, targets: &[Target]) -> BulkPlan {
+fn count(bulk: &Bulk, found: &Found) -> BulkPlan {
     let mut fleets = BTreeMap::<FleetName, BulkCounts>::new();
     // Neither words nor IDs have an end of line in them.
     let mut text = format!("fleetca-bulk-v1\n{}\n{}\n", bulk.action.as_str(), bulk.action.reason());
-    for target in targets {
+    for target in &found.targets {
         let counts = match fleets.get_mut(&target.fleet) {
             Some(counts) => counts,
             None => fleets.entry(target.fleet.clone()).or_default(),
@@ -148,6 +156,9 @@ fn count(bulk: &Bulk, targets: &[Target]) -> BulkPlan {
             Fate::Undecided => counts.undecided += 1,
         }
     }
+    if let Some((fleet, unreadable)) = &found.unreadable {
+        fleets.entry(fleet.clone()).or_default().unreadable += unreadable;
+    }
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     BulkPlan { digest: hash, fleets }
@@ -155,7 +166,7 @@ fn count(bulk: &Bulk, targets: &[Target]) -> BulkPlan {
 
 impl Target {
     fn fate(&self, bulk: &Bulk) -> Fate {
-        bulk.action.fate(self.status, &self.status_reason, bulk.needs_choice)
+        bulk.action.fate(self.status, self.status_reason.as_deref(), bulk.needs_choice)
     }
 
     fn changes(&self, bulk: &Bulk) -> bool {

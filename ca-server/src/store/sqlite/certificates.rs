@@ -1,6 +1,6 @@
 //! Certificates: reading them, adding them, and what becomes of their revocation.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, params, types::Type};
 
 use super::{
     holders, issuers,
@@ -56,10 +56,32 @@ fn read(row: &mut Columns) -> rusqlite::Result<CertificateRow> {
     })
 }
 
-/// Reads a date and a reason.
+/// Reads a date and a reason. One without the other is no revocation that we have written, and none of none.
 pub(super) fn read_revoked(row: &mut Columns) -> rusqlite::Result<Option<Revoked>> {
-    let (at, reason): (Option<Timestamp>, Option<RevocationReason>) = (row.take()?, row.take()?);
-    Ok(at.zip(reason).map(|(at, reason)| Revoked { at, reason }))
+    match (row.take()?, row.take()?) {
+        (None, None) => Ok(None),
+        (Some(at), Some(reason)) => Ok(Some(Revoked { at, reason })),
+        (at, _) => Err(rusqlite::Error::InvalidColumnType(
+            0,
+            "revoked_at or reason".into(),
+            if at.is_none() { Type::Null } else { Type::Integer },
+        )),
+    }
+}
+
+/// Reads what is left of a date and a reason, and whether that is all of it. What nobody can read is revoked: since when is
+/// unknown, so it is since the certificate was made.
+pub(super) fn read_what_is_left(row: &mut Columns, serial: SerialNumber) -> (Option<Revoked>, bool) {
+    let (at, reason) = (row.take::<Option<Timestamp>>(), row.take::<Option<RevocationReason>>());
+    match (at, reason) {
+        (Ok(None), Ok(None)) => (None, true),
+        (Ok(Some(at)), Ok(Some(reason))) => (Some(Revoked { at, reason }), true),
+        (at, reason) => {
+            let at = at.ok().flatten().unwrap_or_else(|| serial.made_at());
+            let reason = reason.ok().flatten().unwrap_or(RevocationReason::Unspecified);
+            (Some(Revoked { at, reason }), false)
+        }
+    }
 }
 
 /// The unexpired ones of a holder, newest first.
@@ -214,16 +236,15 @@ pub(super) struct Revocable {
     pub issuer: i64,
     pub not_after: Timestamp,
     pub revoked: Option<Revoked>,
+    /// Its revocation is what is left of one that can't be read.
+    pub is_damaged: bool,
 }
 
 /// Those of a holder that belong on a CRL when they are revoked, oldest first: all that have not expired. Whether one
 /// has is said by its issuer's CRL where that is behind the clock: a clock that leapt must not keep a revocation off.
-pub(super) fn revocable(db: &Connection, holder: i64, at: Timestamp) -> Result<Vec<Revocable>, StoreError> {
-    Ok(all_revocable(db, holder, at)?.0)
-}
-
-/// The same, and how many rows can't be read: these must not keep the others from being revoked.
-pub(super) fn all_revocable(db: &Connection, holder: i64, at: Timestamp) -> Result<(Vec<Revocable>, u64), StoreError> {
+///
+/// And how many rows can't be read: these must not keep the others from being revoked, and let nobody in.
+pub(super) fn revocable(db: &Connection, holder: i64, at: Timestamp) -> Result<(Vec<Revocable>, u64), StoreError> {
     let sql = "-- revocable()\nSELECT key, serial, issuer, not_after, revoked_at, reason FROM certificates \
                WHERE holder = ?1 AND not_after >= min(?2, ifnull((SELECT horizon FROM crl_heads \
                WHERE crl_heads.issuer = certificates.issuer), ?2)) ORDER BY key";
@@ -264,16 +285,18 @@ pub(super) fn revocable_one(db: &Connection, serial: SerialNumber) -> Result<Opt
 
 fn read_revocable(row: &mut Columns) -> rusqlite::Result<Revocable> {
     let (key, serial, issuer, not_after) = (row.take()?, row.take()?, row.take()?, row.take()?);
-    // A revocation that can't be read is none: then there will be one.
-    Ok(Revocable { key, serial, issuer, not_after, revoked: read_revoked(row).unwrap_or_default() })
+    let (revoked, is_whole) = read_what_is_left(row, serial);
+    Ok(Revocable { key, serial, issuer, not_after, revoked, is_damaged: !is_whole })
 }
 
 /// Revokes a certificate of this holder because another took its place.
 pub(super) fn supersede(db: &Connection, holder: i64, serial: SerialNumber, at: Timestamp) -> Result<(), StoreError> {
-    let found = revocable(db, holder, at)?;
+    let (found, unreadable) = revocable(db, holder, at)?;
     let revoked = Revoked { at, reason: RevocationReason::Superseded };
     match found.iter().find(|which| which.serial == serial) {
         Some(which) if which.revoked.is_none() => set_revoked(db, which, Some(revoked)),
+        // It may be among them, and would stay in force.
+        None if unreadable > 0 => Err(passed_over(unreadable)),
         _ => Ok(()),
     }
 }
@@ -281,7 +304,11 @@ pub(super) fn supersede(db: &Connection, holder: i64, serial: SerialNumber, at: 
 /// Revokes what was superseded, or is not revoked at all, of a holder that comes back from having been revoked: nothing
 /// of before counts for or against it.
 pub(super) fn withdraw_all(db: &Connection, holder: i64, at: Timestamp) -> Result<(), StoreError> {
-    for which in revocable(db, holder, at)? {
+    let (found, unreadable) = revocable(db, holder, at)?;
+    if unreadable > 0 {
+        return Err(passed_over(unreadable));
+    }
+    for which in found {
         let since = match which.revoked {
             Some(Revoked { reason, .. }) if reason != RevocationReason::Superseded => continue,
             earlier => earlier.map_or(at, |revoked| revoked.at),
@@ -290,6 +317,11 @@ pub(super) fn withdraw_all(db: &Connection, holder: i64, at: Timestamp) -> Resul
         set_revoked(db, &which, Some(withdrawn))?;
     }
     Ok(())
+}
+
+/// Certificates of a holder can't be read: who is let in has none that nobody knows of.
+fn passed_over(unreadable: u64) -> StoreError {
+    StoreError::Damaged(format!("{unreadable} certificates of the holder can't be read"))
 }
 
 /// Every issuer of a holder's certificates that belong on a CRL, with the last of their changes.

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, params};
 
 use super::{
-    issuers,
+    certificates, issuers,
     query::{Columns, column, int, readable, the},
 };
 use crate::{
-    identity::{IssuerId, RevocationReason, SerialNumber, Timestamp},
-    store::{Change, ChangesLeft, Revoked, StoreError},
+    identity::{IssuerId, SerialNumber, Timestamp},
+    store::{Change, ChangesLeft, StoreError},
 };
 
 /// The expiry of a certificate whose own can't be read: its entry stays.
@@ -70,19 +70,12 @@ impl Left {
     }
 }
 
-/// Reads as much as there is. What nobody can read is revoked: without its serial it is no change.
+/// Reads as much as there is. Without its serial it is no change.
 fn read(row: &mut Columns) -> rusqlite::Result<Left> {
     let (sequence, serial): (u64, SerialNumber) = (row.count()?, row.take()?);
     let not_after = row.take::<Timestamp>();
-    let (at, reason) = (row.take::<Option<Timestamp>>(), row.take::<Option<RevocationReason>>());
-    let whole = not_after.is_ok() && at.is_ok() && reason.is_ok();
-    let revoked = match (at, reason) {
-        (Ok(None), Ok(None)) => None,
-        (at, reason) => Some(Revoked {
-            at: at.ok().flatten().unwrap_or_else(|| serial.made_at()),
-            reason: reason.ok().flatten().unwrap_or(RevocationReason::Unspecified),
-        }),
-    };
+    let (revoked, is_whole) = certificates::read_what_is_left(row, serial);
+    let whole = not_after.is_ok() && is_whole;
     Ok(Left { change: Change { sequence, serial, not_after: not_after.unwrap_or(FAR), revoked }, whole })
 }
 

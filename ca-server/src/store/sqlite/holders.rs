@@ -141,14 +141,22 @@ pub(super) fn standing(db: &Connection, subject: &Subject) -> Result<Standing, S
     first(db, sql, params![subject.kind, subject.id], read_standing)?.ok_or(StoreError::NotFound(subject.kind.as_str()))
 }
 
-/// The same of one that is to be cut off: a state that can't be read is one from which that may be done.
-pub(super) fn standing_to_cut_off(db: &Connection, subject: &Subject) -> Result<Standing, StoreError> {
-    let sql = "-- standing_to_cut_off()\nSELECT key, version, status, reenroll_until FROM holders \
-               WHERE kind = ?1 AND id = ?2";
+/// What is found out about a holder that is to be cut off: nothing that can't be read keeps him from it.
+pub(super) struct StandingToCutOff {
+    pub key: i64,
+    /// `None`: it can't be read.
+    pub status: Option<Status>,
+    /// Whether he was allowed to come back, or that can't be read.
+    pub may_come_back: bool,
+}
+
+/// By kind and ID.
+pub(super) fn standing_to_cut_off(db: &Connection, subject: &Subject) -> Result<StandingToCutOff, StoreError> {
+    let sql = "-- standing_to_cut_off()\nSELECT key, status, reenroll_until FROM holders WHERE kind = ?1 AND id = ?2";
     let read = |row: &mut Columns| {
-        let (key, version) = (row.take()?, row.count().unwrap_or_default());
-        let status = row.take().unwrap_or(Status::Active);
-        Ok(Standing { key, version, status, reenroll_until: row.take().unwrap_or_default() })
+        let (key, status) = (row.take()?, row.take().ok());
+        let may_come_back = row.take::<Option<Timestamp>>().map_or(true, |until| until.is_some());
+        Ok(StandingToCutOff { key, status, may_come_back })
     };
     first(db, sql, params![subject.kind, subject.id], read)?.ok_or(StoreError::NotFound(subject.kind.as_str()))
 }

@@ -102,12 +102,12 @@ fn withdraw_operators(db: &Connection, at: Timestamp) -> Result<Vec<String>, Sto
     let operators: Vec<(i64, String)> = all(db, sql, [], |row| Ok((row.take()?, row.take()?)))?;
     let mut withdrawn = Vec::new();
     for (holder, id) in operators {
-        let in_force = certificates::revocable(db, holder, at)?;
-        let in_force: Vec<_> = in_force.iter().filter(|which| which.revoked.is_none()).collect();
+        let (in_force, unreadable) = certificates::revocable(db, holder, at)?;
+        let in_force: Vec<_> = in_force.iter().filter(|which| which.is_damaged || which.revoked.is_none()).collect();
         for which in &in_force {
             certificates::set_revoked(db, which, Some(Revoked { at, reason: PrivilegeWithdrawn }))?;
         }
-        if !in_force.is_empty() {
+        if !in_force.is_empty() || unreadable > 0 {
             let sql = "-- withdraw()\nUPDATE holders SET status = 'registered', status_reason = 'the past was restored', \
                        expires_at = NULL, version = version + 1 WHERE key = ?1";
             change_one(db, sql, params![holder])?;

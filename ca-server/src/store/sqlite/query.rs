@@ -86,8 +86,9 @@ pub(super) fn all<T>(
     Ok(values)
 }
 
-/// Every row that can be read, and how many there are that can't. Where the database itself fails in the middle, what came
-/// before that: the rest counts as one.
+/// Every row that can be read, and how many there are that can't. Where the database turns out to be damaged in the middle,
+/// what came before that: the rest counts as one. Whatever else fails may pass, and is no damage: the call fails with it, and
+/// who asks again may read them all.
 pub(super) fn readable<T>(
     db: &Connection,
     sql: &str,
@@ -98,14 +99,26 @@ pub(super) fn readable<T>(
     let mut rows = statement.query(params)?;
     let (mut values, mut unreadable) = (Vec::new(), 0);
     loop {
-        match rows.next() {
+        let row = match rows.next() {
+            Ok(Some(row)) => row,
             Ok(None) => return Ok((values, unreadable)),
-            Ok(Some(row)) => match read(&mut Columns { row, next: 0 }) {
-                Ok(value) => values.push(value),
-                Err(_) => unreadable += 1,
-            },
-            Err(_) => return Ok((values, unreadable + 1)),
+            Err(error) => return damage(error).map(|()| (values, unreadable + 1)),
+        };
+        match read(&mut Columns { row, next: 0 }) {
+            Ok(value) => values.push(value),
+            Err(error) => {
+                damage(error)?;
+                unreadable += 1;
+            }
         }
+    }
+}
+
+/// Fails with what is no damage.
+fn damage(error: rusqlite::Error) -> Result<(), StoreError> {
+    match StoreError::from(error) {
+        StoreError::Damaged(_) => Ok(()),
+        fault => Err(fault),
     }
 }
 
@@ -119,5 +132,59 @@ pub(super) fn change_one(db: &Connection, sql: &str, params: impl Params) -> Res
     match change(db, sql, params)? {
         1 => Ok(()),
         rows => Err(StoreError::Database(format!("{}: {rows} rows changed instead of one", name(sql)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::FileExt};
+
+    use super::*;
+
+    /// A fault of `abs`, in the row whose number is this one.
+    const FAULT: &str = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5) \
+                         SELECT iif(n = ?1, abs(-9223372036854775807 - (n > 0)), n) FROM n";
+
+    #[test]
+    fn a_fault_that_may_pass_is_taken_for_no_damage() {
+        let db = Connection::open_in_memory().unwrap();
+        let read = |at: u32| readable(&db, FAULT, [at], column::<i64>);
+        assert_eq!(read(0).unwrap(), (vec![1, 2, 3, 4, 5], 0));
+        // Nothing that came before it is given: who takes that for all there is would leave the rest in force.
+        assert!(matches!(read(3), Err(StoreError::Database(why)) if why.contains("overflow")));
+        // So it is with whoever is interrupted, and may ask again.
+        let interrupt = db.get_interrupt_handle();
+        let read = readable(&db, FAULT, [0], |row| {
+            interrupt.interrupt();
+            column::<i64>(row)
+        });
+        assert!(matches!(read, Err(StoreError::Database(_))), "{read:?}");
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_counted_and_keeps_no_other_from_being_read() {
+        let db = Connection::open_in_memory().unwrap();
+        let sql = "SELECT 1 UNION ALL SELECT 'one' UNION ALL SELECT 2";
+        assert_eq!(readable(&db, sql, [], column::<i64>).unwrap(), (vec![1, 2], 1));
+    }
+
+    #[test]
+    fn where_the_file_is_damaged_what_came_before_is_read_and_the_rest_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            "PRAGMA page_size = 4096; CREATE TABLE t (n INTEGER PRIMARY KEY, x BLOB); \
+             WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 200) \
+             INSERT INTO t SELECT n, zeroblob(1000) FROM n",
+        )
+        .unwrap();
+        drop(db);
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[0x5a; 4096], 20 * 4096).unwrap();
+        let db = Connection::open(&path).unwrap();
+        let (read, unreadable) = readable(&db, "SELECT n, length(x) FROM t ORDER BY n", [], column::<i64>).unwrap();
+        assert!((1..200).contains(&read.len()) && unreadable == 1, "{} and {unreadable}", read.len());
+        assert_eq!(read, (1..=read.len() as i64).collect::<Vec<_>>());
     }
 }

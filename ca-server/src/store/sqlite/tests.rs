@@ -53,7 +53,7 @@ mod contract {
 
 fn refusal(opened: Result<SqliteStore, StoreError>) -> String {
     match opened {
-        Err(StoreError::Unusable(text)) => text,
+        Err(StoreError::Unusable(text) | StoreError::Damaged(text)) => text,
         Err(error) => panic!("{error:?}"),
         Ok(_) => panic!("opened"),
     }

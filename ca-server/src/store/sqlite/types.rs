@@ -136,7 +136,9 @@ impl FromSql for Policy {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        let Some(code) = error.sqlite_error() else { return StoreError::Database(error.to_string()) };
+        let Some(code) = error.sqlite_error() else {
+            return StoreError::Damaged(format!("a row of the database can't be read: {error}"));
+        };
         match (code.code, code.extended_code) {
             // A quota that is used up and a limit on a file's size come as failed writes.
             (ErrorCode::DiskFull, _) | (_, rusqlite::ffi::SQLITE_IOERR_SHMSIZE | rusqlite::ffi::SQLITE_IOERR_WRITE) => {
@@ -146,7 +148,7 @@ impl From<rusqlite::Error> for StoreError {
             (_, rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE | rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => {
                 StoreError::Conflict
             }
-            (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => StoreError::Unusable(
+            (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => StoreError::Damaged(
                 "the database is damaged: stop the server, keep a copy of its folder, and restore the last backup"
                     .into(),
             ),

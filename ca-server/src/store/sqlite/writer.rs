@@ -299,6 +299,7 @@ fn repeat(committed: &Result<(), StoreError>) -> Result<(), StoreError> {
     match committed {
         Ok(()) => Ok(()),
         Err(StoreError::Unusable(text)) => Err(StoreError::Unusable(text.clone())),
+        Err(StoreError::Damaged(text)) => Err(StoreError::Damaged(text.clone())),
         Err(error) => Err(StoreError::Database(error.to_string())),
     }
 }
