@@ -48,16 +48,15 @@ impl BulkAction {
         }
     }
 
-    /// What it does to a device in this state. `None` can't be read: it is cut off by whatever cuts off, and nobody comes
-    /// back by it.
-    pub fn fate(self, status: Option<Status>, status_reason: Option<&str>, needs_choice: &[&str]) -> Fate {
-        let is_over = matches!(status, Some(Status::Revoked | Status::Decommissioned));
+    /// What it does to a device in this state, of which there is something `left` or not: a way back, a token, a certificate
+    /// or a key that it would end though the device is cut off already. A state of `None` can't be read: it is cut off by
+    /// whatever cuts off, and nobody comes back by it.
+    pub fn fate(self, status: Option<Status>, status_reason: Option<&str>, needs_choice: &[&str], left: bool) -> Fate {
         let changes = match self {
-            BulkAction::Revoke(reason @ RevocationReason::KeyCompromise) => {
-                !is_over || status_reason != Some(reason.as_str())
+            BulkAction::Revoke(_) => left || !matches!(status, Some(Status::Revoked | Status::Decommissioned)),
+            BulkAction::Hold => {
+                status.is_none_or(|status| status == Status::Active || (left && status == Status::Held))
             }
-            BulkAction::Revoke(_) => !is_over,
-            BulkAction::Hold => status.is_none_or(|status| status == Status::Active),
             BulkAction::Release => {
                 let may_be_held = status.is_none_or(|status| status == Status::Held);
                 if may_be_held && (status.is_none() || status_reason.is_none_or(|why| needs_choice.contains(&why))) {
@@ -180,7 +179,7 @@ mod tests {
         use Fate::{Changes, Stays, Undecided};
         use Status::{Active, Decommissioned, Held, Pending, Registered, Revoked};
         let expected = |action: BulkAction, status: Status| match (action, status) {
-            (BulkAction::Revoke(Unspecified), Revoked | Decommissioned) => Stays,
+            (BulkAction::Revoke(_), Revoked | Decommissioned) => Stays,
             (BulkAction::Revoke(_), _) | (BulkAction::Hold, Active) | (BulkAction::Release, Held) => Changes,
             (
                 BulkAction::Hold | BulkAction::Release,
@@ -191,29 +190,34 @@ mod tests {
             [BulkAction::Revoke(Unspecified), BulkAction::Revoke(KeyCompromise), BulkAction::Hold, BulkAction::Release];
         for action in actions {
             for status in Status::ALL {
-                let fate = |needs_choice| action.fate(Some(status), Some("lost"), needs_choice);
+                let fate = |needs_choice| action.fate(Some(status), Some("lost"), needs_choice, false);
                 assert_eq!(fate(&["fork"]), expected(action, status), "{action:?} {status}");
                 let changes = fate(&[]) == Changes;
                 assert!(!changes || status.may_become(action.status()) || status.is_cut_off(), "{action:?} {status}");
             }
         }
-        let fate = |action: BulkAction, status, why| action.fate(Some(status), Some(why), &["fork"]);
-        assert_eq!(fate(BulkAction::Release, Held, "fork"), Undecided);
-        assert_eq!(fate(BulkAction::Revoke(Unspecified), Held, "fork"), Changes);
-        // Said again, it bans nothing more.
-        assert_eq!(fate(BulkAction::Revoke(KeyCompromise), Revoked, "keyCompromise"), Stays);
-        assert_eq!(fate(BulkAction::Revoke(KeyCompromise), Held, "keyCompromise"), Changes);
+        let fate = |action: BulkAction, status, why, left| action.fate(Some(status), Some(why), &["fork"], left);
+        assert_eq!(fate(BulkAction::Release, Held, "fork", false), Undecided);
+        assert_eq!(fate(BulkAction::Revoke(Unspecified), Held, "fork", false), Changes);
+        // Who is cut off already changes where something is left to be ended.
+        for (action, status) in [
+            (BulkAction::Revoke(Unspecified), Revoked),
+            (BulkAction::Revoke(KeyCompromise), Decommissioned),
+            (BulkAction::Hold, Held),
+        ] {
+            assert_eq!(fate(action, status, "lost", true), Changes, "{action:?}");
+        }
+        assert_eq!(fate(BulkAction::Hold, Revoked, "lost", true), Stays);
     }
 
     #[test]
     fn what_cannot_be_read_is_cut_off_and_released_by_nobody() {
         use Fate::{Changes, Stays, Undecided};
         for action in [BulkAction::Revoke(Unspecified), BulkAction::Revoke(KeyCompromise), BulkAction::Hold] {
-            assert_eq!(action.fate(None, Some("lost"), &[]), Changes, "{action:?}");
+            assert_eq!(action.fate(None, Some("lost"), &[], false), Changes, "{action:?}");
         }
-        assert_eq!(BulkAction::Release.fate(None, Some("lost"), &[]), Undecided);
-        assert_eq!(BulkAction::Release.fate(Some(Status::Held), None, &[]), Undecided);
-        assert_eq!(BulkAction::Release.fate(Some(Status::Active), None, &[]), Stays);
-        assert_eq!(BulkAction::Revoke(KeyCompromise).fate(Some(Status::Revoked), None, &[]), Changes);
+        assert_eq!(BulkAction::Release.fate(None, Some("lost"), &[], false), Undecided);
+        assert_eq!(BulkAction::Release.fate(Some(Status::Held), None, &[], false), Undecided);
+        assert_eq!(BulkAction::Release.fate(Some(Status::Active), None, &[], false), Stays);
     }
 }

@@ -95,6 +95,7 @@ macro_rules! store_contract {
                 what_the_plan_says_of_many_is_what_is_done,
                 many_change_all_or_none,
                 many_are_released_where_they_are_held_and_nobody_has_to_decide,
+                who_is_cut_off_already_keeps_no_way_back_among_many_either,
             }
             release {
                 a_hold_that_ends_puts_everything_back_in_force,

@@ -115,3 +115,43 @@ pub(crate) async fn many_are_released_where_they_are_held_and_nobody_has_to_deci
     let again = world.store.record_bulk(what, None, draft(5, "device.revoked")).await.unwrap();
     assert_eq!(again.plan.total(), BulkCounts { unchanged: 4, ..BulkCounts::default() });
 }
+
+pub(crate) async fn who_is_cut_off_already_keeps_no_way_back_among_many_either<P: Place>() {
+    let world = World::<P>::new().await;
+    for (n, reason) in [(1, Unspecified), (5, KeyCompromise)] {
+        let ids = ["alone", "token", "way-back", "nothing"].map(|name| format!("{name}-{n}"));
+        let [alone, with_token, with_way_back, nothing] = ids.each_ref().map(|id| &id[..]);
+        for id in [alone, with_token, with_way_back, nothing] {
+            world.enroll(id, 1).await;
+            world
+                .store
+                .record_cutoff(Cutoff { status_reason: reason.to_string(), ..cutoff(id, Cut, reason, 2) })
+                .await
+                .unwrap();
+        }
+        for id in [alone, with_way_back] {
+            let until = (world.holder(id).await.version, at(DAY));
+            world.store.record_reenrollment(until.0, until.1, draft(3, "device.reenroll_allowed")).await.unwrap();
+        }
+        for (token_number, id) in [(n, alone), (n + 1, with_token)] {
+            world.store.record_token(token(token_number, Some(id), 1), None, draft(3, "token.created")).await.unwrap();
+        }
+        world.cut_off(alone, Cut, reason, 4).await;
+
+        let what = bulk(BulkAction::Revoke(reason), listed(&[alone, with_token, with_way_back, nothing]), 4);
+        let plan = world.store.plan_bulk(what.clone()).await.unwrap();
+        assert_eq!(plan.total(), BulkCounts { devices: 2, unchanged: 2, ..BulkCounts::default() }, "{reason}");
+        let receipt =
+            world.store.record_bulk(what.clone(), Some(plan.digest), draft(4, "device.revoked")).await.unwrap();
+        assert_eq!((receipt.plan, receipt.tokens), (plan, 1), "{reason}");
+        for id in [alone, with_token, with_way_back, nothing] {
+            assert_eq!(world.holder(id).await.reenroll_until, None, "{id}");
+        }
+        for number in [n, n + 1] {
+            let state = world.store.token(&token_id(number)).await.unwrap().unwrap().state;
+            assert_eq!(state, TokenState::Suspended, "{number}");
+        }
+        let again = world.store.plan_bulk(what).await.unwrap();
+        assert_eq!(again.total(), BulkCounts { unchanged: 4, ..BulkCounts::default() });
+    }
+}

@@ -6,7 +6,9 @@ use ring::digest::{SHA256, digest};
 use rusqlite::{Connection, params};
 
 use super::{
-    certificates, cutoff, fleets, holders,
+    certificates,
+    cutoff::{self, CutOff},
+    fleets, holders,
     query::{Columns, first, readable},
 };
 use crate::{
@@ -30,14 +32,18 @@ struct Target {
     /// `None`: it can't be read, as with the next.
     status: Option<Status>,
     status_reason: Option<String>,
+    /// It may enroll once more.
+    way_back: bool,
+    /// It is cut off, and something is left to be ended.
+    left: bool,
     line: u32,
 }
 
 /// The columns that [`read`] takes, and the tables that have them.
 macro_rules! targets {
     () => {
-        "SELECT holders.key, holders.id, fleets.name, holders.status, holders.status_reason FROM holders \
-         JOIN fleets ON fleets.key = holders.fleet WHERE "
+        "SELECT holders.key, holders.id, fleets.name, holders.status, holders.status_reason, \
+         holders.reenroll_until IS NOT NULL FROM holders JOIN fleets ON fleets.key = holders.fleet WHERE "
     };
 }
 
@@ -48,13 +54,15 @@ fn read(row: &mut Columns) -> rusqlite::Result<Target> {
         fleet: row.take()?,
         status: row.take().ok(),
         status_reason: row.take().ok(),
+        way_back: row.take()?,
+        left: false,
         line: 0,
     })
 }
 
 /// What would come of it.
 pub(super) fn plan(db: &Connection, bulk: &Bulk) -> Result<BulkPlan, StoreError> {
-    let found = find(db, &bulk.devices)?;
+    let found = find(db, bulk)?;
     let mut plan = count(bulk, &found);
     for target in found.targets.iter().filter(|target| target.changes(bulk)) {
         let changed = cutoff::count(db, target.key, bulk.action, bulk.at).map_err(target.at_line())?;
@@ -71,7 +79,7 @@ pub(super) fn record(
     expected: Option<[u8; 32]>,
     draft: &Draft,
 ) -> Result<BulkReceipt, StoreError> {
-    let found = find(db, &bulk.devices)?;
+    let found = find(db, bulk)?;
     let plan = count(bulk, &found);
     if expected.is_some_and(|expected| expected != plan.digest) {
         return Err(StoreError::Conflict);
@@ -105,7 +113,19 @@ struct Found {
     unreadable: Option<(FleetName, u64)>,
 }
 
-fn find(db: &Connection, devices: &Selection) -> Result<Found, StoreError> {
+/// And what is left of who is cut off already.
+fn find(db: &Connection, bulk: &Bulk) -> Result<Found, StoreError> {
+    let mut found = find_all(db, &bulk.devices)?;
+    for target in &mut found.targets {
+        if let Some(status) = target.status.filter(|status| status.is_cut_off()) {
+            let of = CutOff { key: target.key, subject: target.subject(), status, way_back: target.way_back };
+            target.left = cutoff::is_left(db, &of, bulk.action, bulk.at).map_err(target.at_line())?;
+        }
+    }
+    Ok(found)
+}
+
+fn find_all(db: &Connection, devices: &Selection) -> Result<Found, StoreError> {
     match devices {
         Selection::Fleet(name) => {
             let sql = concat!("-- devices_of_fleet()\n", targets!(), "holders.fleet = ?1 ORDER BY holders.id");
@@ -166,7 +186,7 @@ fn count(bulk: &Bulk, found: &Found) -> BulkPlan {
 
 impl Target {
     fn fate(&self, bulk: &Bulk) -> Fate {
-        bulk.action.fate(self.status, self.status_reason.as_deref(), bulk.needs_choice)
+        bulk.action.fate(self.status, self.status_reason.as_deref(), bulk.needs_choice, self.left)
     }
 
     fn changes(&self, bulk: &Bulk) -> bool {
@@ -177,9 +197,13 @@ impl Target {
         at_line(self.line)
     }
 
+    fn subject(&self) -> Subject {
+        Subject::new(Kind::Device, self.id.clone())
+    }
+
     /// As if it were alone, with an audit record of its own.
     fn record(&self, db: &Connection, bulk: &Bulk, draft: &Draft) -> Result<CutoffReceipt, StoreError> {
-        let subject = Subject::new(Kind::Device, self.id.clone());
+        let subject = self.subject();
         let audit = Draft { subject: subject.to_string(), ..draft.clone() };
         if bulk.action == BulkAction::Release {
             let holder = holders::by_subject(db, &subject)?.ok_or(StoreError::NotFound("device"))?;

@@ -340,6 +340,13 @@ pub(super) fn ban_keys(db: &Connection, holder: i64, at: Timestamp) -> Result<us
     change(db, sql, params![holder, at])
 }
 
+/// Whether a key of a holder is not banned.
+pub(super) fn any_key_to_ban(db: &Connection, holder: i64) -> Result<bool, StoreError> {
+    let sql = "-- any_key_to_ban()\nSELECT EXISTS (SELECT 1 FROM certificates WHERE holder = ?1 \
+               AND key_hash NOT IN (SELECT key_hash FROM banned_keys))";
+    the(db, sql, params![holder], column)
+}
+
 /// Puts a lineage in force: its head is marked as one that was, and dates its holder. `seen` is when the holder was
 /// heard of, if that is why.
 pub(super) fn set_lineage(

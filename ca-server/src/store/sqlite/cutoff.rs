@@ -14,7 +14,7 @@ use crate::{
     audit::Draft,
     identity::{
         RevocationReason::{self, CertificateHold, KeyCompromise, PrivilegeWithdrawn, Superseded},
-        SerialNumber, Timestamp, TokenId,
+        SerialNumber, Subject, Timestamp, TokenId,
     },
     inventory::device::Status,
     store::{BulkAction, Cutoff, CutoffReceipt, Release, Revoked, StoreError, UNREADABLE},
@@ -59,6 +59,28 @@ pub(super) fn record_cutoff(db: &Connection, record: &Cutoff) -> Result<CutoffRe
         audit::append(db, &if taken_back { draft.fact("reenrollment_ended", true) } else { draft })?;
     }
     done.receipt(db, holder.key, status, record.at)
+}
+
+/// Who is cut off already.
+pub(super) struct CutOff {
+    pub key: i64,
+    pub subject: Subject,
+    pub status: Status,
+    /// It may enroll once more.
+    pub way_back: bool,
+}
+
+/// Whether [`record_cutoff`] would find anything left to change.
+pub(super) fn is_left(db: &Connection, of: &CutOff, action: BulkAction, at: Timestamp) -> Result<bool, StoreError> {
+    let compromise = action == BulkAction::Revoke(KeyCompromise);
+    match action {
+        BulkAction::Release => return Ok(false),
+        BulkAction::Hold if of.status != Status::Held => return Ok(false),
+        BulkAction::Revoke(_) if of.status == Status::Decommissioned && !compromise => return Ok(false),
+        BulkAction::Revoke(_) if of.way_back || tokens::any_to_suspend(db, of.key, &of.subject)? => return Ok(true),
+        BulkAction::Revoke(_) | BulkAction::Hold => {}
+    }
+    Ok(count(db, of.key, action, at)?.0 > 0 || (compromise && certificates::any_key_to_ban(db, of.key)?))
 }
 
 /// How many certificates of a holder this would change, and how many of them can't be read.

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params, params_from_iter, types::Value};
 
 use super::{
     audit, fleets, holders,
-    query::{Columns, all, change, change_one, column, first},
+    query::{Columns, all, change, change_one, column, first, the},
     quotas,
 };
 use crate::{
@@ -145,15 +145,33 @@ pub(super) fn spend(db: &Connection, id: &TokenId, at: Timestamp) -> Result<i64,
     first(db, sql, params![id, at], column)?.ok_or(StoreError::Conflict)
 }
 
-/// Suspends the tokens made for a holder, and the fleet token that it came by; their IDs.
+/// Unspent tokens that end with a holder: those made for it, and the fleet token that it came by. Takes its key, ID and
+/// kind, how it prints, and whether it makes tokens.
+macro_rules! ends_with_holder {
+    () => {
+        "state = 'live' AND uses_left > 0 AND key IN (\
+             SELECT key FROM tokens WHERE subject_id = ?2 AND kind = ?3 \
+             UNION SELECT came_by FROM holders WHERE key = ?1 AND came_by IS NOT NULL \
+             UNION SELECT key FROM tokens WHERE ?5 AND created_by = ?4)"
+    };
+}
+
+/// Suspends the tokens that end with a holder; their IDs.
 pub(super) fn suspend(db: &Connection, holder: i64, subject: &Subject) -> Result<Vec<TokenId>, StoreError> {
-    let sql = "-- suspend_tokens()\nUPDATE tokens SET state = 'suspended' \
-               WHERE state = 'live' AND uses_left > 0 AND key IN (\
-                   SELECT key FROM tokens WHERE subject_id = ?2 AND kind = ?3 \
-                   UNION SELECT came_by FROM holders WHERE key = ?1 AND came_by IS NOT NULL \
-                   UNION SELECT key FROM tokens WHERE ?5 AND created_by = ?4) RETURNING id";
+    let sql = concat!(
+        "-- suspend_tokens()\nUPDATE tokens SET state = 'suspended' WHERE ",
+        ends_with_holder!(),
+        " RETURNING id"
+    );
     // Subjects print as their makers are written down: an operator who is cut off leaves no token behind. Nobody else has
     // made any, and all tokens would be looked through.
     let makes = subject.kind == Kind::Operator;
     all(db, sql, params![holder, subject.id, subject.kind, subject.to_string(), makes], column)
+}
+
+/// Whether there is a token to [`suspend`].
+pub(super) fn any_to_suspend(db: &Connection, holder: i64, subject: &Subject) -> Result<bool, StoreError> {
+    let sql = concat!("-- any_to_suspend()\nSELECT EXISTS (SELECT 1 FROM tokens WHERE ", ends_with_holder!(), ")");
+    let makes = subject.kind == Kind::Operator;
+    the(db, sql, params![holder, subject.id, subject.kind, subject.to_string(), makes], column)
 }
