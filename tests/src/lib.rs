@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod holder;
 pub mod http;
 pub mod inside;
+pub mod kill;
 pub mod ledger;
 pub mod maker;
 pub mod measure;

@@ -10,35 +10,12 @@ use std::{
 use ca_server::step::Step;
 use fleetca_tests::{
     binaries, http,
+    kill::{at_every_step, killed_at},
     operator::Operator,
     process::{Finished, run},
     server::{PUBLIC_URL, Server, TRUST_DOMAIN},
 };
 use tempfile::TempDir;
-
-/// A command of `ca-server` that dies at the nth time that it reaches a step. `None`: it never does, and has ended well.
-fn killed_at(step: Step, times: usize, folder: &Path, arguments: &[&str]) -> Option<Finished> {
-    let order = folder.join("kill");
-    fs::write(&order, format!("{step:?} {times}")).expect("a file");
-    let finished = run(Command::new(binaries::helper("killed-server")).args(arguments).env("FLEETCA_KILL", &order));
-    if fs::remove_file(order).is_ok() {
-        assert_eq!(finished.code, 0, "it died of something else: {finished:?}");
-        return None;
-    }
-    assert_eq!(finished.code, -1, "{finished:?}");
-    Some(finished)
-}
-
-/// Every moment at which a command can be killed: calls `attempt` with step and number until it says that the step did
-/// not come so often.
-fn at_every_step(mut attempt: impl FnMut(Step, usize) -> bool) {
-    let mut kills = 0;
-    for step in Step::ALL {
-        let times = (1..).take_while(|times| attempt(step, *times)).count();
-        kills += times;
-    }
-    assert!(kills > 3, "the command hardly reached any step");
-}
 
 fn path(path: &Path) -> &str {
     path.to_str().expect("temporary folders have names in UTF-8")
