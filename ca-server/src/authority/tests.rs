@@ -1,6 +1,7 @@
 //! The use cases over a real store, a software signer and a clock in the test's hand: everything that has to do with
 //! time, which the flows in `tests/` cannot wait for.
 
+mod crisis;
 mod damaged;
 mod notice;
 mod partitions;

@@ -104,7 +104,9 @@ pub(super) fn decide(
         has_pending: holder.lineage.pending.is_some(),
         replacements: holder.lineage.replacements,
     };
-    match recover(facts, now <= presented.not_after + policy.grace()) {
+    // A fleet without grace lets nobody back by a certificate, though that of a revoked issuing CA may not have expired.
+    let in_grace = policy.grace_secs > 0 && now <= presented.not_after + policy.grace();
+    match recover(facts, in_grace) {
         Recovery::Again => {
             let row = answer.ok_or(Refusal::Internal("nothing was answered"))?;
             Ok(Decision::Again { serial: row.serial, confirm_required: row.position.is_unconfirmed() })

@@ -22,7 +22,7 @@ impl World {
     }
 
     /// One more issuing CA, which may take over from another; the server was stopped for it.
-    async fn with_issuer(mut self, replaces: Option<IssuerId>) -> (Self, IssuerId) {
+    pub(super) async fn with_issuer(mut self, replaces: Option<IssuerId>) -> (Self, IssuerId) {
         let (key, now, store) = (signer(), self.authority.now(), self.authority.store.clone());
         let bundle = store.trust_bundle().await.unwrap();
         let made = self.roots().create_issuer(self.authority.domain(), &bundle, key.public_key(), (now, now));
@@ -322,43 +322,4 @@ async fn an_issuing_ca_that_a_fleet_has_nobody_else_for_is_not_retired() {
     assert_eq!((world.signers("pumps").await, device.0.issuer), (set(&[second]), second));
     let records = crate::store::AuditQuery { action: Some("issuer.retired".into()), limit: 9, ..Default::default() };
     assert_eq!(world.authority.store.audit_records(&records).await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn devices_of_a_revoked_issuing_ca_attest_anew_and_by_their_own_keys_at_once() {
-    let world = World::new().await;
-    let first = world.issuer();
-    let device = world.enroll("pump-1").await;
-    let (world, second) = world.with_issuer(Some(first)).await;
-    let at = world.authority.now();
-    let change = IssuerChange {
-        new: None,
-        standing: Some((first, Standing::Revoked)),
-        root_crl: None,
-        trust_bundle: None,
-        at,
-        audit: Draft::done(at, "local", "issuer.revoked", format!("issuer/{first}")),
-    };
-    world.authority.store.record_issuer_change(change).await.unwrap();
-    let world = world.restarted().await;
-    world.at(HOUR);
-    assert!(matches!(world.renew(&device).await, Err(Refusal::IssuerRevoked)));
-    let why = |refused: Refused| refused.why;
-    assert!(matches!(world.authority.confirm(&device.0).await.map_err(why), Err(Refusal::IssuerRevoked)));
-    assert!(matches!(world.authority.authenticate(&device.0).await.map_err(why), Err(Refusal::IssuerRevoked)));
-    // Who is cut off is told that.
-    world.authority.hold(&device.0.subject, "operator/ana").await.unwrap();
-    assert!(matches!(world.renew(&device).await, Err(Refusal::Held)));
-    world.authority.release(&device.0.subject, None, "operator/ana").await.unwrap();
-    let holder = world.authority.store.holder(&device.0.subject).await.unwrap().unwrap();
-    assert!(world.authority.is_stranded(&holder).await.unwrap());
-    assert!(!world.authority.publisher.bundle().unwrap().iter().any(|crl| crl.issuer == first));
-    let target = TokenFor::Device { fleet: "pumps".parse().unwrap(), id: "pump-1".parse().unwrap(), reenroll: true };
-    let token = world.token(target, Duration::ZERO).await.unwrap();
-    let anew = world.enroll_with(&token, "pump-1", &request()).await.unwrap();
-    assert_eq!(anew.0.issuer, second);
-    world.authority.confirm(&anew.0).await.unwrap();
-    let holder = world.authority.store.holder(&device.0.subject).await.unwrap().unwrap();
-    assert!(!world.authority.is_stranded(&holder).await.unwrap());
-    world.renew(&anew).await.unwrap();
 }

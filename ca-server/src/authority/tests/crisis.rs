@@ -1,0 +1,170 @@
+//! An issuing CA whose key was stolen, and that its root has revoked: how its devices come back, and who does not.
+
+use super::{previous::Sleeper, *};
+use crate::{
+    audit::Draft,
+    identity::DeviceId,
+    inventory::partition::Standing,
+    pki::{CrlScope, Csr, Holder as LeafHolder, LeafRequest},
+    store::IssuerChange,
+};
+
+/// Where a fleet's grace ends for a certificate that was made at the start: it has a day, and the fleet thirty.
+const GRACE_ENDS: Duration = Duration::from_secs(31 * 24 * 3600);
+
+impl World {
+    /// The root has revoked this issuing CA; the server was stopped for it.
+    async fn without_issuer(self, id: IssuerId) -> Self {
+        let at = self.authority.now();
+        let change = IssuerChange {
+            new: None,
+            standing: Some((id, Standing::Revoked)),
+            root_crl: None,
+            trust_bundle: None,
+            at,
+            audit: Draft::done(at, "local", "issuer.revoked", format!("issuer/{id}")),
+        };
+        self.authority.store.record_issuer_change(change).await.unwrap();
+        self.restarted().await
+    }
+
+    /// What the thief makes with the key of the first issuing CA: a certificate of a device, for a key of his own, and with
+    /// this serial number.
+    fn forge(&self, id: &str, serial: SerialNumber) -> Sleeper {
+        let (key, csr) = request();
+        let (id, fleet): (DeviceId, FleetName) = (id.parse().unwrap(), "pumps".parse().unwrap());
+        let first = self.issuer();
+        let stolen = self.authority.issuers().online().find(|online| online.issuer.id() == first).unwrap();
+        let leaf = stolen.sign_leaf(&LeafRequest {
+            holder: LeafHolder::Device { id: &id, fleet: &fleet },
+            key: Csr::parse(&csr).unwrap().public_key(),
+            serial,
+            not_before: START,
+            not_after: START + DAY,
+            crl: CrlScope::Full,
+            policy: None,
+            ocsp: false,
+        });
+        let parsed = PeerCertificate::parse(&leaf.unwrap().der, &self.authority.domain().trust_domain).unwrap();
+        Sleeper { key, device: Device(parsed) }
+    }
+
+    async fn holder_of(&self, id: &str) -> Holder {
+        self.authority.store.holder(&subject(id)).await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_device_whose_issuing_ca_was_revoked_comes_back_by_its_certificate_until_the_grace_ends() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let sleepers = [
+        ("pump-1", HOUR, true),
+        ("pump-2", DAY + HOUR, true),
+        ("pump-3", GRACE_ENDS, true),
+        ("pump-4", GRACE_ENDS + Duration::from_secs(1), false),
+    ];
+    let mut enrolled = Vec::new();
+    for (id, after, comes_back) in sleepers {
+        enrolled.push((id, Sleeper::enroll(&world, id).await, after, comes_back));
+    }
+    let (world, second) = world.with_issuer(Some(first)).await;
+    world.at(HOUR);
+    assert!(matches!(enrolled[0].1.refused(&world).await, Refusal::State(_)), "not before it was revoked");
+    let world = world.without_issuer(first).await;
+    for (id, sleeper, after, comes_back) in enrolled {
+        world.at(after);
+        let before = world.holder_of(id).await;
+        if !comes_back {
+            assert!(matches!(sleeper.refused(&world).await, Refusal::CertificateExpired), "{id}");
+            assert_eq!(world.holder_of(id).await, before, "{id}: nothing has become of it");
+            continue;
+        }
+        let (back, confirm_required) = sleeper.come_back(&world, request().0).await.unwrap();
+        assert!(confirm_required && back.device.0.issuer == second, "{id}");
+        world.authority.confirm(&back.device.0).await.unwrap();
+        let holder = world.holder_of(id).await;
+        assert_eq!((holder.attested.clone(), holder.status), (before.attested, Status::Active), "{id}");
+        assert!(!world.authority.is_stranded(&holder).await.unwrap(), "{id}");
+        world.renew(&back.device).await.unwrap();
+        assert!(matches!(sleeper.refused(&world).await, Refusal::CertificateSuperseded), "{id}: once");
+    }
+}
+
+#[tokio::test]
+async fn where_a_fleet_has_no_grace_nobody_comes_back_by_a_certificate_of_a_revoked_issuing_ca() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let sleeper = Sleeper::enroll(&world, "pump-1").await;
+    let pumps = "pumps".parse().unwrap();
+    world.authority.change_policy(&pumps, |policy| policy.grace_secs = 0, "operator/ana").await.unwrap();
+    let (world, _) = world.with_issuer(Some(first)).await;
+    let world = world.without_issuer(first).await;
+    world.at(HOUR);
+    assert!(matches!(sleeper.refused(&world).await, Refusal::CertificateExpired));
+    assert_eq!(world.holder_of("pump-1").await.lineage.pending, None);
+}
+
+#[tokio::test]
+async fn what_was_forged_with_a_stolen_issuing_key_neither_renews_nor_comes_back_and_harms_nobody() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let honest = Sleeper::enroll(&world, "pump-1").await;
+    // As its own, and in the place of the device's.
+    let forged = [
+        world.forge("pump-1", SerialNumber::new(START, [7; 10])),
+        world.forge("pump-1", honest.device.0.serial),
+        world.forge("pump-2", SerialNumber::new(START, [8; 10])),
+    ];
+    let before = world.holder_of("pump-1").await;
+    let (world, _) = world.with_issuer(Some(first)).await;
+    world.at(HOUR);
+    let refuses = async |world: &World, when: &str| {
+        for thief in &forged {
+            let refused = thief.refused(world).await;
+            let is_strange = matches!(refused, Refusal::CertificateForgotten | Refusal::CertificateUnknown);
+            assert!(is_strange, "{when}: {refused:?}");
+            let refused = world.renew(&thief.device).await.err();
+            assert!(refused.is_some(), "{when}");
+        }
+    };
+    refuses(&world, "before anybody knows").await;
+    let world = world.without_issuer(first).await;
+    for (after, when) in [(HOUR, "at once"), (DAY * 2, "within the grace"), (GRACE_ENDS + HOUR, "after it")] {
+        world.at(after);
+        refuses(&world, when).await;
+    }
+    let unknown = world.authority.store.holder(&subject("pump-2")).await.unwrap();
+    assert_eq!((world.holder_of("pump-1").await, unknown), (before, None), "neither held nor anything else");
+    world.at(GRACE_ENDS);
+    honest.come_back(&world, request().0).await.unwrap();
+}
+
+#[tokio::test]
+async fn devices_of_a_revoked_issuing_ca_attest_anew_and_by_their_own_keys_at_once() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let device = world.enroll("pump-1").await;
+    let (world, second) = world.with_issuer(Some(first)).await;
+    let world = world.without_issuer(first).await;
+    world.at(HOUR);
+    assert!(matches!(world.renew(&device).await, Err(Refusal::IssuerRevoked)));
+    let why = |refused: Refused| refused.why;
+    assert!(matches!(world.authority.confirm(&device.0).await.map_err(why), Err(Refusal::IssuerRevoked)));
+    assert!(matches!(world.authority.authenticate(&device.0).await.map_err(why), Err(Refusal::IssuerRevoked)));
+    // Who is cut off is told that.
+    world.authority.hold(&device.0.subject, "operator/ana").await.unwrap();
+    assert!(matches!(world.renew(&device).await, Err(Refusal::Held)));
+    world.authority.release(&device.0.subject, None, "operator/ana").await.unwrap();
+    let holder = world.authority.store.holder(&device.0.subject).await.unwrap().unwrap();
+    assert!(world.authority.is_stranded(&holder).await.unwrap());
+    assert!(!world.authority.publisher.bundle().unwrap().iter().any(|crl| crl.issuer == first));
+    let target = TokenFor::Device { fleet: "pumps".parse().unwrap(), id: "pump-1".parse().unwrap(), reenroll: true };
+    let token = world.token(target, Duration::ZERO).await.unwrap();
+    let anew = world.enroll_with(&token, "pump-1", &request()).await.unwrap();
+    assert_eq!(anew.0.issuer, second);
+    world.authority.confirm(&anew.0).await.unwrap();
+    let holder = world.authority.store.holder(&device.0.subject).await.unwrap().unwrap();
+    assert!(!world.authority.is_stranded(&holder).await.unwrap());
+    world.renew(&anew).await.unwrap();
+}
