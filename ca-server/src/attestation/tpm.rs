@@ -15,7 +15,6 @@ mod attest;
 mod credential;
 mod hash;
 mod kind;
-mod oaep;
 mod public;
 mod reader;
 mod signature;

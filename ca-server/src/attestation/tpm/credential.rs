@@ -1,18 +1,22 @@
 //! TPM2_MakeCredential in software (TPM 2.0 Library, part 1, section 24): a secret that only the TPM which holds an
 //! endorsement key gives out again, and only if it holds the key with a given name as well.
 
-use aes::cipher::{Block, BlockCipherEncrypt, KeyInit};
-use ring::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey};
+use aws_lc_rs::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey};
+use aws_lc_rs::cipher::{AES_128, AES_256, Algorithm, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::iv::FixedLength;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OaepPublicEncryptingKey, PublicKeyComponents};
 use ring::rand::SecureRandom;
 use zeroize::Zeroizing;
 
 use super::TpmError;
 use super::hash::Hash;
-use super::oaep;
 use super::public::{Name, Point, Public, Symmetric};
 
 const SECRET_OCTETS: usize = 32;
-const BLOCK: usize = 16;
+/// What a TPM means by no initialization vector: a key is used once.
+const NO_VECTOR: [u8; 16] = [0; 16];
 
 /// What a challenge carries for the TPM: both as TPM2_ActivateCredential takes them, without their outer sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +56,10 @@ pub(super) fn make(ek: &Public, name: &Name, random: &dyn SecureRandom) -> Resul
     random.fill(&mut *secret).map_err(|_| TpmError::Random)?;
     let (seed, encrypted_secret) = match ek.point() {
         Point::Rsa { modulus, exponent } => encrypted_seed(modulus, *exponent, ek.hash(), random)?,
-        Point::P256(point) => agreed_seed(&agreement::ECDH_P256, point, ek.hash(), random)?,
-        Point::P384(point) => agreed_seed(&agreement::ECDH_P384, point, ek.hash(), random)?,
+        Point::P256(point) => agreed_seed(&agreement::ECDH_P256, point, ek.hash())?,
+        Point::P384(point) => agreed_seed(&agreement::ECDH_P384, point, ek.hash())?,
     };
-    let blob = wrap(ek.hash(), symmetric, &seed, name, secret.as_slice());
+    let blob = wrap(ek.hash(), symmetric, &seed, name, secret.as_slice()).map_err(|_| TpmError::Algorithm)?;
     Ok((Credential { blob, encrypted_secret }, Secret(secret)))
 }
 
@@ -68,12 +72,22 @@ fn encrypted_seed(
     hash: Hash,
     random: &dyn SecureRandom,
 ) -> Result<(Seed, Vec<u8>), TpmError> {
-    let drawn = || {
-        let mut octets = Zeroizing::new(vec![0; hash.size()]);
-        random.fill(&mut octets).map(|()| octets).map_err(|_| TpmError::Random)
+    let mut seed = Zeroizing::new(vec![0; hash.size()]);
+    random.fill(&mut seed).map_err(|_| TpmError::Random)?;
+    let algorithm = match hash {
+        Hash::Sha256 => &OAEP_SHA256_MGF1SHA256,
+        Hash::Sha384 => &OAEP_SHA384_MGF1SHA384,
     };
-    let (seed, mask) = (drawn()?, drawn()?);
-    let encrypted = oaep::encrypt(modulus, exponent, hash, b"IDENTITY\0", &seed, &mask).ok_or(TpmError::Algorithm)?;
+    let exponent = exponent.to_be_bytes();
+    let digits = exponent.iter().position(|octet| *octet != 0).unwrap_or(exponent.len());
+    let encrypt = || -> Result<Vec<u8>, Unspecified> {
+        let key = PublicKeyComponents { n: modulus, e: &exponent[digits..] }.try_into()?;
+        let key = OaepPublicEncryptingKey::new(key)?;
+        let mut encrypted = vec![0; key.ciphertext_size()];
+        key.encrypt(algorithm, &seed, &mut encrypted, Some(b"IDENTITY\0"))?;
+        Ok(encrypted)
+    };
+    let encrypted = encrypt().map_err(|_| TpmError::Algorithm)?;
     Ok((seed, encrypted))
 }
 
@@ -82,9 +96,8 @@ fn agreed_seed(
     curve: &'static agreement::Algorithm,
     point: &[u8],
     hash: Hash,
-    random: &dyn SecureRandom,
 ) -> Result<(Seed, Vec<u8>), TpmError> {
-    let ours = EphemeralPrivateKey::generate(curve, random).map_err(|_| TpmError::Random)?;
+    let ours = EphemeralPrivateKey::generate(curve, &SystemRandom::new()).map_err(|_| TpmError::Random)?;
     let sent = ours.compute_public_key().map_err(|_| TpmError::Random)?;
     let coordinate = |point: &[u8], index: usize| {
         let octets = point.len() / 2;
@@ -92,40 +105,35 @@ fn agreed_seed(
     };
     let (x, y) = (coordinate(sent.as_ref(), 0), coordinate(sent.as_ref(), 1));
     let theirs = coordinate(point, 0);
-    let derive = |z: &[u8]| hash.kdfe(z, "IDENTITY", &x, &theirs, hash.size());
+    let derive = |z: &[u8]| Ok(hash.kdfe(z, "IDENTITY", &x, &theirs, hash.size()));
     // A point off the curve ends here.
-    let seed = agreement::agree_ephemeral(ours, &UnparsedPublicKey::new(curve, point), derive)
-        .map_err(|_| TpmError::Malformed { structure: "TPMT_PUBLIC" })?;
+    let malformed = TpmError::Malformed { structure: "TPMT_PUBLIC" };
+    let seed = agreement::agree_ephemeral(ours, UnparsedPublicKey::new(curve, point), malformed, derive)?;
     Ok((seed, [sized(&x), sized(&y)].concat()))
 }
 
 /// Encrypts the secret, then signs what was encrypted together with the name.
-fn wrap(hash: Hash, symmetric: Symmetric, seed: &[u8], name: &Name, secret: &[u8]) -> Vec<u8> {
+fn wrap(
+    hash: Hash,
+    symmetric: Symmetric,
+    seed: &[u8],
+    name: &Name,
+    secret: &[u8],
+) -> Result<Vec<u8>, Unspecified> {
     let mut identity = sized(secret);
-    match symmetric {
-        Symmetric::Aes128 => cfb::<aes::Aes128>(&hash.kdfa(seed, "STORAGE", name.as_bytes(), 16), &mut identity),
-        Symmetric::Aes256 => cfb::<aes::Aes256>(&hash.kdfa(seed, "STORAGE", name.as_bytes(), 32), &mut identity),
-    }
+    let (cipher, octets): (&Algorithm, usize) = match symmetric {
+        Symmetric::Aes128 => (&AES_128, 16),
+        Symmetric::Aes256 => (&AES_256, 32),
+    };
+    let key = hash.kdfa(seed, "STORAGE", name.as_bytes(), octets);
+    EncryptingKey::cfb128(UnboundCipherKey::new(cipher, &key)?)?
+        .less_safe_encrypt(&mut identity, EncryptionContext::Iv128(FixedLength::from(NO_VECTOR)))?;
     let key = hash.kdfa(seed, "INTEGRITY", &[], hash.size());
     let integrity = hash.hmac(&key, &[&identity, name.as_bytes()]);
-    [sized(integrity.as_ref()), identity].concat()
+    Ok([sized(integrity.as_ref()), identity].concat())
 }
 
 /// A TPM2B. What is encoded here has 48 octets at most.
 fn sized(octets: &[u8]) -> Vec<u8> {
     [&(octets.len() as u16).to_be_bytes(), octets].concat()
-}
-
-/// CFB mode with segments of a whole block, from a vector of zeros (a key is used once).
-fn cfb<C: KeyInit + BlockCipherEncrypt>(key: &[u8], octets: &mut [u8]) {
-    // Unwrap safety: the key was derived with the length of the cipher's.
-    let cipher = C::new_from_slice(key).unwrap();
-    let mut feedback = Block::<C>::default();
-    for chunk in octets.chunks_mut(BLOCK) {
-        cipher.encrypt_block(&mut feedback);
-        chunk.iter_mut().zip(&mut feedback).for_each(|(octet, feedback)| {
-            *octet ^= *feedback;
-            *feedback = *octet;
-        });
-    }
 }
