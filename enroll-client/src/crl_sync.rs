@@ -6,6 +6,7 @@
 //! back where the gateway does not live with the new one.
 
 mod acknowledge;
+mod age;
 mod before;
 pub mod crl;
 mod form;
@@ -220,6 +221,7 @@ const LONGEST_FETCH: Duration = Duration::from_secs(300);
 ///     on_change: Some("systemctl reload nginx".into()),
 ///     probe: None,
 ///     max_age: None,
+///     on_stale: None,
 /// };
 /// let synced = sync.run().await?;
 /// println!("{}", if synced.changed { "new CRLs" } else { "nothing new" });
@@ -239,6 +241,9 @@ pub struct CrlSync {
     pub probe: Option<String>,
     /// Fail when a thisUpdate of an issuing CA is older, once all that came is verified and written.
     pub max_age: Option<Duration>,
+    /// Run through `sh -c`, in the same way, where that is so: the gateway is to let nobody in any more. `on_change` waits
+    /// until what is held is younger.
+    pub on_stale: Option<String>,
 }
 
 /// What a synchronisation found.
@@ -310,7 +315,7 @@ impl CrlSync {
     pub async fn run(&self) -> Result<Synced, SyncError> {
         let mut desk = self.open()?;
         let outcome = self.turn(&mut desk, LONGEST_FETCH).await;
-        outcome.map_err(|failure| self.with_age(failure, &desk.state))
+        self.with_age(outcome, &mut desk).await
     }
 
     fn open(&self) -> Result<Desk, SyncError> {
@@ -344,10 +349,9 @@ impl CrlSync {
         }
     }
 
-    /// What an earlier run has begun, and nothing new comes in its place: the gateway's program is told, and asked.
+    /// What is begun and not done: the gateway's program is told, and asked.
     async fn finish(&self, desk: &mut Desk) -> Result<(), SyncError> {
-        let begun =
-            desk.state.hook_pending && desk.file.is_some() && (self.on_change.is_some() || self.probe.is_some());
+        let begun = desk.state.hook_pending && desk.file.is_some() && self.tells() && !self.is_stopped(&desk.state);
         if begun { self.announce(desk).await } else { Ok(()) }
     }
 
@@ -363,15 +367,14 @@ impl CrlSync {
         let mut state = verdict.state(&desk.state, &self.form);
         state.source = self.source_text();
         state.etag = fetched.etag;
-        let tells = self.on_change.is_some() || self.probe.is_some();
-        state.hook_pending = tells && (changed || desk.state.hook_pending);
+        state.hook_pending = self.tells() && (changed || desk.state.hook_pending);
         if changed && self.probe.is_some() && state.file_sha256 == desk.state.refused {
+            // That the file from before is back may still have to be told.
+            self.finish(desk).await?;
             return Err(SyncError::KnownBad);
         }
         self.store(desk, state, changed.then(|| verdict.pem.into_bytes()))?;
-        if desk.state.hook_pending {
-            self.announce(desk).await?;
-        }
+        self.finish(desk).await?;
         if let Some(connection) = connection
             && let Err(error) = acknowledge::acknowledge(connection, &desk.shown()).await
         {
@@ -419,30 +422,9 @@ impl CrlSync {
         self.remember(desk, State { hook_pending: false, ..desk.state.clone() })
     }
 
-    fn check_age(&self, held: &[Held]) -> Result<(), SyncError> {
-        let issuing = held.iter().filter(|crl| !crl.is_root).map(|crl| (&crl.issuer, crl.this_update));
-        match self.too_old(issuing) {
-            Some((issuer, age)) => Err(SyncError::TooOld { issuer, age }),
-            None => Ok(()),
-        }
-    }
-
-    /// A failure, and that the file's CRLs are older than `--max-age` by now, where they are.
-    fn with_age(&self, failure: SyncError, kept: &State) -> SyncError {
-        if matches!(failure, SyncError::TooOld { .. } | SyncError::FailedAndTooOld { .. }) {
-            return failure;
-        }
-        let in_file = kept.crls.iter().filter(|(_, crl)| crl.in_file && !crl.is_root);
-        match self.too_old(in_file.map(|(issuer, crl)| (issuer, crl.this_update))) {
-            Some((issuer, age)) => SyncError::FailedAndTooOld { failure: Box::new(failure), issuer, age },
-            None => failure,
-        }
-    }
-
-    fn too_old<'a>(&self, mut crls: impl Iterator<Item = (&'a IssuerId, WallTime)>) -> Option<(IssuerId, Duration)> {
-        let (max_age, now) = (self.max_age?, WallTime::now());
-        let old = crls.find(|(_, this_update)| this_update.until(now) > max_age);
-        old.map(|(issuer, this_update)| (issuer.clone(), this_update.until(now)))
+    /// Whether the gateway's program is told, or asked.
+    fn tells(&self) -> bool {
+        self.on_change.is_some() || self.probe.is_some()
     }
 
     fn lock(&self) -> Result<Lock, SyncError> {

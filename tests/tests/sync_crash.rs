@@ -105,6 +105,21 @@ fn a_sync_killed_at_any_step_leaves_a_whole_file_and_the_next_one_goes_on() {
     }
     assert!(kills >= 9, "three files are replaced, at three steps each: {kills}");
 
+    // The gateway does not live with the new one: it gets the one back with which it did, wherever it was cut short.
+    for at in 1..=kills {
+        let gateway = Gateway::new(&server);
+        copy(before.folder.path(), gateway.folder.path());
+        gateway.killed_sync(at);
+        if gateway.read("asked").lines().count() == 2 {
+            continue;
+        }
+        let [on_change, _] = gateway.hooks();
+        let failed = gateway.sync(&[on_change, "false".into()]);
+        assert_eq!(failed.code, 3, "{at}: {failed:?}");
+        assert_eq!(gateway.read("crls.pem"), old, "{at}: {failed:?}");
+        assert_eq!(gateway.read("taken"), old, "{at}: it was told");
+    }
+
     // From nothing, too.
     for at in 1..=kills {
         let gateway = Gateway::new(&server);

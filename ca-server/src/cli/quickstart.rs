@@ -227,6 +227,7 @@ impl Story<'_> {
             on_change: None,
             probe: None,
             max_age: None,
+            on_stale: None,
         };
         sync.run().await.map_err(local)
     }

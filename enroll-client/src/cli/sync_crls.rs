@@ -43,6 +43,9 @@ pub(super) struct SyncCrls {
     /// Fail (3) when a CRL of an issuing CA is older than this, for example 90s, 15m, 2h or 7d
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     max_age: Option<Duration>,
+    /// Run through `sh -c` where they are that old, in the same way: stop the gateway. --on-change waits for younger ones
+    #[arg(long, value_name = "CMD", requires = "max_age")]
+    on_stale: Option<String>,
 }
 
 impl SyncCrls {
@@ -61,8 +64,8 @@ impl SyncCrls {
             }
             _ => return Err(CliError::Usage("--dir, or --http-url with --trust".into())),
         };
-        let Self { form, out, on_change, probe, max_age, .. } = self;
-        let sync = CrlSync { source, form, out, on_change, probe, max_age };
+        let Self { form, out, on_change, probe, max_age, on_stale, .. } = self;
+        let sync = CrlSync { source, form, out, on_change, probe, max_age, on_stale };
         if !self.watch {
             print(&sync, &sync.run().await?);
             return Ok(());

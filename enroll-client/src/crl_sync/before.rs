@@ -27,8 +27,14 @@ impl CrlSync {
                 durable::replace(&state, &desk.state.to_json(), PUBLIC).map_err(self.io(&state))
             }
             Some(_) if self.probe.is_some() => Ok(()),
+            // Cut short between the state and the file: what is there is what was kept.
+            None if self.probe.is_some() && self.is_still_there(desk) => Ok(()),
             _ => self.forget_before(),
         }
+    }
+
+    fn is_still_there(&self, desk: &Desk) -> bool {
+        matches!(self.before(), Ok(Some(before)) if Some(&before.file) == desk.file.as_ref())
     }
 
     /// There is nothing to come back to.

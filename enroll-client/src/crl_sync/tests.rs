@@ -94,6 +94,7 @@ impl Gateway {
             on_change: Some("echo >> \"$FLEETCA_FILE.reloads\"".into()),
             probe: None,
             max_age: None,
+            on_stale: None,
         };
         Self { site, house, folder, sync }
     }
@@ -111,7 +112,13 @@ impl Gateway {
     }
 
     fn reloads(&self) -> usize {
-        fs::read_to_string(self.folder.path().join("crl.pem.reloads")).unwrap_or_default().lines().count()
+        self.lines("reloads")
+    }
+
+    /// How often a hook has written a line.
+    fn lines(&self, extension: &str) -> usize {
+        let path = self.folder.path().join(format!("crl.pem.{extension}"));
+        fs::read_to_string(path).unwrap_or_default().lines().count()
     }
 }
 
@@ -193,6 +200,26 @@ async fn an_old_crl_is_written_and_then_complained_of() {
 }
 
 #[tokio::test]
+async fn a_gateway_whose_crls_are_too_old_is_stopped_and_told_of_nothing_until_they_are_young_again() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.max_age = Some(Duration::from_secs(10));
+    gateway.sync.on_stale = Some("echo >> \"$FLEETCA_FILE.stopped\"".into());
+    let stopped = |gateway: &Gateway| gateway.lines("stopped");
+    for times in [1, 2] {
+        assert!(matches!(gateway.sync.run().await, Err(SyncError::TooOld { .. })));
+        assert_eq!((gateway.reloads(), stopped(&gateway)), (0, times));
+    }
+    let pages = std::mem::take(&mut *gateway.site.pages.lock().unwrap());
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::FailedAndTooOld { .. })));
+    assert_eq!((gateway.reloads(), stopped(&gateway)), (0, 3), "nor is what was begun brought to its end");
+    *gateway.site.pages.lock().unwrap() = pages;
+    gateway.sync.max_age = Some(Duration::from_secs(1 << 40));
+    assert!(!gateway.sync.run().await.unwrap().changed);
+    assert_eq!((gateway.reloads(), stopped(&gateway)), (1, 3), "the same file, and it may be used");
+}
+
+#[tokio::test]
 async fn two_at_once_do_not_write_one_file() {
     let gateway = Gateway::new().await;
     let _held = gateway.sync.lock().unwrap();
@@ -264,6 +291,29 @@ async fn where_the_gateway_does_not_live_with_the_new_file_the_one_from_before_c
     assert!(gateway.sync.run().await.unwrap().changed);
     assert_ne!(gateway.file(), good);
     assert!(!gateway.folder.path().join("crl.pem.before").exists());
+}
+
+#[tokio::test]
+async fn that_the_file_from_before_is_back_is_told_until_it_was_heard() {
+    let mut gateway = Gateway::new().await;
+    let root = gateway.house.device_root.crl(1, &[]);
+    gateway.publish(&[gateway.house.device_ca.crl(7, &[1]), root.clone()]);
+    gateway.sync.probe = Some("test ! -e \"$FLEETCA_FILE.dead\"".into());
+    gateway.sync.run().await.unwrap();
+    let good = gateway.file();
+    gateway.publish(&[gateway.house.device_ca.crl(8, &[1, 2]), root]);
+    // The program takes the new one in, dies of it, and does not hear at once that the old one is back.
+    gateway.sync.on_change =
+        Some("test ! -e \"$FLEETCA_FILE.dead\" && cp \"$FLEETCA_FILE\" \"$FLEETCA_FILE.taken\"".into());
+    gateway.sync.probe = Some("touch \"$FLEETCA_FILE.dead\"; false".into());
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::Hook(_))));
+    assert_eq!(gateway.file(), good);
+    let taken = || fs::read_to_string(gateway.folder.path().join("crl.pem.taken")).unwrap();
+    assert_ne!(taken(), good);
+    fs::remove_file(gateway.folder.path().join("crl.pem.dead")).unwrap();
+    gateway.sync.probe = Some("true".into());
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::KnownBad)));
+    assert_eq!((gateway.file(), taken()), (good.clone(), good), "the same bad ones are served, and it is told");
 }
 
 #[tokio::test]

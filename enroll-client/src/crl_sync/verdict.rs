@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     certificate::{Certificate, hex, pem, sha256},
+    trust::Roots,
     wall_time::WallTime,
 };
 
@@ -21,6 +22,23 @@ pub(super) struct Verdict {
     kept: BTreeMap<IssuerId, Kept>,
 }
 
+/// The serial numbers of issuing CAs that their root's CRL has, by root.
+#[derive(Default)]
+struct Ended(BTreeMap<IssuerId, BTreeSet<String>>);
+
+impl Ended {
+    fn has(&self, issuer: &Certificate, roots: &Roots) -> bool {
+        let above = roots.certificates().iter().filter(|root| root.subject() == issuer.issuer());
+        let lists = above.filter_map(|root| self.0.get(&IssuerId::of(root)));
+        lists.into_iter().any(|serials| serials.contains(&issuer.serial()))
+    }
+
+    /// Of an issuer whose certificate did not come.
+    fn any(&self, serial: &str) -> bool {
+        self.0.values().any(|serials| serials.contains(serial))
+    }
+}
+
 struct Issuer<'a> {
     certificate: &'a Certificate,
     is_root: bool,
@@ -31,13 +49,13 @@ impl Verdict {
     pub(super) fn of(fetched: &Fetched, form: &Form, kept: &State, now: WallTime) -> Result<Self, SyncError> {
         let known = known_issuers(fetched);
         let mut verdict = Self { pem: String::new(), held: Vec::new(), kept: BTreeMap::new() };
-        let mut revoked_issuers = BTreeSet::new();
+        let (mut seen, mut judged, mut ended) = (BTreeSet::new(), Vec::new(), Ended::default());
         let signatures = fetched.head_signatures.iter().map(Vec::as_slice).chain(std::iter::repeat([].as_slice()));
         for (der, signature) in fetched.crls.iter().zip(signatures) {
             let crl = Crl::parse(der).map_err(SyncError::Unreadable)?;
             let id = IssuerId::of_key_identifier(crl.authority_key).ok_or(SyncError::NotCrls("no issuer"))?;
             let issuer = known.get(&id).ok_or_else(|| SyncError::Mixed(id.clone()))?;
-            if matches!(form, Form::Full(asked) if *asked != id) || verdict.kept.contains_key(&id) {
+            if matches!(form, Form::Full(asked) if *asked != id) || !seen.insert(id.clone()) {
                 return Err(SyncError::Mixed(id));
             }
             verify_issuer(issuer.certificate, &fetched.roots, now)
@@ -46,11 +64,18 @@ impl Verdict {
             crl.verify(issuer.certificate, now).map_err(refused)?;
             check_number(&crl, kept.crls.get(&id)).map_err(refused)?;
             if issuer.is_root {
-                revoked_issuers.extend(crl.serials().map_err(refused)?);
+                ended.0.insert(id.clone(), crl.serials().map_err(refused)?.into_iter().collect());
             }
-            verdict.take(&crl, signature, id.clone(), issuer).map_err(refused)?;
+            judged.push((crl, signature, id, issuer));
         }
-        verdict.check_complete(fetched, form, kept, &revoked_issuers, now)?;
+        for (crl, signature, id, issuer) in judged {
+            // Whoever has stolen the key of a CA that has ended signs an empty list of it, and puts that in the way.
+            if issuer.is_root || !ended.has(issuer.certificate, &fetched.roots) {
+                let refused = |reason| SyncError::Crl { issuer: id.clone(), reason };
+                verdict.take(&crl, signature, id.clone(), issuer).map_err(refused)?;
+            }
+        }
+        verdict.check_complete(fetched, form, kept, &ended, now)?;
         Ok(verdict)
     }
 
@@ -94,7 +119,7 @@ impl Verdict {
         fetched: &Fetched,
         form: &Form,
         kept: &State,
-        revoked_issuers: &BTreeSet<String>,
+        ended: &Ended,
         now: WallTime,
     ) -> Result<(), SyncError> {
         let missing = |id: &IssuerId| !self.kept.contains_key(id);
@@ -112,7 +137,7 @@ impl Verdict {
         // only the server knows, who was met under its control root then.
         let is_gone = |id: &IssuerId, crl: &Kept| {
             crl.issuer_not_after < now
-                || revoked_issuers.contains(&crl.issuer_serial)
+                || ended.any(&crl.issuer_serial)
                 || (fetched.is_closed && (!known.contains_key(id) || matches!(form, Form::Fleet(_)) && !crl.is_root))
         };
         let dropped = kept
@@ -124,6 +149,7 @@ impl Verdict {
             .issuers
             .iter()
             .filter(|issuer| fetched.is_closed && *form == Form::Bundle && issuer.not_after() >= now)
+            .filter(|issuer| !ended.has(issuer, &fetched.roots))
             .map(IssuerId::of)
             .find(missing);
         match absent_root.or(dropped).or(unsent) {
@@ -350,6 +376,41 @@ mod tests {
         let revoking = house.device_root.crl_with(2, &[1], |params| params.revoked_certs[0].serial_number = serial);
         let retired = open(vec![one, revoking], &[&house.device_ca]);
         assert!(Verdict::of(&retired, &Form::Bundle, &kept, now()).is_ok());
+    }
+
+    #[test]
+    fn no_list_of_an_issuer_that_its_root_has_ended_is_taken() {
+        let house = House::new();
+        let stolen = house.device_root.issuing("second CA");
+        let serial =
+            rcgen::SerialNumber::from_slice(stolen.certificate.parsed().tbs_certificate().serial_number().as_bytes());
+        let revoking = house.device_root.crl_with(2, &[1], |params| params.revoked_certs[0].serial_number = serial);
+        let one = house.device_ca.crl(7, &[]);
+        // Whatever its place in the set.
+        for crls in [
+            vec![stolen.crl(9, &[]), one.clone(), revoking.clone()],
+            vec![one.clone(), revoking.clone(), stolen.crl(9, &[])],
+        ] {
+            for is_closed in [false, true] {
+                let issuers = vec![house.device_ca.certificate.clone(), stolen.certificate.clone()];
+                let came = Fetched { issuers, is_closed, ..fetched(&house, crls.clone()) };
+                let verdict = Verdict::of(&came, &Form::Bundle, &State::default(), now()).unwrap();
+                let held: Vec<_> = verdict.held.iter().map(|crl| crl.issuer.clone()).collect();
+                let [own, root] = [&house.device_ca, &house.device_root].map(|ca| IssuerId::of(&ca.certificate));
+                assert_eq!(held, [own, root]);
+                assert_eq!(verdict.pem, [&one, &revoking].map(|crl| pem("X509 CRL", crl)).concat());
+            }
+        }
+        // What another root has ended under the same number is another CA.
+        let other = Ca::root("other root");
+        let serial =
+            rcgen::SerialNumber::from_slice(stolen.certificate.parsed().tbs_certificate().serial_number().as_bytes());
+        let elsewhere = other.crl_with(1, &[1], |params| params.revoked_certs[0].serial_number = serial);
+        let crls = vec![one, stolen.crl(9, &[]), house.device_root.crl(1, &[]), elsewhere];
+        let issuers = vec![house.device_ca.certificate.clone(), stolen.certificate.clone()];
+        let pem: String = [&house.device_root, &other].map(|root| pem("CERTIFICATE", root.certificate.der())).concat();
+        let came = Fetched { issuers, roots: Roots::from_pem(pem.as_bytes()).unwrap(), ..fetched(&house, crls) };
+        assert_eq!(Verdict::of(&came, &Form::Bundle, &State::default(), now()).unwrap().held.len(), 4);
     }
 
     #[test]

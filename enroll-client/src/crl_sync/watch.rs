@@ -83,7 +83,7 @@ impl CrlSync {
                 warned = Some(Instant::now());
                 warn_of_age(&desk.state);
             }
-            match outcome.map_err(|failure| self.with_age(failure, &desk.state)) {
+            match self.with_age(outcome, &mut desk).await {
                 Ok(()) => failures = 0,
                 Err(failure) if ends(&failure) => return Err(failure),
                 Err(failure) => {
@@ -149,9 +149,11 @@ impl CrlSync {
                     }
                 }
                 // The gateway lives with what it had, and what failed is not tried again: the next one comes here first.
-                Err(failure) => match self.with_age(failure, &desk.state) {
-                    failure @ (SyncError::Probe { restored: true, .. } | SyncError::KnownBad) => tell(Err(&failure)),
-                    failure => return Err(failure),
+                Err(failure) => match self.with_age(Err(failure), desk).await {
+                    Err(failure @ (SyncError::Probe { restored: true, .. } | SyncError::KnownBad)) => {
+                        tell(Err(&failure))
+                    }
+                    outcome => return outcome,
                 },
             }
         }

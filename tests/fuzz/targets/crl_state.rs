@@ -61,7 +61,7 @@ impl House {
         let roots = Roots::from_ders(&[self.world.certificate(CaRole::DeviceRoot)]).expect("a root");
         let source = Source::Http { url: self.server.url(), roots };
         let out = self.path("crls.pem");
-        self.world.runtime.block_on(CrlSync { source, form: Form::Bundle, out, on_change: None, probe: None, max_age: None }.run())
+        self.world.runtime.block_on(CrlSync { source, form: Form::Bundle, out, on_change: None, probe: None, max_age: None, on_stale: None }.run())
     }
 
     /// The number that a state says was the highest, hexadecimal without leading zeros.

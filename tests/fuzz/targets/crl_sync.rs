@@ -46,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let roots = Roots::from_ders(&[house.world.certificate(CaRole::DeviceRoot)]).expect("a root");
     let source = Source::Http { url: house.server.url(), roots };
-    let sync = CrlSync { source, form: Form::Bundle, out: out.clone(), on_change: None, probe: None, max_age: None };
+    let sync = CrlSync { source, form: Form::Bundle, out: out.clone(), on_change: None, probe: None, max_age: None, on_stale: None };
     let synced = house.world.runtime.block_on(sync.run());
     assert_eq!(synced.is_ok(), out.exists());
     if let Ok(text) = fs::read_to_string(&out) {

@@ -36,7 +36,9 @@ async fn main() -> anyhow::Result<()> {
         });
         let source = Source::Http { url: url.parse()?, roots: Roots::from_pem(&fs::read(root)?)? };
         let (on_change, probe) = (Some(on_change.clone()), Some(probe.clone()));
-        CrlSync { source, form: Form::Bundle, out: out.into(), on_change, probe, max_age: None }.run().await?;
+        CrlSync { source, form: Form::Bundle, out: out.into(), on_change, probe, max_age: None, on_stale: None }
+            .run()
+            .await?;
         return Ok(());
     }
     let [step, dir, rest @ ..] = &arguments[..] else { bail!("see the top of the source") };
