@@ -102,19 +102,19 @@ impl Agent {
     }
 }
 
-/// A turn; where the certificate turns out to have expired, the way back with it.
+/// A turn; where the certificate turns out to have expired, or to be of a CA that was revoked, the way back with it.
 async fn turn_or_recovery(folder: &LockedFolder, next_poll: &mut Instant) -> Result<(), FlowError> {
     let failure = match turn(folder, next_poll).await {
-        Err(FlowError::Refused(refusal)) if refusal.has_expired() => refusal,
+        Err(FlowError::Refused(refusal)) if refusal.may_come_back() => refusal,
         outcome => return outcome,
     };
-    warn!("the certificate has expired: asking to come back with it");
+    warn!(why = %failure, "the certificate is worth nothing any more: asking to come back with it");
     match enroll::recover(folder, Observer::none()).await {
         Ok(credential) => {
             info!(id = %credential.id(), not_after = %credential.leaf().not_after(), "back, with a new certificate");
             Ok(())
         }
-        // A server that knows no such way, or wants none of it: the expired certificate is the news.
+        // A server that knows no such way, or wants none of it: what became of the certificate is the news.
         Err(FlowError::Refused(refusal)) if refusal.action == Action::Stop => Err(failure.into()),
         Err(other) => Err(other),
     }

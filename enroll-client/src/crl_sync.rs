@@ -93,7 +93,7 @@ pub enum SyncError {
         reason: CrlError,
     },
     /// A CRL that belongs there is missing.
-    #[error("the CRL of issuer {0} is missing (if it was retired, remove the .state.json file)")]
+    #[error("the CRL of issuer {0} is missing, and nothing says that this CA has ended")]
     Missing(IssuerId),
     /// A CRL that doesn't belong there.
     #[error("a CRL of issuer {0} does not belong here")]

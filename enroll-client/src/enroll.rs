@@ -128,14 +128,15 @@ pub async fn enroll(
     adopt(folder, &new, observer).await
 }
 
-/// Comes back with the folder's own credential, whose certificate has expired: for so long as the fleet's grace lasts.
+/// Comes back with the folder's own credential, whose certificate has expired, or whose issuing CA was revoked: for so long as
+/// the fleet's grace lasts.
 pub async fn recover(folder: &LockedFolder, observer: Observer<'_>) -> Result<Credential, FlowError> {
     match renew::settle(folder, observer).await {
         // An earlier run left a certificate that only wanted to be confirmed.
         Ok(true) => return Ok(folder.load()?),
         Ok(false) => {}
         // That one has expired in its turn.
-        Err(FlowError::Refused(refusal)) if refusal.has_expired() => {}
+        Err(FlowError::Refused(refusal)) if refusal.may_come_back() => {}
         Err(error) => return Err(error),
     }
     let credential = folder.load()?;

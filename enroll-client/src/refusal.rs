@@ -50,6 +50,12 @@ impl Refusal {
     pub fn has_expired(&self) -> bool {
         self.reason.as_deref() == Some("CERTIFICATE_EXPIRED")
     }
+
+    /// Whether it says that the certificate presented is worth nothing any more by itself, for which its holder is not to
+    /// blame: it has expired, or its issuing CA was revoked. With it a device may come back within its fleet's grace.
+    pub fn may_come_back(&self) -> bool {
+        self.has_expired() || self.reason.as_deref() == Some("ISSUER_REVOKED")
+    }
 }
 
 impl fmt::Display for Refusal {

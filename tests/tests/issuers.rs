@@ -14,8 +14,9 @@ use fleetca_tests::{
     crl::Crl,
     device::Device,
     http, openssl,
-    process::{Finished, run},
+    process::{Finished, Running, run},
     server::Server,
+    wait::{SOON, until_true},
 };
 use serde_json::{Value, json};
 
@@ -373,12 +374,17 @@ fn devices_of_a_stolen_issuing_ca_are_told_to_attest_anew_and_get_another() {
     admin.create_fleet("pumps");
     let one = first(&server);
     let device = Device::enroll(&server, "pumps", "pump-1");
+    let kept_alive = Device::enroll(&server, "pumps", "pump-2");
     held(&mut server, "rotate", &one).succeeded();
     let revoked: Value = serde_json::from_str(&held(&mut server, "revoke", &one).succeeded()).expect("JSON");
     assert_eq!(
         (&revoked["standing"], &revoked["reason"], &revoked["live"]),
-        (&json!("revoked"), &json!("cACompromise"), &json!(1))
+        (&json!("revoked"), &json!("cACompromise"), &json!(2))
     );
+    // Nobody has to go and see a device whose agent runs.
+    let agent = Running::start("agent", kept_alive.command("run"), server.scratch());
+    until_true(SOON, "the agent has come back with what it had", || issuer_of(&server, &kept_alive) != one);
+    drop(agent);
     let refused = run(device.command("renew").arg("--force"));
     assert!(
         refused.code == 4 && refused.stderr.contains("the issuing CA of the certificate presented was revoked"),

@@ -1,6 +1,11 @@
 //! How a command fails: what people and programs are told on stderr, and the exit code.
 
-use std::{ffi::OsString, io, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, ErrorKind},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use enroll_client::{
     attester::token::TokenError, connect::ConnectError, credential::CredentialError, refusal::Refusal, renewal::Action,
@@ -109,11 +114,11 @@ impl CommandError {
     /// 1 refused or failed, 2 usage, 3 server or gateways out of reach. A reader of our output that has had enough is no failure.
     pub fn exit_code(&self) -> u8 {
         match self {
-            CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            CommandError::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
             CommandError::Usage(_) => 2,
             CommandError::Behind { .. } => 3,
             CommandError::Connect(error) if is_out_of_reach(error) => 3,
-            CommandError::Refused(refusal) if refusal.reason.is_none() && refusal.code == Code::Unavailable => 3,
+            CommandError::Refused(refusal) if refusal.reason.is_none() && is_broken_off(refusal.code) => 3,
             _ => 1,
         }
     }
@@ -220,7 +225,19 @@ fn gateways_have(count: u32) -> String {
 }
 
 fn is_out_of_reach(error: &ConnectError) -> bool {
-    matches!(error, ConnectError::Unreachable { .. } | ConnectError::TimedOut(_) | ConnectError::Transport { .. })
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error {
+        ConnectError::Unreachable { .. } | ConnectError::TimedOut(_) | ConnectError::Transport { .. } => true,
+        ConnectError::Tls { source, .. } => {
+            [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof].contains(&source.kind())
+        }
+        _ => false,
+    }
+}
+
+/// What comes of a connection that ends in the middle of a call, where the server itself says nothing.
+fn is_broken_off(code: Code) -> bool {
+    [Code::Unavailable, Code::Unknown, Code::Cancelled].contains(&code)
 }
 
 fn after_refusal(refusal: &Refusal) -> Option<String> {

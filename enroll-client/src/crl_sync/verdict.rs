@@ -126,9 +126,6 @@ impl Verdict {
         if let Form::Full(asked) = form {
             return if missing(asked) { Err(SyncError::Missing(asked.clone())) } else { Ok(()) };
         }
-        if self.held.iter().all(|crl| crl.is_root) {
-            return Err(SyncError::Empty);
-        }
         let roots = fetched.roots.certificates().iter();
         let absent_root = roots.filter(|root| self.needs_root(root, fetched)).map(IssuerId::of).find(missing);
         let known = known_issuers(fetched);
@@ -140,11 +137,16 @@ impl Verdict {
                 || ended.any(&crl.issuer_serial)
                 || (fetched.is_closed && (!known.contains_key(id) || matches!(form, Form::Fleet(_)) && !crl.is_root))
         };
-        let dropped = kept
-            .crls
-            .iter()
-            .find(|(id, crl)| same_form && crl.in_file && missing(id) && !is_gone(id, crl))
+        let known_before = kept.crls.iter().filter(|_| same_form);
+        let dropped = known_before
+            .clone()
+            .find(|(id, crl)| crl.in_file && missing(id) && !is_gone(id, crl))
             .map(|(id, _)| id.clone());
+        // No issuing CA is left: that has to be proven, one by one. Then the root's CRL, which says so, is what a gateway needs.
+        let none_left = known_before.clone().any(|(_, crl)| !crl.is_root && ended.any(&crl.issuer_serial));
+        if self.held.iter().all(|crl| crl.is_root) && (dropped.is_some() || !none_left) {
+            return Err(SyncError::Empty);
+        }
         let unsent = fetched
             .issuers
             .iter()
@@ -411,6 +413,31 @@ mod tests {
         let pem: String = [&house.device_root, &other].map(|root| pem("CERTIFICATE", root.certificate.der())).concat();
         let came = Fetched { issuers, roots: Roots::from_pem(pem.as_bytes()).unwrap(), ..fetched(&house, crls) };
         assert_eq!(Verdict::of(&came, &Form::Bundle, &State::default(), now()).unwrap().held.len(), 4);
+    }
+
+    #[test]
+    fn where_the_only_issuer_was_ended_its_roots_crl_is_taken_alone_and_nowhere_else() {
+        let house = House::new();
+        let (one, root) = (house.device_ca.crl(7, &[]), house.device_root.crl(1, &[]));
+        let ended = house.device_root.crl_with(2, &[1], |params| {
+            let certificate = house.device_ca.certificate.parsed();
+            let serial = certificate.tbs_certificate().serial_number().as_bytes();
+            params.revoked_certs[0].serial_number = rcgen::SerialNumber::from_slice(serial);
+        });
+        let fleet: Form = "fleet:pumps".parse().unwrap();
+        let judge = |crls: Vec<Vec<u8>>, is_closed: bool, kept: &State| {
+            Verdict::of(&Fetched { is_closed, ..fetched(&house, crls) }, &fleet, kept, now())
+        };
+        for is_closed in [false, true] {
+            let kept = judge(vec![one.clone(), root.clone()], is_closed, &State::default()).unwrap();
+            let kept = kept.state(&State::default(), &fleet);
+            let taken = judge(vec![ended.clone()], is_closed, &kept).unwrap();
+            assert_eq!(taken.pem, pem("X509 CRL", &ended));
+            assert!(judge(vec![ended.clone()], is_closed, &taken.state(&kept, &fleet)).is_ok(), "and goes on to be");
+            // The root does not say so, or says so and nothing was known of it.
+            assert!(matches!(judge(vec![house.device_root.crl(3, &[9])], is_closed, &kept), Err(SyncError::Empty)));
+            assert!(matches!(judge(vec![ended.clone()], is_closed, &State::default()), Err(SyncError::Empty)));
+        }
     }
 
     #[test]

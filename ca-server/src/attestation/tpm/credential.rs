@@ -92,11 +92,7 @@ fn encrypted_seed(
 }
 
 /// A seed that both sides come to: ours by a key used once, whose point is sent.
-fn agreed_seed(
-    curve: &'static agreement::Algorithm,
-    point: &[u8],
-    hash: Hash,
-) -> Result<(Seed, Vec<u8>), TpmError> {
+fn agreed_seed(curve: &'static agreement::Algorithm, point: &[u8], hash: Hash) -> Result<(Seed, Vec<u8>), TpmError> {
     let ours = EphemeralPrivateKey::generate(curve, &SystemRandom::new()).map_err(|_| TpmError::Random)?;
     let sent = ours.compute_public_key().map_err(|_| TpmError::Random)?;
     let coordinate = |point: &[u8], index: usize| {
@@ -113,13 +109,7 @@ fn agreed_seed(
 }
 
 /// Encrypts the secret, then signs what was encrypted together with the name.
-fn wrap(
-    hash: Hash,
-    symmetric: Symmetric,
-    seed: &[u8],
-    name: &Name,
-    secret: &[u8],
-) -> Result<Vec<u8>, Unspecified> {
+fn wrap(hash: Hash, symmetric: Symmetric, seed: &[u8], name: &Name, secret: &[u8]) -> Result<Vec<u8>, Unspecified> {
     let mut identity = sized(secret);
     let (cipher, octets): (&Algorithm, usize) = match symmetric {
         Symmetric::Aes128 => (&AES_128, 16),
