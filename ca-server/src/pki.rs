@@ -31,7 +31,8 @@ mod signature;
 mod signed;
 
 pub use crl::{
-    CrlEntry, CrlError, CrlSteps, CrlTemplate, Edit, EntryList, ParsedCrl, PreparedCrl, SuccessorError, check_successor,
+    CrlEntry, CrlError, CrlSteps, CrlTemplate, Edit, EntryList, ParsedCrl, PreparedCrl, RETENTION, SuccessorError,
+    check_successor,
 };
 pub use csr::{Csr, CsrError, LONGEST_CSR};
 pub use draft::{Certificate, Prepared};

@@ -222,12 +222,10 @@ pub trait ReadStore: Send + Sync {
 pub trait Store: ReadStore {
     /// A new CA: domain, issuers, trust bundle, the roots' CRLs, and the first holders. Refused if there is one.
     async fn record_initialization(&self, record: Initialization) -> Result<(), StoreError>;
-    /// A new trust bundle; its sequence number must be above that of the one in force. And above every one of a past that
-    /// was lost, so that it has to follow the clock: who says that he holds a number is not sent that bundle again.
-    async fn record_trust_bundle(&self, bundle: TrustBundleRow, audit: Draft) -> Result<(), StoreError>;
-
     /// A change among the issuing CAs of devices, all of it or none. `Conflict` where one of them does not stand as it must
-    /// for it, or is needed still: an issuer ends when none of its certificates is live, and its CRL is good until then.
+    /// for it, or is needed still: an issuer ends when none of its certificates has been live for as long as its entry would
+    /// stay. Or where the trust bundle's sequence number is not above that of the one in force; it has to follow the clock, to
+    /// be above every one of a past that was lost too: who says that he holds a number is not sent that bundle again.
     async fn record_issuer_change(&self, change: IssuerChange) -> Result<(), StoreError>;
 
     /// A new fleet. `Exists`, in whatever case its name is written.

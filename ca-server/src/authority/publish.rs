@@ -30,7 +30,7 @@ use tokio::sync::{Notify, watch};
 
 pub use self::{dating::Leap, error::PublishError, published::Published};
 
-pub(super) use self::pending::{Pending, RETENTION};
+pub(super) use self::pending::Pending;
 
 use self::{dating::Dating, delta::Deltas, patches::Patches, turn::Engine};
 use super::{Issuers, OnlineIssuer, Refusal};
@@ -38,7 +38,7 @@ use crate::{
     clock::Clock,
     identity::{FleetName, IssuerId, Timestamp},
     inventory::fleet::Policy,
-    pki::{CaRole, Locations},
+    pki::{CaRole, Locations, RETENTION},
     store::{Store, StoreError},
     telemetry::Telemetry,
 };

@@ -8,14 +8,14 @@ use std::{
 
 use super::{
     RESTORED, TAKEN_BACK,
-    publish::{CADENCE, LIFETIME, Pending, RETENTION, sha256},
+    publish::{CADENCE, LIFETIME, Pending, sha256},
     revoke::{LOST_HOLD, action},
 };
 use crate::{
     audit::{Draft, Kept},
     identity::{IssuerId, Kind, RevocationReason, Subject, Timestamp},
     inventory::device::Status,
-    pki::{CaRole, CrlEntry, CrlError, IssuerCertificate, IssuerError, ParsedCrl, Profile},
+    pki::{CaRole, CrlEntry, CrlError, IssuerCertificate, IssuerError, ParsedCrl, Profile, RETENTION},
     store::{
         AuditQuery, ClaimedCrl, CrlHead, Cutoff, IssuerRow, Notice, Peer, Restoration, Resumption, Store, StoreError,
         Taken, TakenCrl,

@@ -9,6 +9,7 @@ mod parsed;
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use const_oid::db::rfc5280::{ID_CE_CRL_NUMBER, ID_CE_DELTA_CRL_INDICATOR, ID_CE_ISSUING_DISTRIBUTION_POINT};
@@ -27,6 +28,9 @@ use entry::LONGEST as LONGEST_ENTRY;
 pub use entry::CrlEntry;
 pub use list::{Edit, EntryList};
 pub use parsed::{CrlError, ParsedCrl, SuccessorError, check_successor};
+
+/// How long an entry stays after its certificate expired, and with it the CRL's issuer.
+pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// What is in a CRL besides its entries.
 #[derive(Clone, Copy, Debug)]

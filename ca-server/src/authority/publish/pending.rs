@@ -9,12 +9,10 @@ use std::{
 
 use crate::{
     identity::{RevocationReason, SerialNumber, Timestamp},
-    pki::{CrlEntry, Edit},
+    pki::{CrlEntry, Edit, RETENTION},
     store::{Change, Revoked},
 };
 
-/// How long an entry stays after its certificate expired.
-pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
 /// For how many changes room is made ahead, at most: what is not used is never touched.
 const MOST_ROOM: u64 = 16_000_000;
 /// How far the horizon may move at once. A clock that jumped this far ahead has not yet passed the expiry of any

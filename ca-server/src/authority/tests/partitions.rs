@@ -276,7 +276,7 @@ async fn a_successor_takes_over_when_it_is_ready_and_the_one_before_it_stands_in
 }
 
 #[tokio::test]
-async fn an_issuer_ends_when_none_of_its_certificates_is_live_and_signs_nothing_after() {
+async fn an_issuer_ends_a_day_after_the_last_of_its_certificates_and_signs_nothing_after() {
     let world = World::new().await;
     let (first, store) = (world.issuer(), world.authority.store.clone());
     let (world, _) = world.with_issuer(None).await;
@@ -292,9 +292,11 @@ async fn an_issuer_ends_when_none_of_its_certificates_is_live_and_signs_nothing_
         at,
         audit: Draft::done(at, "local", "issuer.ended", format!("issuer/{first}")),
     };
-    let needed = store.record_issuer_change(change(device.0.not_after)).await;
-    assert!(matches!(needed, Err(StoreError::Conflict)), "{needed:?}");
-    store.record_issuer_change(change(device.0.not_after + Duration::from_secs(1))).await.unwrap();
+    for needed_at in [device.0.not_after, device.0.not_after + DAY] {
+        let needed = store.record_issuer_change(change(needed_at)).await;
+        assert!(matches!(needed, Err(StoreError::Conflict)), "{needed:?}");
+    }
+    store.record_issuer_change(change(device.0.not_after + DAY + Duration::from_secs(1))).await.unwrap();
     let again = store.record_issuer_change(change(START + DAY * 9)).await;
     assert!(matches!(again, Err(StoreError::Conflict)), "{again:?}");
     // By a process that has not heard of it yet.

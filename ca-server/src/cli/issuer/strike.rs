@@ -12,7 +12,7 @@ use crate::{
     folder,
     identity::{IssuerId, RevocationReason, Timestamp},
     inventory::partition::Standing,
-    pki::{CaRole, CrlEntry, IssuerCertificate, ParsedCrl, check_successor},
+    pki::{CaRole, CrlEntry, IssuerCertificate, ParsedCrl, RETENTION, check_successor},
     store::{CrlHead, IssuerChange, StoreError},
 };
 
@@ -122,7 +122,9 @@ async fn may_be_struck(ceremony: &Ceremony, id: IssuerId, from: Standing, to: St
             "{id} is the only issuing CA: make another first, with `ca-server issuer rotate {id}`"
         )));
     }
-    let all = ceremony.store.issuers_in_use(ceremony.now).await.map_err(local)?;
+    // Entries stay for so long after their certificates, and so does the CRL.
+    let since = if to == Standing::Ended { ceremony.now - RETENTION } else { ceremony.now };
+    let all = ceremony.store.issuers_in_use(since).await.map_err(local)?;
     let found = all.into_iter().find(|one| one.issuer == id);
     let (live, until) = found.map_or((0, None), |one| (one.live, one.last_not_after));
     if to == Standing::Ended && from == Standing::Active {
@@ -132,7 +134,8 @@ async fn may_be_struck(ceremony: &Ceremony, id: IssuerId, from: Standing, to: St
     }
     match (to, until) {
         (Standing::Ended, Some(until)) => Err(local(format!(
-            "{live} certificates of {id} have not expired, the last one until {until}: devices need its CRL until then"
+            "{live} certificates of {id} have not expired, or not for a day, the last one until {until}: its CRL is needed for a \
+             day after that"
         ))),
         _ => Ok(live),
     }

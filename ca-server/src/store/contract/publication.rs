@@ -54,7 +54,11 @@ pub(crate) async fn the_first_crl_that_holds_a_change_is_known<P: Place>() {
 pub(crate) async fn trust_bundles_only_grow<P: Place>() {
     let world = World::<P>::new().await;
     let bundle = |sequence| TrustBundleRow { sequence, signed: vec![sequence as u8] };
-    let put = async |sequence| world.store.record_trust_bundle(bundle(sequence), draft(1, "trust.changed")).await;
+    let put = async |sequence| {
+        let (trust_bundle, audit) = (Some(bundle(sequence)), draft(1, "issuer.created"));
+        let change = IssuerChange { new: None, standing: None, root_crl: None, trust_bundle, at: at(1), audit };
+        world.store.record_issuer_change(change).await
+    };
     put(7).await.unwrap();
     for sequence in [1, 6, 7] {
         assert!(matches!(put(sequence).await, Err(StoreError::Conflict)));

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     identity::{FleetName, IssuerId, Timestamp},
     inventory::partition::Standing,
-    pki::CaRole,
+    pki::{CaRole, RETENTION},
     store::{IssuerChange, IssuerUse, StoreError},
 };
 
@@ -42,7 +42,7 @@ fn set_standing(db: &Connection, id: IssuerId, to: Standing, at: Timestamp) -> R
     let allowed = match to {
         Standing::Active => false,
         Standing::Retired => from == Standing::Active,
-        Standing::Ended => from.publishes() && !has_live(db, id, at)?,
+        Standing::Ended => from.publishes() && !has_live(db, id, at - RETENTION)?,
         Standing::Revoked => from.publishes(),
     };
     if !allowed {

@@ -15,7 +15,7 @@ use crate::{
         Acknowledged, Adoption, Ask, Bulk, BulkReceipt, Confirmation, CrlHead, Cutoff, CutoffReceipt, Enrollment,
         HolderVersion, Initialization, IssuerChange, NewHolder, NewRegisteredKey, NewcomerRow, Notice, Recognition,
         Registration, Release, Renewal, Restoration, Resumption, SecurityEventRow, Store, StoreError, Taken, TakenCrl,
-        TokenRow, TrustBundleRow, Verdict,
+        TokenRow, Verdict,
     },
 };
 
@@ -25,14 +25,6 @@ type Result<T> = std::result::Result<T, StoreError>;
 impl Store for SqliteStore {
     async fn record_initialization(&self, record: Initialization) -> Result<()> {
         self.writer.write(Ordinary, move |db| issuance::record_initialization(db, &record)).await
-    }
-
-    async fn record_trust_bundle(&self, bundle: TrustBundleRow, audit: Draft) -> Result<()> {
-        let work = move |db: &_| {
-            issuers::insert_trust_bundle(db, &bundle)?;
-            audit::append(db, &audit)
-        };
-        self.writer.write(Ordinary, work).await
     }
 
     async fn record_issuer_change(&self, record: IssuerChange) -> Result<()> {
