@@ -52,7 +52,7 @@ pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer, Place};
 pub use local::{issue_server_certificate, recover_operator};
 pub use notice::HeldCrl;
 pub use ocsp::{OcspReply, OcspResponder, SignedReply};
-pub use proof::{LoadedAt, LoadedBy, LoadedCrl, Takes, Watching};
+pub use proof::{LoadedAt, LoadedBy, LoadedCrl, Shown, Takes, Watching};
 pub use publish::{Leap, PublishError, Published, Publisher};
 pub use refusal::{Refusal, Refused};
 pub use restore::{

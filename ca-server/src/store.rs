@@ -328,8 +328,8 @@ pub trait Store: ReadStore {
     /// A certificate that was revoked in a lost time and shown by its holder, who is cut off. `Conflict` where its
     /// revocation is not known, or it is known as his already, or its key is another's.
     async fn record_recognition(&self, recognition: Recognition) -> Result<CutoffReceipt, StoreError>;
-    /// The CRLs that gateways have loaded: each one's last word counts. No audit record: it changes nothing for anybody. Of
-    /// whom the store does not know nothing is written.
+    /// The CRLs that gateways have loaded, all of each: its last word counts, and takes the place of the one before. No audit
+    /// record: it changes nothing for anybody. Of whom the store does not know nothing is written.
     async fn record_acknowledgements(&self, loaded: Vec<(Subject, Vec<Acknowledged>)>) -> Result<(), StoreError>;
 
     /// A seal; `Conflict` unless it begins right after the last one.

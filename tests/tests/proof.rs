@@ -130,7 +130,7 @@ async fn a_gateway_that_lies_about_what_it_has_loaded_changes_its_own_row_only()
     let head = served(&server, &liar).await;
     let forged = CrlHead { number: head.number + 1_000_000, ..head.clone() };
     for (held, not_loaded, is_served) in [(forged, false, false), (head.clone(), true, false), (head, false, true)] {
-        let request = AcknowledgeRequest { held: vec![held], not_loaded };
+        let request = AcknowledgeRequest { held: vec![held], not_loaded, continues: false };
         liar.revocation(&server).acknowledge(request).await.expect("nothing is learnt");
         rows.push(row(&server, "eu-7")["loaded"].clone());
         assert_eq!(row(&server, "eu-9")["loaded"][0]["is_served"], is_served);

@@ -332,8 +332,10 @@ async fn who_lies_about_the_crl_that_he_holds_stops_nobody() {
     ];
     let liar = Holder::copy(&gateway);
     for lie in lies {
-        let answer =
-            liar.revocation(&server).acknowledge(AcknowledgeRequest { held: vec![lie], not_loaded: false }).await;
+        let answer = liar
+            .revocation(&server)
+            .acknowledge(AcknowledgeRequest { held: vec![lie], not_loaded: false, continues: false })
+            .await;
         answer.expect("nothing is learnt");
     }
     device.renew();

@@ -69,7 +69,7 @@ pub struct Place {
     pub created_at: Timestamp,
     /// Since when its CRL is out.
     pub published_at: Option<Timestamp>,
-    /// Every gateway that is there has loaded it, by its word; and there are some.
+    /// Every gateway has loaded it, by its word; and there are some.
     pub loaded: bool,
     /// There was no gateway before it that would not know it.
     pub is_first: bool,

@@ -9,8 +9,10 @@ use std::{sync::Arc, time::Duration};
 use fleetca_proto::transcript;
 
 use super::{
-    Authority, OnlineIssuer, Published, RESTORED, Refusal, Refused, proof::SaidCrl, publish::LIFETIME, refuse_cut_off,
-    to_its_end,
+    Authority, OnlineIssuer, Published, RESTORED, Refusal, Refused,
+    proof::{SaidCrl, Shown},
+    publish::LIFETIME,
+    refuse_cut_off, to_its_end,
 };
 use crate::{
     audit::Draft,
@@ -80,13 +82,12 @@ fn head(crl: &ClaimedCrl) -> Vec<u8> {
 impl Authority {
     /// Takes in what a gateway holds. Refused where the CA stands still, and where what it holds was given up: then it
     /// is not to take a newer list, for its own may be the last one that has some revocations. A gateway that the CA has
-    /// forgotten is taken in by this, where it may be. `loaded`: the gateway's program has taken these CRLs in, by its
-    /// word; where it has not, they tell of a past only.
+    /// forgotten is taken in by this, where it may be. What its program has not taken in tells of a past only.
     pub async fn acknowledge(
         &self,
         presented: &PeerCertificate,
         held: &[HeldCrl],
-        loaded: bool,
+        shown: Shown,
     ) -> Result<(), Refused> {
         let now = self.now();
         let about = Refused::about(&presented.subject);
@@ -117,10 +118,7 @@ impl Authority {
                 self.authenticate(presented).await?
             }
         };
-        if !loaded {
-            genuine.clear();
-        }
-        for age in self.word.heard(&peer.holder.subject, now, genuine) {
+        for age in self.word.heard(&peer.holder.subject, now, shown, genuine) {
             self.telemetry.loaded_after(age);
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::{
 const FLEETS: u32 = 100;
 
 impl Authority {
-    /// Takes in where the issuing CAs of devices stand, and at which of them every gateway that is there has loaded the CRL.
+    /// Takes in where the issuing CAs of devices stand, and of which of them every gateway has loaded the CRL.
     pub async fn look_at_issuers(&self) -> Result<(), Refusal> {
         let rows = self.store.issuers().await?;
         let loaded = self.loaded_everywhere().await?;

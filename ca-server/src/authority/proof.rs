@@ -1,6 +1,6 @@
 //! Proof: at which gateways a CRL is loaded, by their word; and waiting until it is.
 //!
-//! A gateway that lies harms only its own row. What was said in the last seconds before a kill is forgotten, and said
+//! A gateway that lies harms only its own row, and can hasten nothing: what waits for gateways waits for each of them. What was said in the last seconds before a kill is forgotten, and said
 //! again by each gateway when it connects.
 
 mod word;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::word::Said;
 pub(super) use self::word::{SaidCrl, Word};
-pub use self::word::{Takes, Watching};
+pub use self::word::{Shown, Takes, Watching};
 use super::{Authority, Refusal};
 use crate::{
     identity::{IssuerId, Kind, Subject, Timestamp},
@@ -40,6 +40,8 @@ pub struct LoadedBy {
     pub watches: bool,
     /// When it acknowledged anything last.
     pub heard_at: Option<Timestamp>,
+    /// When the last certificate ends that it may come with.
+    pub expires_at: Option<Timestamp>,
     /// For each issuing CA of devices whose CRL it takes.
     pub crls: Vec<LoadedCrl>,
 }
@@ -63,7 +65,7 @@ pub struct LoadedAt {
     pub gateways: usize,
     /// Those where it is not, furthest behind first, each with those CRLs only that it lacks of what was asked about.
     pub behind: Vec<LoadedBy>,
-    /// Where those count that are there: how many others it concerns. Nobody waits for these.
+    /// Where those count that were there when somebody began to wait: how many others it concerns. Nobody has waited for these.
     pub not_heard: Option<usize>,
 }
 
@@ -95,6 +97,11 @@ impl LoadedBy {
         self.watches || self.heard_at.is_some_and(|at| now.since(at) <= THERE)
     }
 
+    /// Whether it can come and take CRLs at this time.
+    fn may_come(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|at| at >= now)
+    }
+
     /// How far it is behind with the issuer that it is furthest behind with.
     pub fn lag(&self) -> Duration {
         self.crls.iter().filter_map(|crl| crl.behind).max().unwrap_or_default()
@@ -109,6 +116,13 @@ impl LoadedAt {
         let mut behind: Vec<_> = all.iter().filter(|one| !one.has(crls)).map(|one| one.lacking(crls)).collect();
         behind.sort_by_key(|gateway| std::cmp::Reverse(gateway.lag()));
         Self { gateways: all.len(), behind, not_heard: None }
+    }
+
+    /// At how many of those that were there when the waiting began. Who has come since is one of the others: nobody has waited
+    /// for it.
+    fn after_waiting(all: &[LoadedBy], there: &HashSet<&Subject>, crls: &[(IssuerId, u64)]) -> Self {
+        let (there, others): (Vec<_>, Vec<_>) = all.iter().partition(|one| there.contains(&one.gateway));
+        Self { not_heard: Some(Self::of(others, crls).gateways), ..Self::of(there, crls) }
     }
 }
 
@@ -163,8 +177,11 @@ impl Authority {
     ) -> Result<LoadedBy, Refusal> {
         let mut crls = Vec::new();
         for &issuer in issuers {
-            let written = || row.loaded.iter().find(|crl| crl.issuer == issuer).copied();
-            let crl = said.loaded.get(&issuer).copied().or_else(written);
+            // What was written down counts until it has said something else.
+            let crl = match &said.loaded {
+                Some(loaded) => loaded.get(&issuer).copied(),
+                None => row.loaded.iter().find(|crl| crl.issuer == issuer).copied(),
+            };
             let served = self.publisher.current(&issuer).map(|crl| crl.number);
             let behind = match crl {
                 None => Some(self.first_out(&issuer, now).max(row.created_at)),
@@ -181,7 +198,8 @@ impl Authority {
             crls.push(LoadedCrl { issuer, said: crl.map(|crl| (crl.number, crl.at)), behind });
         }
         let heard_at = said.heard_at.or_else(|| row.loaded.iter().map(|crl| crl.at).max());
-        Ok(LoadedBy { gateway: row.subject, watches: said.watches > 0, heard_at, crls })
+        let GatewayRow { subject: gateway, expires_at, .. } = row;
+        Ok(LoadedBy { gateway, watches: said.watches > 0, heard_at, expires_at, crls })
     }
 
     /// Since when gateways may have had a CRL of this issuer: of the first one, ever.
@@ -192,12 +210,14 @@ impl Authority {
         since.unwrap_or(now)
     }
 
-    /// The issuing CAs whose CRL every gateway that is there and takes it has loaded, in whatever number; and there are some.
+    /// The issuing CAs whose CRL every gateway has loaded that takes it, in whatever number; and there are some. Be it there or
+    /// not: many come by a timer. Who has no certificate any more that it could come with counts no longer.
     pub(super) async fn loaded_everywhere(&self) -> Result<Vec<IssuerId>, Refusal> {
-        let now = self.now();
-        let there: Vec<_> = self.loaded().await?.into_iter().filter(|gateway| gateway.is_there(now)).collect();
-        let takes = |id: &IssuerId| there.iter().any(|gateway| !gateway.taken(&[(*id, 0)]).is_empty());
-        let everywhere = |id: &IssuerId| takes(id) && there.iter().all(|gateway| gateway.has(&[(*id, 0)]));
+        // A clock that leapt has made nobody's certificate expire.
+        let now = self.publisher.now();
+        let all: Vec<_> = self.loaded().await?.into_iter().filter(|gateway| gateway.may_come(now)).collect();
+        let takes = |id: &IssuerId| all.iter().any(|gateway| !gateway.taken(&[(*id, 0)]).is_empty());
+        let everywhere = |id: &IssuerId| takes(id) && all.iter().all(|gateway| gateway.has(&[(*id, 0)]));
         Ok(self.issuing().into_iter().filter(everywhere).collect())
     }
 
@@ -246,11 +266,7 @@ impl Authority {
         }
         // Who was cut off meanwhile counts no more.
         let there: HashSet<_> = there.iter().map(|one| &one.gateway).collect();
-        let (all, now) = (self.loaded().await?, self.now());
-        let not_heard = |one: &&LoadedBy| !there.contains(&one.gateway) && !one.is_there(now);
-        let not_heard = LoadedAt::of(all.iter().filter(not_heard), crls).gateways;
-        let there = LoadedAt::of(all.iter().filter(|one| there.contains(&one.gateway)), crls);
-        Ok(LoadedAt { not_heard: Some(not_heard), ..there })
+        Ok(LoadedAt::after_waiting(&self.loaded().await?, &there, crls))
     }
 
     /// A gateway watches until what this returns is dropped.
@@ -286,5 +302,26 @@ impl Authority {
         let all = self.loaded().await?;
         self.telemetry.gateways(all.iter().map(|one| (one.gateway.id.to_string(), one.lag())).collect());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_while_somebody_waits_was_not_waited_for_and_is_told_of() {
+        let issuer: IssuerId = "0123456789abcdef".parse().unwrap();
+        let gateway = |id: &str, number: u64| LoadedBy {
+            gateway: Subject::new(Kind::Gateway, id.parse().unwrap()),
+            watches: true,
+            heard_at: Some(Timestamp::default()),
+            expires_at: None,
+            crls: vec![LoadedCrl { issuer, said: Some((number, Timestamp::default())), behind: None }],
+        };
+        let all = [gateway("eu-7", 8), gateway("eu-8", 7)];
+        let was_there = HashSet::from([&all[0].gateway]);
+        let waited = LoadedAt::after_waiting(&all, &was_there, &[(issuer, 8)]);
+        assert_eq!(waited, LoadedAt { gateways: 1, behind: vec![], not_heard: Some(1) });
     }
 }

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use self::watch::Watch;
 use super::Caller;
 use crate::{
-    authority::{Authority, HeldCrl, Published, Refusal, Refused, Takes},
+    authority::{Authority, HeldCrl, Published, Refusal, Refused, Shown, Takes},
     identity::{FleetName, Kind, Subject, Timestamp},
     store::ClaimedCrl,
 };
@@ -119,12 +119,17 @@ impl Revocation for Service {
     async fn acknowledge(&self, request: Request<AcknowledgeRequest>) -> Result<Response<AcknowledgeResponse>, Status> {
         let outcome = async {
             let presented = Caller::certificate(&request)?;
-            let AcknowledgeRequest { held: heads, not_loaded } = request.into_inner();
+            let AcknowledgeRequest { held: heads, not_loaded, continues } = request.into_inner();
             if heads.len() > MOST_HELD {
                 return Err(Refusal::invalid("held", format!("must be at most {MOST_HELD}")).into());
             }
             let held = heads.into_iter().map(held).collect::<Result<Vec<_>, _>>()?;
-            self.authority.acknowledge(&presented, &held, !not_loaded).await
+            let shown = match (not_loaded, continues) {
+                (true, _) => Shown::InFile,
+                (false, false) => Shown::Loaded,
+                (false, true) => Shown::LoadedToo,
+            };
+            self.authority.acknowledge(&presented, &held, shown).await
         };
         outcome.await.map_err(|refused: Refused| self.authority.status(refused))?;
         Ok(Response::new(AcknowledgeResponse {}))

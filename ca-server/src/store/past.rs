@@ -155,6 +155,8 @@ pub struct GatewayRow {
     pub subject: Subject,
     /// Since when it has been known.
     pub created_at: Timestamp,
+    /// When the last certificate ends that it may come with; unknown where it has none.
+    pub expires_at: Option<Timestamp>,
     /// What it has loaded, as it said last.
     pub loaded: Vec<Acknowledged>,
 }

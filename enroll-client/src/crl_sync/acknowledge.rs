@@ -24,8 +24,8 @@ pub(super) async fn acknowledge(connection: &Connection, state: &State) -> Resul
     let held = held(state);
     // Who holds nothing shows himself all the same: the CA may have forgotten him.
     let nothing = held.is_empty().then_some([].as_slice());
-    for held in held.chunks(MOST).chain(nothing) {
-        let request = AcknowledgeRequest { held: held.to_vec(), not_loaded: state.hook_pending };
+    for (held, at) in held.chunks(MOST).chain(nothing).zip(0..) {
+        let request = AcknowledgeRequest { held: held.to_vec(), not_loaded: state.hook_pending, continues: at > 0 };
         let mut service = connection.revocation();
         let answer = timeout(PATIENCE, service.acknowledge(request)).await.map_err(|_| SyncError::TimedOut)?;
         match answer {

@@ -50,7 +50,7 @@ impl Ca {
             };
             signed(&world, head)
         });
-        Ca { world, real: AcknowledgeRequest { held: held.to_vec(), not_loaded: false } }
+        Ca { world, real: AcknowledgeRequest { held: held.to_vec(), not_loaded: false, continues: false } }
     }
 }
 

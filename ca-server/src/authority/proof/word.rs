@@ -24,6 +24,17 @@ pub struct SaidCrl {
     pub watermark: Option<u64>,
 }
 
+/// What a gateway says of the CRLs that it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// They are in its file, and its program has not taken them in.
+    InFile,
+    /// Its program has taken in these, and has no others.
+    Loaded,
+    /// And these too, beside those of the call before.
+    LoadedToo,
+}
+
 /// What gateways have said since the server started, and which of them watch.
 #[derive(Default)]
 pub struct Word {
@@ -46,8 +57,8 @@ pub enum Takes {
 /// What one of them has said.
 #[derive(Clone, Default)]
 pub struct Said {
-    /// What it has loaded, by issuer.
-    pub loaded: BTreeMap<IssuerId, Acknowledged>,
+    /// What it has loaded, by issuer: all of it. None, where it has not said so yet.
+    pub loaded: Option<BTreeMap<IssuerId, Acknowledged>>,
     /// When it acknowledged anything last, loaded or not.
     pub heard_at: Option<Timestamp>,
     /// What it asked for last; unknown until it asks.
@@ -60,23 +71,26 @@ pub struct Said {
 }
 
 impl Word {
-    /// A gateway has acknowledged, and has loaded this much. Says how long ago each revocation was that it has now and had
-    /// not before.
-    pub fn heard(&self, gateway: &Subject, at: Timestamp, loaded: Vec<SaidCrl>) -> Vec<Duration> {
+    /// A gateway has acknowledged these. Says how long ago each revocation was that it has loaded now and had not before.
+    pub fn heard(&self, gateway: &Subject, at: Timestamp, shown: Shown, crls: Vec<SaidCrl>) -> Vec<Duration> {
         let (mut new, now) = (Vec::new(), Instant::now());
         let mut gateways = self.gateways();
         let said = gateways.entry(gateway.clone()).or_default();
         said.heard_at = Some(at);
-        for SaidCrl { crl, watermark } in loaded {
-            if let Some(watermark) = watermark
-                && let Some(before) = said.watermarks.insert(crl.issuer, watermark)
-                && before < watermark
-            {
-                let range = (crl.issuer, before + 1)..=(crl.issuer, watermark);
-                new.extend(lock(&self.timed).range(range).map(|(_, cut)| now.duration_since(*cut)));
-            }
-            said.loaded.insert(crl.issuer, crl);
+        if shown != Shown::InFile {
+            let before = said.loaded.take().filter(|_| shown == Shown::LoadedToo);
+            let loaded = said.loaded.insert(before.unwrap_or_default());
             said.unwritten = true;
+            for SaidCrl { crl, watermark } in crls {
+                if let Some(watermark) = watermark
+                    && let Some(before) = said.watermarks.insert(crl.issuer, watermark)
+                    && before < watermark
+                {
+                    let range = (crl.issuer, before + 1)..=(crl.issuer, watermark);
+                    new.extend(lock(&self.timed).range(range).map(|(_, cut)| now.duration_since(*cut)));
+                }
+                loaded.insert(crl.issuer, crl);
+            }
         }
         drop(gateways);
         self.told.send_replace(());
@@ -109,8 +123,9 @@ impl Word {
     /// Whether a gateway has loaded these CRLs or later ones.
     pub fn has(&self, gateway: &Subject, crls: &[(IssuerId, u64)]) -> bool {
         let gateways = self.gateways();
-        let Some(said) = gateways.get(gateway) else { return crls.is_empty() };
-        crls.iter().all(|(issuer, number)| said.loaded.get(issuer).is_some_and(|crl| crl.number >= *number))
+        let loaded = gateways.get(gateway).and_then(|said| said.loaded.as_ref());
+        let has = |issuer, number| loaded.and_then(|loaded| loaded.get(issuer)).is_some_and(|crl| crl.number >= number);
+        crls.iter().all(|(issuer, number)| has(issuer, *number))
     }
 
     /// Tells of everything that is heard.
@@ -122,7 +137,7 @@ impl Word {
     pub fn take_unwritten(&self) -> Vec<(Subject, Vec<Acknowledged>)> {
         let mut gateways = self.gateways();
         let unwritten = gateways.iter_mut().filter_map(|(gateway, said)| {
-            let loaded = || (gateway.clone(), said.loaded.values().copied().collect());
+            let loaded = || (gateway.clone(), said.loaded.iter().flat_map(BTreeMap::values).copied().collect());
             std::mem::take(&mut said.unwritten).then(loaded)
         });
         unwritten.collect()
@@ -185,13 +200,36 @@ mod tests {
     #[test]
     fn each_revocation_is_timed_once_a_gateway_that_had_not_loaded_it() {
         let word = Word::default();
-        let heard = |number, watermark| word.heard(&eu_7(), Timestamp::default(), said(number, watermark)).len();
+        let heard =
+            |number, watermark| word.heard(&eu_7(), Timestamp::default(), Shown::Loaded, said(number, watermark)).len();
         word.cut_off(&[(issuer(), 3)], Instant::now());
         assert_eq!(heard(1, Some(3)), 0, "who comes with it may have had it long ago");
         word.cut_off(&[(issuer(), 4), (issuer(), 5)], Instant::now());
         assert_eq!(heard(2, None), 0, "not served any more: what it holds is not known here");
         assert_eq!(heard(3, Some(5)), 2);
         assert_eq!(heard(3, Some(5)), 0);
+    }
+
+    #[test]
+    fn what_a_gateway_does_not_name_any_more_is_loaded_no_more() {
+        let other: IssuerId = "0000000000000002".parse().unwrap();
+        let word = Word::default();
+        let heard = |shown, issuers: &[IssuerId]| {
+            let crl = |issuer: &IssuerId| SaidCrl {
+                crl: Acknowledged { issuer: *issuer, ..said(7, None)[0].crl },
+                watermark: None,
+            };
+            word.heard(&eu_7(), Timestamp::default(), shown, issuers.iter().map(crl).collect());
+            [issuer(), other].map(|issuer| word.has(&eu_7(), &[(issuer, 7)]))
+        };
+        assert_eq!(heard(Shown::Loaded, &[issuer()]), [true, false]);
+        assert_eq!(heard(Shown::LoadedToo, &[other]), [true, true], "more than one call can name");
+        assert_eq!(heard(Shown::InFile, &[]), [true, true], "its program has what it had");
+        assert_eq!(heard(Shown::Loaded, &[other]), [false, true], "its disk was restored");
+        let written: Vec<_> = word.take_unwritten().into_iter().flat_map(|(_, crls)| crls).collect();
+        assert_eq!(written.iter().map(|crl| crl.issuer).collect::<Vec<_>>(), [other]);
+        assert_eq!(heard(Shown::Loaded, &[]), [false, false]);
+        assert_eq!(word.take_unwritten(), [(eu_7(), Vec::new())], "that it has none is written down");
     }
 
     #[test]
@@ -208,7 +246,7 @@ mod tests {
     fn the_newest_word_of_each_gateway_is_written_down_once() {
         let word = Word::default();
         for number in [7, 8, 5] {
-            word.heard(&eu_7(), Timestamp::default(), said(number, None));
+            word.heard(&eu_7(), Timestamp::default(), Shown::Loaded, said(number, None));
         }
         let unwritten = word.take_unwritten();
         let numbers: Vec<_> = unwritten.iter().flat_map(|(_, crls)| crls.iter().map(|crl| crl.number)).collect();

@@ -30,7 +30,7 @@ async fn a_ca_whose_past_was_restored_stands_still_even_where_who_tells_it_goes_
         let world = World::new().await;
         let (gateway, head) = (world.gateway().await, world.lost_head(HOUR * 2));
         world.at(HOUR * 3);
-        abandoned(world.authority.acknowledge(&gateway.0, &[head], true), looks).await;
+        abandoned(world.authority.acknowledge(&gateway.0, &[head], Shown::Loaded), looks).await;
         // What was handed to the store before this is committed when this is.
         let _ = world.authority.store.record_acknowledgements(Vec::new()).await;
         if world.authority.store.restorations().await.unwrap().is_empty() {
@@ -56,7 +56,7 @@ async fn only_a_gateway_that_is_one_still_tells_of_a_restored_past() {
     let head = world.lost_head(HOUR * 2);
     world.at(HOUR * 3);
     let tell = async |device: &Device| {
-        let told = world.authority.acknowledge(&device.0, std::slice::from_ref(&head), true).await;
+        let told = world.authority.acknowledge(&device.0, std::slice::from_ref(&head), Shown::Loaded).await;
         told.map_err(|refused| refused.why)
     };
     for device in [&known, &lost] {
@@ -77,7 +77,7 @@ async fn a_call_ends_at_the_first_head_that_nobody_signed() {
     let (gateway, head) = (world.gateway().await, world.lost_head(HOUR * 2));
     world.at(HOUR * 3);
     let forged = HeldCrl { signature: vec![7; 70], ..head.clone() };
-    let refused = world.authority.acknowledge(&gateway.0, &[forged, head], true).await;
+    let refused = world.authority.acknowledge(&gateway.0, &[forged, head], Shown::Loaded).await;
     assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::CertificateForgotten)));
     assert!(world.authority.store.restorations().await.unwrap().is_empty());
 }
@@ -91,7 +91,7 @@ async fn a_list_that_comes_to_light_after_its_loss_was_accepted_stays_where_it_i
     world.at(HOUR * 4);
     world.authority.telemetry.take_events();
     let tell = async || {
-        let told = world.authority.acknowledge(&gateway.0, std::slice::from_ref(&head), true).await;
+        let told = world.authority.acknowledge(&gateway.0, std::slice::from_ref(&head), Shown::Loaded).await;
         told.map_err(|refused| refused.why)
     };
     assert!(matches!(tell().await, Err(Refusal::GivenUp)), "it takes no newer list");
@@ -114,11 +114,11 @@ async fn what_a_gateways_program_has_not_taken_in_tells_of_a_past_and_counts_for
     let claimed = ClaimedCrl { issuer: crl.issuer, number, this_update, sha256 };
     let head = HeldCrl { claimed, signature: crl.head_signature.to_vec() };
     let eu_7 = Subject::new(Kind::Gateway, "eu-7".parse().unwrap());
-    for (loaded, counted) in [(false, 0), (true, 1)] {
-        world.authority.acknowledge(&gateway.0, std::slice::from_ref(&head), loaded).await.unwrap();
-        assert_eq!(world.authority.word.all()[&eu_7].loaded.len(), counted);
+    for (shown, counted) in [(Shown::InFile, None), (Shown::Loaded, Some(1))] {
+        world.authority.acknowledge(&gateway.0, std::slice::from_ref(&head), shown).await.unwrap();
+        assert_eq!(world.authority.word.all()[&eu_7].loaded.as_ref().map(|loaded| loaded.len()), counted);
     }
-    let refused = world.authority.acknowledge(&gateway.0, &[lost], false).await;
+    let refused = world.authority.acknowledge(&gateway.0, &[lost], Shown::InFile).await;
     assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::Restored)));
 }
 
@@ -128,7 +128,7 @@ async fn a_gateway_that_renewed_in_the_lost_time_is_taken_in_by_what_it_shows() 
     let gateway = world.gateway().await;
     let world = world.loses(HOUR / 2, HOUR * 3).await.resumes(false).await;
     world.at(HOUR * 4);
-    world.authority.acknowledge(&gateway.0, &[], true).await.unwrap();
+    world.authority.acknowledge(&gateway.0, &[], Shown::Loaded).await.unwrap();
     assert!(world.authority.authenticate(&gateway.0).await.is_ok());
 }
 
@@ -142,7 +142,7 @@ async fn a_gateway_that_is_cut_off_tells_nothing_with_a_certificate_that_is_not_
     world.authority.revoke(&eu_7, RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
     world.at(HOUR * 5);
     let head = world.lost_head(HOUR * 4);
-    let refused = world.authority.acknowledge(&later.0, &[head], true).await.map_err(|refused| refused.why);
+    let refused = world.authority.acknowledge(&later.0, &[head], Shown::Loaded).await.map_err(|refused| refused.why);
     assert!(matches!(refused, Err(Refusal::Revoked)), "{refused:?}");
     assert!(!world.authority.publisher.is_halted());
 }
@@ -153,10 +153,10 @@ async fn a_restoration_that_is_noticed_by_a_clock_that_is_behind_can_be_settled(
     let (gateway, head) = (world.gateway().await, world.lost_head(HOUR * 9));
     let head = std::slice::from_ref(&head);
     world.at(HOUR * 3);
-    let refused = world.authority.acknowledge(&gateway.0, head, true).await;
+    let refused = world.authority.acknowledge(&gateway.0, head, Shown::Loaded).await;
     assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::Restored)));
     let world = world.resumes(true).await;
-    let refused = world.authority.acknowledge(&gateway.0, head, true).await;
+    let refused = world.authority.acknowledge(&gateway.0, head, Shown::Loaded).await;
     assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::GivenUp)));
     assert!(!world.authority.publisher.is_halted());
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{
     audit::Draft,
-    authority::proof::SaidCrl,
+    authority::proof::{SaidCrl, Shown},
     inventory::partition::Standing,
     pki::IssuerCertificate,
     store::{Acknowledged, IssuerChange, IssuerRow, StoreError},
@@ -55,7 +55,7 @@ impl World {
             let number = self.authority.publisher.current(issuer).unwrap().number;
             SaidCrl { crl: Acknowledged { issuer: *issuer, number, at }, watermark: None }
         });
-        self.authority.word.heard(gateway, at, said.collect());
+        self.authority.word.heard(gateway, at, Shown::Loaded, said.collect());
         self.authority.look_at_issuers().await.unwrap();
     }
 
@@ -110,7 +110,7 @@ async fn a_clock_that_leaps_ends_no_waiting() {
 }
 
 #[tokio::test]
-async fn a_new_issuing_ca_signs_as_soon_as_every_gateway_that_is_there_has_loaded_its_crl() {
+async fn a_new_issuing_ca_signs_as_soon_as_every_gateway_has_loaded_its_crl() {
     let world = World::new().await;
     let first = world.issuer();
     let (world, second) = world.with_issuer(None).await;
@@ -118,8 +118,34 @@ async fn a_new_issuing_ca_signs_as_soon_as_every_gateway_that_is_there_has_loade
     world.loads(&eu_7, &[first, second]).await;
     world.loads(&eu_8, &[first]).await;
     assert_eq!(world.signers("pumps").await, set(&[first]));
-    world.loads(&eu_8, &[second]).await;
+    world.loads(&eu_8, &[first, second]).await;
     assert_eq!(world.signers("pumps").await, set(&[first, second]));
+    // Its disk was restored: devices of the new one would be refused there.
+    world.loads(&eu_8, &[first]).await;
+    assert_eq!(world.signers("pumps").await, set(&[first]));
+}
+
+#[tokio::test]
+async fn a_new_issuing_ca_waits_for_gateways_that_sync_by_a_timer_whatever_the_others_say() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let (_expired, cut_off) = (world.gateway_named("eu-5").await, world.gateway_named("eu-6").await);
+    world.authority.revoke(&cut_off, RevocationReason::Unspecified, "operator/ana").await.unwrap();
+    world.at(DAY * 8);
+    let (eu_7, eu_8) = (world.gateway_named("eu-7").await, world.gateway_named("eu-8").await);
+    world.loads(&eu_8, &[first]).await;
+    world.authority.keep_words().await;
+    let (world, second) = world.with_issuer(None).await;
+    world.at(DAY * 8 + Duration::from_secs(600));
+    let _watches = world.authority.watching(&eu_7);
+    world.loads(&eu_7, &[first, second]).await;
+    assert_eq!(world.signers("pumps").await, set(&[first]), "the other comes once in a while");
+    world.loads(&eu_8, &[first, second]).await;
+    assert_eq!(
+        world.signers("pumps").await,
+        set(&[first, second]),
+        "who has expired or was cut off keeps nobody waiting"
+    );
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ async fn make(ceremony: &Ceremony, before: Option<&IssuerRow>, session: &Session
     session.output().told(&made, |_| {
         format!(
             "a new issuing CA for devices: {}{}\n  name  {}\n  key   {}\nits CRL goes out when the server is started; it signs \
-             for devices {} s later, or as soon as every gateway that is there has loaded that CRL\n\
+             for devices {} s later, or as soon as every enrolled gateway has loaded that CRL\n\
              next: start the server, and make a backup: one from before does not know this CA",
             made.issuer,
             made.replaces.as_deref().map(|before| format!(", which takes over from {before}")).unwrap_or_default(),

@@ -253,8 +253,12 @@ pub(crate) async fn the_last_word_of_a_gateway_counts<P: Place>() {
         let loaded = ["nobody", "eu-7", "eu-9"].map(|id| (gateway(id), vec![said(number, secs)]));
         world.store.record_acknowledgements(loaded.to_vec()).await.unwrap();
     }
-    let row = |id, loaded| GatewayRow { subject: gateway(id), created_at: at(1), loaded };
+    let row =
+        |id, loaded| GatewayRow { subject: gateway(id), created_at: at(1), expires_at: Some(at(1 + DAY)), loaded };
     assert_eq!(world.store.gateways().await.unwrap(), [row("eu-7", vec![said(5, 20)]), row("eu-8", Vec::new())]);
+    // Who has lost what he had loaded has it no more.
+    world.store.record_acknowledgements(vec![(gateway("eu-7"), Vec::new())]).await.unwrap();
+    assert_eq!(world.store.gateways().await.unwrap(), [row("eu-7", Vec::new()), row("eu-8", Vec::new())]);
 }
 
 pub(crate) async fn nobody_is_let_in_until_somebody_has_decided<P: Place>() {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::{
     certificates, holders,
     issuers::key,
-    query::{Columns, all, change_one, column, count, first, int},
+    query::{Columns, all, change, change_one, column, count, first, int},
 };
 use crate::{
     identity::{IssuerId, Kind, Subject, Timestamp},
@@ -15,17 +15,21 @@ use crate::{
 
 /// Every gateway in force, and what it said that it has loaded.
 pub(super) fn gateways(db: &Connection) -> Result<Vec<GatewayRow>, StoreError> {
-    let sql = "-- gateways()\nSELECT holders.id, holders.created_at, issuers.id, acknowledgements.number, acknowledgements.at \
+    // What it may renew with, or confirm.
+    let sql = "-- gateways()\nSELECT holders.id, holders.created_at, nullif(max(ifnull(holders.expires_at, -1), \
+               ifnull((SELECT not_after FROM certificates WHERE serial = holders.pending), -1)), -1), \
+               issuers.id, acknowledgements.number, acknowledgements.at \
                FROM holders LEFT JOIN acknowledgements ON acknowledgements.holder = holders.key \
                LEFT JOIN issuers ON issuers.key = acknowledgements.issuer \
                WHERE holders.kind = ?1 AND holders.status = ?2 ORDER BY holders.id, issuers.key";
     let read = |row: &mut Columns| {
         let subject = Subject::new(Kind::Gateway, row.take()?);
-        let (created_at, issuer): (Timestamp, Option<IssuerId>) = (row.take()?, row.take()?);
+        let (created_at, expires_at): (Timestamp, Option<Timestamp>) = (row.take()?, row.take()?);
+        let issuer: Option<IssuerId> = row.take()?;
         let (number, at): (Option<i64>, Option<Timestamp>) = (row.take()?, row.take()?);
         let said = issuer.zip(number.and_then(|number| u64::try_from(number).ok())).zip(at);
         let loaded = said.map(|((issuer, number), at)| Acknowledged { issuer, number, at }).into_iter().collect();
-        Ok(GatewayRow { subject, created_at, loaded })
+        Ok(GatewayRow { subject, created_at, expires_at, loaded })
     };
     let mut gateways: Vec<GatewayRow> = Vec::new();
     for row in all(db, sql, params![Kind::Gateway, Status::Active], read)? {
@@ -61,15 +65,16 @@ pub(super) fn last_changes(
     Ok(changes.into_iter().filter(|(_, change)| *change > 0).collect())
 }
 
-/// Writes down what gateways have loaded.
+/// Writes down what gateways have loaded, in the place of what they had loaded before.
 pub(super) fn record(db: &Connection, loaded: &[(Subject, Vec<Acknowledged>)]) -> Result<(), StoreError> {
-    let sql = "-- acknowledge()\nINSERT OR REPLACE INTO acknowledgements (holder, issuer, number, at) \
-               VALUES (?1, ?2, ?3, ?4)";
+    let forget = "-- forget_acknowledged()\nDELETE FROM acknowledgements WHERE holder = ?1";
+    let sql = "-- acknowledge()\nINSERT INTO acknowledgements (holder, issuer, number, at) VALUES (?1, ?2, ?3, ?4)";
     for (gateway, crls) in loaded {
         let holder = match holders::standing(db, gateway) {
             Err(StoreError::NotFound(_)) => continue,
             holder => holder?.key,
         };
+        change(db, forget, params![holder])?;
         for crl in crls {
             change_one(db, sql, params![holder, key(db, crl.issuer)?, int(crl.number), crl.at])?;
         }

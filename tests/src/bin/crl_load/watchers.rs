@@ -207,7 +207,7 @@ impl Shared {
                         watched.applied = Some(new);
                     }
                     let seen = self.seen(number).await;
-                    let request = AcknowledgeRequest { held: vec![seen.head], not_loaded: false };
+                    let request = AcknowledgeRequest { held: vec![seen.head], not_loaded: false, continues: false };
                     client.acknowledge(request).await.expect("it is acknowledged");
                     watched.lags.push((Instant::now(), seen.at.elapsed()));
                 }
