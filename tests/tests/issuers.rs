@@ -405,3 +405,44 @@ fn devices_of_a_stolen_issuing_ca_are_told_to_attest_anew_and_get_another() {
     admin.run(&["crl", "publish", "--root-crl", path(&roots.join("device-root.crl"))]);
     assert_eq!(Crl::from_der(&fs::read(roots.join("device-root.crl")).expect("a file")).serials().len(), 1);
 }
+
+/// The reason that is explained for each of these ways, or null where it would get a certificate.
+fn explained(server: &Server, fleet: &str, device: &str) -> [Value; 4] {
+    let explained = server.admin().run(&["fleet", "explain", fleet, device]);
+    let ways = explained["ways"].as_array().expect("ways");
+    ["token", "token --reenroll", "renew", "previous"]
+        .map(|name| ways.iter().find(|way| way["way"] == name).expect("a way")["reason"].clone())
+}
+
+#[test]
+fn an_issuing_ca_is_not_cut_off_where_no_other_is_active() {
+    let mut server = server();
+    let one = first(&server);
+    let two = create(&mut server);
+    server.admin().run(&["issuer", "retire", &one]);
+    let refused = held(&mut server, "revoke", &two);
+    assert!(refused.code == 1 && refused.stderr.contains("is the only issuing CA that is active"), "{refused:?}");
+    assert_eq!(use_of(&server, &two)["standing"], "active");
+    held(&mut server, "revoke", &one).succeeded();
+}
+
+#[test]
+fn fleets_that_a_revoked_issuing_ca_leaves_without_any_are_named_and_explained_until_they_name_others() {
+    let mut server = server();
+    let two = create(&mut server);
+    let admin = server.admin();
+    admin.create_fleet("pumps");
+    admin.run(&["fleet", "create", "doors", "--issuers", &two]);
+    let device = Device::enroll(&server, "doors", "door-1");
+    assert_eq!(issuer_of(&server, &device), two);
+    let revoked: Value = serde_json::from_str(&held(&mut server, "revoke", &two).succeeded()).expect("JSON");
+    assert_eq!((&revoked["live"], &revoked["fleets_without_issuer"]), (&json!(1), &json!(["doors"])));
+    let none = "NO_ISSUER";
+    let why = explained(&server, "doors", "door-1");
+    assert_eq!(why, ["ALREADY_ENROLLED", none, "ISSUER_REVOKED", none].map(Value::from));
+    let refused = run(device.command("renew").arg("--force"));
+    assert!(refused.code != 0 && refused.stderr.contains("was revoked"), "{refused:?}");
+    admin.run(&["fleet", "set", "doors", "--issuers", "all"]);
+    let now = ["ALREADY_ENROLLED".into(), Value::Null, "ISSUER_REVOKED".into(), Value::Null];
+    assert_eq!(explained(&server, "doors", "door-1"), now);
+}

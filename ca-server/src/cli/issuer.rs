@@ -1,5 +1,6 @@
 //! `ca-server issuer`: the CAs that sign.
 
+mod bereft;
 mod ceremony;
 mod create;
 mod status;

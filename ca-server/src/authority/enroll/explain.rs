@@ -324,14 +324,29 @@ impl Look<'_> {
         self.answer(&decision).await
     }
 
-    /// What comes of a decision, if the fleet's quotas have room.
+    /// What comes of a decision, if somebody signs for the fleet now and its quotas have room.
     async fn answer(&self, decision: &Decision) -> Result<Answer, Refusal> {
-        if let Answer::Certificate { .. } = answer(decision) {
+        if let Answer::Certificate { .. } = self.signed(decision)? {
             let new = matches!(decision, Decision::Create(_) | Decision::Approved(_));
             let usage = self.authority.store.usage(self.fleet, self.now).await?;
             self.policy.quotas.admit(&usage, new).map_err(StoreError::Quota)?;
         }
         Ok(answer(decision))
+    }
+
+    /// The same, where quotas do not matter. What was signed already is given again.
+    fn signed(&self, decision: &Decision) -> Result<Answer, Refusal> {
+        let answer = answer(decision);
+        if matches!(answer, Answer::Certificate { .. }) && !matches!(decision, Decision::Again { .. }) {
+            self.refuse_unsigned()?;
+        }
+        Ok(answer)
+    }
+
+    /// Refuses where no issuing CA signs for the fleet now.
+    fn refuse_unsigned(&self) -> Result<(), Refusal> {
+        let (authority, spread) = (self.authority, &self.policy.spread);
+        authority.issuers.for_subject(self.device, spread, self.now, authority.publisher.now()).map(drop)
     }
 
     /// By the certificate in force, or the one that waits for Confirm; with a new key of the same kind.
@@ -340,9 +355,11 @@ impl Look<'_> {
         let key = self.next_key(holder, &presented)?;
         let facts = self.authority.store.renewal(presented.serial, &key.fingerprint()).await?;
         let facts = facts.ok_or(Refusal::CertificateUnknown)?;
+        self.authority.refuse_of_revoked(&facts.peer)?;
         let decision = renew::judge(&facts, &self.policy, &presented, &key, false, self.now)?;
         let confirm = renew::gives(decision)?;
         refuse_key_kind(&self.policy, presented.key.kind())?;
+        self.refuse_unsigned()?;
         Ok(Answer::Certificate { confirm })
     }
 
@@ -359,7 +376,7 @@ impl Look<'_> {
         let facts = previous::facts(self.authority, None, &presented, &proven).await?;
         let decision = previous::decide(self.authority, &facts, &proven, &self.policy, self.now)?;
         refuse_key_kind(&self.policy, presented.key.kind())?;
-        Ok(answer(&decision))
+        self.signed(&decision)
     }
 
     /// Why its certificate has expired for good.

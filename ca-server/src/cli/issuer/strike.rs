@@ -5,7 +5,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::super::{CommandError, Session, local, root};
-use super::ceremony::{Ceremony, Place};
+use super::{
+    bereft::{bereft, cures},
+    ceremony::{Ceremony, Place},
+};
 use crate::{
     audit::Draft,
     authority::root_crl,
@@ -13,7 +16,7 @@ use crate::{
     identity::{IssuerId, RevocationReason, Timestamp},
     inventory::partition::Standing,
     pki::{CaRole, CrlEntry, IssuerCertificate, ParsedCrl, RETENTION, check_successor},
-    store::{CrlHead, IssuerChange, StoreError},
+    store::{CrlHead, IssuerChange, IssuerRow, StoreError},
 };
 
 /// Which, and where.
@@ -35,6 +38,8 @@ struct Struck {
     root_crl: u64,
     /// How many of its certificates have not expired.
     live: u64,
+    /// The fleets that nobody signs for now.
+    fleets_without_issuer: Vec<String>,
 }
 
 /// Ends one that no device needs any more.
@@ -76,6 +81,7 @@ async fn strike(
         reason: reason.as_str(),
         root_crl: head.number,
         live,
+        fleets_without_issuer: bereft(ceremony.store.as_ref(), id, standing).await?,
     };
     let change = IssuerChange {
         new: None,
@@ -98,13 +104,15 @@ async fn strike(
 }
 
 fn words(struck: &Struck) -> String {
-    let Struck { issuer, standing, root_crl, live, .. } = struck;
-    let devices = match live {
+    let Struck { issuer, standing, root_crl, live, fleets_without_issuer, .. } = struck;
+    let mut devices = match live {
         0 => String::new(),
         live => format!(
-            "{live} of its certificates have not expired: their devices are told to attest anew, and are given others\n"
+            "{live} of its certificates have not expired: their devices are told to attest anew, and are given others \
+             where somebody signs for their fleet\n"
         ),
     };
+    devices += &cures(fleets_without_issuer);
     format!(
         "issuing CA {issuer} is {standing}: on the root's CRL number {root_crl}, and in no bundle any more\n{devices}next: \
          start the server, and make a backup; gateways take it in with the next bundle"
@@ -117,10 +125,17 @@ async fn may_be_struck(ceremony: &Ceremony, id: IssuerId, from: Standing, to: St
     if !from.publishes() {
         return Err(local(format!("{id} is {} already", from.as_str())));
     }
-    if !rows.iter().any(|row| row.role == CaRole::DeviceIssuing && row.id != id && row.is_online()) {
-        return Err(local(format!(
-            "{id} is the only issuing CA: make another first, with `ca-server issuer rotate {id}`"
-        )));
+    let signs = |row: &&IssuerRow| {
+        let is_active = row.role == CaRole::DeviceIssuing && row.id != id && row.standing == Standing::Active;
+        is_active && ceremony.read(row).is_ok_and(|certificate| certificate.not_after() >= ceremony.now)
+    };
+    if !rows.iter().any(|row| signs(&row)) {
+        return Err(local(match from {
+            Standing::Active => format!(
+                "{id} is the only issuing CA that is active: make another first, with `ca-server issuer rotate {id}`"
+            ),
+            _ => format!("no other issuing CA is active: make one before {id} goes, with `ca-server issuer create`"),
+        }));
     }
     // Entries stay for so long after their certificates, and so does the CRL.
     let since = if to == Standing::Ended { ceremony.now - RETENTION } else { ceremony.now };
