@@ -26,7 +26,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use ring::digest::{SHA256, digest};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use self::{dating::Leap, error::PublishError, published::Published};
 
@@ -64,6 +64,8 @@ pub struct Publisher {
     served: ArcSwap<HashMap<IssuerId, Arc<Published>>>,
     lists: Mutex<HashMap<(IssuerId, String), Arc<Published>>>,
     patches: Mutex<HashMap<IssuerId, Patches>>,
+    /// Where patches are made.
+    pub(super) bench: Arc<Semaphore>,
     offers_deltas: AtomicBool,
     deltas: Mutex<HashMap<IssuerId, Deltas>>,
     wake: Notify,
@@ -95,6 +97,7 @@ impl Publisher {
             served: ArcSwap::default(),
             lists: Mutex::default(),
             patches: Mutex::default(),
+            bench: Arc::new(Semaphore::new(1)),
             offers_deltas: AtomicBool::default(),
             deltas: Mutex::default(),
             wake: Notify::new(),

@@ -28,7 +28,7 @@ pub(super) struct Patches {
     /// Each as the steps from the one before it, the newest last.
     links: VecDeque<Arc<Link>>,
     /// The patches to the newest, by the number that they begin with, as far as somebody asked; `None`: the whole CRL is
-    /// the shorter way.
+    /// the shorter way, or there is no room for the patch. So none is made twice.
     made: HashMap<u64, Option<Bytes>>,
 }
 
@@ -70,11 +70,16 @@ impl Patches {
         }
     }
 
-    /// Remembers a patch, if there is room for it and it still leads to the newest.
+    /// Remembers a patch, if it still leads to the newest; where there is no room for all, those from further behind go.
     fn keep(&mut self, to: u64, from: u64, patch: &Option<Bytes>) {
-        let octets: usize = self.made.values().flatten().chain(patch).map(Bytes::len).sum();
-        if self.links.back().is_some_and(|last| last.to == to) && octets <= LONGEST {
-            self.made.insert(from, patch.clone());
+        if self.links.back().is_none_or(|last| last.to != to) {
+            return;
+        }
+        self.made.insert(from, patch.clone());
+        while self.made.values().flatten().map(Bytes::len).sum::<usize>() > LONGEST {
+            let longest_way = self.made.iter_mut().filter(|(_, made)| made.is_some()).min_by_key(|(from, _)| **from);
+            let Some((_, made)) = longest_way else { break };
+            *made = None;
         }
     }
 }
@@ -116,17 +121,28 @@ fn octets(steps: &[CrlPatchStep]) -> usize {
 
 impl Publisher {
     /// The patch (a serialized [`CrlPatch`]) that turns the CRL with this number, and with this SHA-256 where it is said,
-    /// into the one given, if that is the one that is served and there is a short one. It may have to be made, while
-    /// nothing else waits for it.
-    pub async fn patch(&self, to: &Arc<Published>, from: u64, sha256: Option<&[u8; 32]>) -> Option<Bytes> {
-        let links = match self.patches_of(to.issuer, |patches| patches.way(to.number, from, sha256))? {
+    /// into the one given, if that is the one that is served and there is a short one. It may have to be made: one at a
+    /// time, however many ask, so that they take neither the processors nor the threads from publications.
+    pub async fn patch(self: &Arc<Self>, to: &Arc<Published>, from: u64, sha256: Option<&[u8; 32]>) -> Option<Bytes> {
+        let way = || self.patches_of(to.issuer, |patches| patches.way(to.number, from, sha256));
+        if let Way::Made(made) = way()? {
+            return made;
+        }
+        let bench = self.bench.clone().acquire_owned().await.ok()?;
+        // Who has waited finds it made, mostly.
+        let links = match way()? {
             Way::Made(made) => return made,
             Way::Links(links) => links,
         };
-        let newest = to.clone();
-        let made = tokio::task::spawn_blocking(move || whole(&links, &newest)).await.ok()?;
-        self.patches_of(to.issuer, |patches| patches.keep(to.number, from, &made));
-        made
+        let (publisher, to) = (self.clone(), to.clone());
+        let work = move || {
+            // Whoever asked may be gone: it is made and kept all the same, and nothing else is made before that.
+            let _bench = bench;
+            let made = whole(&links, &to);
+            publisher.patches_of(to.issuer, |patches| patches.keep(to.number, from, &made));
+            made
+        };
+        tokio::task::spawn_blocking(work).await.ok()?
     }
 }
 
@@ -153,8 +169,15 @@ mod tests {
         let half = Some(Bytes::from(vec![7; LONGEST / 2 + 1]));
         patches.keep(211, 210, &half);
         assert!(patches.made.is_empty());
-        [211, 210].iter().for_each(|from| patches.keep(212, *from, &half));
-        assert_eq!(patches.made.len(), 1);
+        for order in [[211, 210], [210, 211]] {
+            patches.made.clear();
+            order.iter().for_each(|from| patches.keep(212, *from, &half));
+            assert_eq!(
+                (patches.made[&211].is_some(), patches.made[&210].is_some()),
+                (true, false),
+                "and not made again"
+            );
+        }
         add(&mut patches, 213, 10);
         assert!(patches.made.is_empty());
     }

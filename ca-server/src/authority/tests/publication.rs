@@ -1,6 +1,6 @@
 //! Publications in the course of time: what leaves a CRL and when, and what no clock and no caller can do to one.
 
-use std::{future::Future, pin::pin, task::Poll};
+use std::{collections::BTreeSet, future::Future, pin::pin, task::Poll};
 
 use super::*;
 
@@ -105,6 +105,37 @@ async fn a_revocation_reaches_the_crl_even_while_the_clock_has_leapt() {
     assert_eq!((receipt.certificates, receipt.crls.len()), (1, 1));
     world.at(HOUR);
     assert_eq!(world.publish(false).await, 1);
+}
+
+#[tokio::test]
+async fn a_crowd_that_asks_for_patches_has_each_made_once_and_one_at_a_time() {
+    let world = World::new().await;
+    world.enroll("pump-1").await;
+    let publisher = &world.authority.publisher;
+    let mut behind = Vec::new();
+    for _ in 0..3 {
+        behind.push(world.crl().number());
+        world.publish(false).await;
+    }
+    let newest = publisher.current(&world.issuer()).unwrap();
+    let bench = publisher.bench.clone().acquire_owned().await.unwrap();
+    let mut asking: Vec<_> = behind
+        .iter()
+        .flat_map(|from| [*from; 50])
+        .map(|from| {
+            let (publisher, newest) = (publisher.clone(), newest.clone());
+            Box::pin(async move { publisher.patch(&newest, from, None).await.expect("a short one") })
+        })
+        .collect();
+    for one in &mut asking {
+        assert!(futures::poll!(one.as_mut()).is_pending(), "another one is being made");
+    }
+    // Who goes away stops nothing and brings nobody to begin anew.
+    asking.truncate(149);
+    drop(bench);
+    let patches = futures::future::join_all(asking).await;
+    let made: BTreeSet<_> = patches.iter().map(|patch| patch.as_ptr()).collect();
+    assert_eq!((patches.len(), made.len()), (149, 3));
 }
 
 /// The events of one kind that wait to be written: how often it was told of.
