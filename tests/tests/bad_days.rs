@@ -4,6 +4,7 @@
 //! A port in use and wrong settings are in `init.rs`, kills in `crash.rs`, `server_crash.rs` and `command_crash.rs`.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -28,6 +29,7 @@ use fleetca_tests::{
     stranger::{self, Refusal, SubjectKey},
     wait::{SOON, until, until_true},
 };
+use ring::digest::{SHA256, digest};
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -148,6 +150,51 @@ fn a_server_that_was_stopped_starts_on_a_full_disk_and_revokes() {
     disk.fill();
     server.start_again();
     server.admin().run(&["operator", "revoke", "admin", "--reason", "keyCompromise", "--yes"]);
+}
+
+#[test]
+fn where_a_crl_cannot_be_recorded_the_last_one_goes_on_being_served_and_readiness_says_why() {
+    let Some(disk) = Disk::new(64) else { return };
+    let server = Server::start_in(disk.path());
+    let admin = server.admin();
+    admin.create_fleet("sensors");
+    let recorded = || -> BTreeMap<String, Vec<u8>> {
+        let database = Connection::open(server.dir().join("ca.db")).expect("the test may read it");
+        let sql = "SELECT issuers.id, sha256 FROM crl_heads JOIN issuers ON issuers.key = crl_heads.issuer \
+                   WHERE role IN ('control', 'device')";
+        let mut heads = database.prepare(sql).expect("a query");
+        let rows = heads.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+        rows.collect::<Result<_, _>>().expect("what is on disk")
+    };
+    let served = || -> BTreeMap<String, Vec<u8>> {
+        let hash = |id: String| {
+            let der = http::get(&server.http_url(&format!("/crl/{id}/full.crl"))).ok();
+            (id, digest(&SHA256, &der).as_ref().to_vec())
+        };
+        recorded().into_keys().map(hash).collect()
+    };
+    // What is kept for revocations and CRLs is gone, too.
+    fs::remove_file(server.dir().join("reserve")).expect("it is there");
+    let (before, refused) = loop {
+        disk.fill();
+        let before = served();
+        let finished = admin.try_run(&["crl", "publish"]);
+        if finished.code != 0 {
+            break (before, finished);
+        }
+    };
+    assert!(refused.stderr.contains("disk is full"), "{refused:?}");
+    let after = served();
+    assert_eq!((after.len(), &after), (2, &recorded()), "what is not on disk is served to nobody");
+    assert!(after.iter().any(|(id, hash)| before[id] == *hash), "one could not be published, and is served as it was");
+    let answer = http::get(&server.metrics_url("/readyz"));
+    let told = String::from_utf8_lossy(&answer.body).into_owned();
+    assert!(answer.status == 503 && told.lines().any(|line| line.starts_with("publishing CRLs: ")), "{told}");
+
+    disk.clear();
+    until_true(SOON, "it is published again", || admin.try_run(&["crl", "publish"]).code == 0);
+    assert!(served().iter().all(|(id, hash)| after[id] != *hash));
+    until_true(SOON, "it is ready", || http::get(&server.metrics_url("/readyz")).status == 200);
 }
 
 #[test]

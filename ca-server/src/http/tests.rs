@@ -220,6 +220,19 @@ async fn the_complete_crl_is_what_was_published() {
 }
 
 #[tokio::test]
+async fn every_answer_is_the_octets_that_lie_in_memory_and_no_copy_of_them() {
+    let world = World::new().await;
+    world.revoke(NOW + Duration::from_secs(1)).await;
+    let published = world.publisher.current(&world.device_ca).unwrap();
+    for _ in 0..2 {
+        let (_, _, body) = world.get(&world.full("crl"), &[]).await;
+        assert_eq!((body.as_ptr(), body.len()), (published.der.as_ptr(), published.der.len()));
+    }
+    let (_, _, part) = world.get(&world.full("crl"), &[(header::RANGE, "bytes=7-")]).await;
+    assert_eq!(part.as_ptr(), published.der[7..].as_ptr());
+}
+
+#[tokio::test]
 async fn a_revocation_in_the_second_of_the_last_crl_is_not_hidden_by_its_date() {
     let world = World::new().await;
     let (_, headers, _) = world.get(&world.full("crl"), &[]).await;
