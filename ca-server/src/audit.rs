@@ -5,7 +5,7 @@
 
 use ring::digest::{Context, SHA256, digest};
 
-use crate::identity::{SerialNumber, Timestamp};
+use crate::identity::Timestamp;
 
 /// Every action that a record can have: `docs/audit.md` says when each is written.
 pub const ACTIONS: [&str; 35] = [
@@ -61,8 +61,8 @@ pub struct Draft {
     pub action: &'static str,
     /// Which: `device/pump-7`, `fleet/sensors`, `token/9f…`.
     pub subject: String,
-    /// The certificate concerned, where it is one.
-    pub serial: Option<SerialNumber>,
+    /// The serial number of the certificate concerned, where it is one.
+    pub serial: String,
     /// `ok`, or the reason of a refusal that changed state.
     pub outcome: &'static str,
     /// Further facts. The store adds what only the transaction knows.
@@ -72,12 +72,20 @@ pub struct Draft {
 impl Draft {
     /// A record of a change that was made.
     pub fn done(at: Timestamp, actor: &str, action: &'static str, subject: String) -> Self {
-        Self { at, actor: actor.into(), action, subject, serial: None, outcome: "ok", detail: Default::default() }
+        Self {
+            at,
+            actor: actor.into(),
+            action,
+            subject,
+            serial: String::new(),
+            outcome: "ok",
+            detail: Default::default(),
+        }
     }
 
     /// The same, about this certificate.
-    pub fn serial(mut self, serial: SerialNumber) -> Self {
-        self.serial = Some(serial);
+    pub fn serial(mut self, serial: impl ToString) -> Self {
+        self.serial = serial.to_string();
         self
     }
 

@@ -25,6 +25,7 @@ mod refusal;
 mod renew;
 mod restore;
 mod revoke;
+mod root_crl;
 mod seal;
 mod tokens;
 
@@ -47,7 +48,7 @@ pub use ceremony::{CeremonyError, RootKey, Roots};
 pub use clock_check::{ClockError, check_clock};
 pub use devices::NewDevice;
 pub use enroll::{Answer, Challenge, EnrollmentRequest, Explained, Outcome, Seen, Trail, Way};
-pub use initialize::{InitializeError, Initialized, Plan, ROOT_CRL_LIFETIME, initialize, root_crl};
+pub use initialize::{ForeignRoot, InitializeError, Initialized, Plan, initialize};
 pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer, Place};
 pub use local::{issue_server_certificate, recover_operator};
 pub use notice::HeldCrl;
@@ -59,6 +60,7 @@ pub use restore::{
     LONGEST_WINDOW, RestoreError, TakenBack, latest, newest_shown, notice_restored, resume, take_back, undecided,
 };
 pub use revoke::Receipt;
+pub use root_crl::{ROOT_CRL_LIFETIME, judge_root_crl, root_crl};
 pub use seal::seal_once;
 pub use tokens::{NewToken, TokenFor};
 

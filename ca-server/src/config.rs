@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use limits::Limits;
 
 use crate::{
+    folder::Folder,
     identity::HostName,
     pki::{NotAnArc, PolicyArc},
 };
@@ -27,6 +28,15 @@ pub enum ConfigError {
     Missing {
         /// Which.
         path: String,
+    },
+    /// A CA whose issuing CA has no certificate yet.
+    #[error(
+        "{dir} waits for the certificate of its issuing CA, and serves nothing before: give it with `ca-server init --dir {dir} \
+         --issuer-cert FILE --root-cert FILE --root-crl FILE`"
+    )]
+    Waiting {
+        /// Its folder.
+        dir: String,
     },
     /// A file that can't be read.
     #[error("cannot read {path}: {source}; run this as the user whose CA it is")]
@@ -148,7 +158,10 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
-            ErrorKind::NotFound => ConfigError::Missing { path: name.clone() },
+            ErrorKind::NotFound => match path.parent().filter(|folder| Folder::new(*folder).requests().exists()) {
+                Some(folder) => ConfigError::Waiting { dir: folder.display().to_string() },
+                None => ConfigError::Missing { path: name.clone() },
+            },
             _ => ConfigError::Read { path: name.clone(), source },
         })?;
         let mut config = Self::parse(&text).map_err(|error| match error {

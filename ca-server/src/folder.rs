@@ -48,6 +48,11 @@ impl Folder {
         self.keys().join(format!("{issuer}.pem"))
     }
 
+    /// Where the keys are whose certificates somebody else was asked for.
+    pub fn requests(&self) -> PathBuf {
+        self.0.join("requests")
+    }
+
     /// Held by the one server that runs on this folder.
     pub fn lock(&self) -> PathBuf {
         self.0.join("serve.lock")

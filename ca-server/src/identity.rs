@@ -15,6 +15,6 @@ pub use hardware::{HardwareId, Thumbprint};
 pub use key::{CertificateHash, IssuerId, KeyFingerprint, hex};
 pub use name::{DeviceId, FleetName, HostName, NameError, TokenId, TrustDomain};
 pub use reason::{RevocationReason, UnknownReason};
-pub use serial::SerialNumber;
+pub use serial::{AuthoritySerial, SerialNumber};
 pub use subject::{Kind, SpiffeError, Subject};
 pub use timestamp::Timestamp;

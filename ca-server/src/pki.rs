@@ -10,11 +10,14 @@
 //!
 //! What is written here (`encode`) is read back by another implementation (x509-cert) in the lints and in the tests.
 
+mod ca_csr;
 mod crl;
 mod csr;
 mod draft;
 mod encode;
 mod extensions;
+mod foreign;
+mod holder;
 mod issuance;
 mod issuer;
 mod jwk;
@@ -30,18 +33,22 @@ mod profile;
 mod signature;
 mod signed;
 
+pub use ca_csr::{PreparedCsr, prepare_csr};
 pub use crl::{
-    CrlEntry, CrlError, CrlSteps, CrlTemplate, Edit, EntryList, ParsedCrl, PreparedCrl, RETENTION, SuccessorError,
-    check_successor,
+    CrlEntry, CrlError, CrlSteps, CrlTemplate, Edit, EntryList, ParsedCrl, PreparedCrl, RETENTION, RootEntry,
+    SuccessorError, check_root_successor, check_successor,
 };
 pub use csr::{Csr, CsrError, LONGEST_CSR};
 pub use draft::{Certificate, Prepared};
-pub use issuance::{CaRequest, Holder, IssuanceError, Issuer, LeafRequest, ResponderRequest, prepare_root};
+pub use foreign::{ForeignError, judge_issuing, judge_root};
+pub use holder::Holder;
+pub use issuance::{CaRequest, IssuanceError, Issuer, LeafRequest, ResponderRequest, prepare_root};
 pub use issuer::{IssuerCertificate, IssuerError};
 pub use jwk::{JwkError, from_jwk};
 pub use key::{BadSignature, KeyError, KeyKind, PublicKey};
 pub use lint::LintError;
 pub use locations::{CrlScope, LocationError, Locations};
+pub use names::is_named;
 pub use ocsp::{
     BadOcspRequest, CertId, IssuerHashes, LONGEST_OCSP_REQUEST, MOST_CERT_IDS, OcspAnswer, OcspFailure, OcspRequest,
     OcspStatus, OcspTemplate, PreparedOcsp,

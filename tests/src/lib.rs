@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod binaries;
 pub mod calls;
+pub mod corporation;
 pub mod crl;
 pub mod crowd;
 pub mod csr;

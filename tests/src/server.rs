@@ -106,12 +106,21 @@ impl Server {
         Server::start_below(folder, &[], Settings::default())
     }
 
+    /// Serves the CA that there is in this folder, below `ca`.
+    pub fn start_made(folder: TempDir) -> Server {
+        Server::serve_below(folder, Settings::default())
+    }
+
     fn start_as(options: &[&str], settings: Settings) -> Server {
         Server::start_below(TempDir::new().expect("a temporary folder"), options, settings)
     }
 
     fn start_below(folder: TempDir, options: &[&str], settings: Settings) -> Server {
         init_with(&folder.path().join("ca"), options);
+        Server::serve_below(folder, settings)
+    }
+
+    fn serve_below(folder: TempDir, settings: Settings) -> Server {
         set_limits(&folder.path().join("ca/config.toml"), &settings.limits);
         set_lines(&folder.path().join("ca/config.toml"), &settings.lines);
         let logs = TempDir::new().expect("a temporary folder");

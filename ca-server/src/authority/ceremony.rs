@@ -11,7 +11,8 @@ use super::{Refusal, random};
 use crate::{
     identity::{IssuerId, SerialNumber, Timestamp},
     pki::{
-        CA_VALIDITY, CaRequest, CaRole, Issuer, IssuerCertificate, IssuerError, LocationError, Locations, PublicKey,
+        CA_VALIDITY, CaRequest, CaRole, IssuanceError, Issuer, IssuerCertificate, IssuerError, LocationError,
+        Locations, PublicKey,
     },
     signer::{Signer, SignerError},
     store::{Domain, IssuerRow, TrustBundleRow},
@@ -33,6 +34,12 @@ pub enum CeremonyError {
     /// The key.
     #[error(transparent)]
     Signer(#[from] SignerError),
+    /// An issuing CA can't be taken in.
+    #[error(transparent)]
+    Issuer(#[from] IssuanceError),
+    /// The device root's key is needed, and not at hand.
+    #[error("the key of the device root is not at hand")]
+    NoDeviceRoot,
     /// The trust bundle in force is not as this root has signed it.
     #[error("the trust bundle in force is not one that this control root has signed for this trust domain")]
     TrustBundle,
@@ -50,8 +57,8 @@ pub struct RootKey {
 pub struct Roots {
     /// Signs the trust bundle.
     pub control: RootKey,
-    /// Signs issuing CAs.
-    pub device: RootKey,
+    /// Signs issuing CAs, where its key is at hand.
+    pub device: Option<RootKey>,
 }
 
 impl RootKey {
@@ -125,10 +132,26 @@ impl Roots {
         key: &PublicKey,
         (not_before, now): (Timestamp, Timestamp),
     ) -> Result<(IssuerRow, TrustBundleRow), CeremonyError> {
-        let der = self.device.sign_authority(domain, CaRole::DeviceIssuing, key, (not_before, now))?;
+        let root = self.device.as_ref().ok_or(CeremonyError::NoDeviceRoot)?;
+        let der = root.sign_authority(domain, CaRole::DeviceIssuing, key, (not_before, now))?;
         let certificate = IssuerCertificate::parse(&der)?;
-        certificate.verify(&self.device.certificate)?;
-        let bundle = self.control.next_bundle(domain, bundle, (Some(&der), None), now)?;
-        Ok((IssuerRow::new(certificate.id(), CaRole::DeviceIssuing, der, now), bundle))
+        certificate.verify(&root.certificate)?;
+        self.adopt_issuer(domain, bundle, (&root.certificate, certificate), now)
+    }
+
+    /// An issuing CA of devices that the device root has signed, here or elsewhere, and that was judged; and the trust bundle
+    /// that names it.
+    pub fn adopt_issuer(
+        &self,
+        domain: &Domain,
+        bundle: &TrustBundleRow,
+        (root, certificate): (&IssuerCertificate, IssuerCertificate),
+        now: Timestamp,
+    ) -> Result<(IssuerRow, TrustBundleRow), CeremonyError> {
+        let bundle = self.control.next_bundle(domain, bundle, (Some(certificate.der()), None), now)?;
+        let row = IssuerRow::new(certificate.id(), CaRole::DeviceIssuing, certificate.der().to_vec(), now);
+        // What a start would refuse is not recorded.
+        Issuer::of_devices(root, certificate, domain.trust_domain.clone(), Locations::new(&domain.public_url)?)?;
+        Ok((row, bundle))
     }
 }

@@ -6,22 +6,15 @@ use fleetca_proto::v1;
 use ring::rand::SystemRandom;
 
 use super::{
-    CeremonyError, IssuerKeys, Issuers, IssuersError, Refusal, RootKey, local::local_enrollment, publish::sha256,
-    random,
+    CeremonyError, IssuerKeys, Issuers, IssuersError, Refusal, RootKey, local::local_enrollment, random, root_crl,
 };
 use crate::{
     audit::Draft,
     identity::{DeviceId, HostName, SerialNumber, Timestamp},
-    pki::{
-        CaRequest, CaRole, CrlEntry, CrlTemplate, Holder, IssuerCertificate, ParsedCrl, PublicKey, ROOT_VALIDITY,
-        prepare_root,
-    },
+    pki::{CaRequest, CaRole, Holder, IssuerCertificate, PublicKey, ROOT_VALIDITY, prepare_root},
     signer::Signer,
     store::{CrlHead, Domain, Initialization, IssuerRow},
 };
-
-/// How long a root's CRL is good: 13 months, renewed once a year.
-pub const ROOT_CRL_LIFETIME: Duration = Duration::from_secs(396 * 24 * 3600);
 
 /// Why there is no new CA.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +38,10 @@ pub enum InitializeError {
 pub struct Plan {
     /// Environment and public URL.
     pub domain: Domain,
-    /// Keys: a fresh one for each place.
+    /// Keys: a fresh one for each place; none for a root of somebody else's.
     pub signers: HashMap<CaRole, Arc<dyn Signer>>,
+    /// The root of devices, where somebody else has it, and what it has signed.
+    pub foreign: Option<ForeignRoot>,
     /// The server's ID, names and key.
     pub server: (DeviceId, Vec<HostName>, PublicKey),
     /// The first operator's name and key.
@@ -55,6 +50,17 @@ pub struct Plan {
     pub backdate: Duration,
     /// Now.
     pub now: Timestamp,
+}
+
+/// A root of devices that somebody else has: all of it [judged](crate::pki::judge_root).
+#[derive(Clone, Debug)]
+pub struct ForeignRoot {
+    /// The root.
+    pub root: IssuerCertificate,
+    /// The issuing CA's certificate that it has signed.
+    pub issuing: IssuerCertificate,
+    /// Its CRL.
+    pub crl: CrlHead,
 }
 
 /// A new CA, for its store and its folders.
@@ -72,12 +78,17 @@ pub struct Initialized {
 /// Makes a new CA.
 pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
     let (control, control_ca) = make_pair(&plan, CaRole::ControlRoot, CaRole::ControlCa)?;
-    let (device, device_ca) = make_pair(&plan, CaRole::DeviceRoot, CaRole::DeviceIssuing)?;
-    let der = |root: &RootKey| root.certificate.der().to_vec();
+    let (device_root, device_ca) = match &plan.foreign {
+        Some(foreign) => (foreign.root.der().to_vec(), foreign.issuing.der().to_vec()),
+        None => {
+            let (root, issuing) = make_pair(&plan, CaRole::DeviceRoot, CaRole::DeviceIssuing)?;
+            (root.certificate.der().to_vec(), issuing)
+        }
+    };
     let certificates = HashMap::from([
-        (CaRole::ControlRoot, der(&control)),
+        (CaRole::ControlRoot, control.certificate.der().to_vec()),
         (CaRole::ControlCa, control_ca),
-        (CaRole::DeviceRoot, der(&device)),
+        (CaRole::DeviceRoot, device_root.clone()),
         (CaRole::DeviceIssuing, device_ca.clone()),
     ]);
     let mut rows = Vec::new();
@@ -85,19 +96,22 @@ pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
     let mut keys = IssuerKeys::new();
     for role in CaRole::ALL {
         let certificate = parse(&certificates[&role])?;
-        let signer = &plan.signers[&role];
-        if role.is_root() {
-            crls.push(root_crl(&certificate, signer.as_ref(), None, None, plan.now)?.1);
-        } else {
-            keys.insert(certificate.id(), signer.clone());
+        match (&plan.foreign, plan.signers.get(&role)) {
+            (Some(foreign), _) if role == CaRole::DeviceRoot => crls.push(foreign.crl.clone()),
+            (_, Some(signer)) if role.is_root() => {
+                crls.push(root_crl(&certificate, signer.as_ref(), None, None, plan.now)?.1);
+            }
+            (_, Some(signer)) => drop(keys.insert(certificate.id(), signer.clone())),
+            // Told by whoever looks for the key.
+            (_, None) => {}
         }
         rows.push(IssuerRow::new(certificate.id(), role, certificate.der().to_vec(), plan.now));
     }
     let trust_bundle = control.sign_bundle(v1::TrustBundle {
         trust_domain: plan.domain.trust_domain.to_string(),
         sequence: 1,
-        control_roots: vec![der(&control)],
-        device_roots: vec![der(&device)],
+        control_roots: vec![control.certificate.der().to_vec()],
+        device_roots: vec![device_root],
         device_issuers: vec![device_ca],
     })?;
     let issuers = Issuers::new(&plan.domain, &rows, keys)?;
@@ -108,6 +122,7 @@ pub fn initialize(plan: Plan) -> Result<Initialized, InitializeError> {
     let operator = made(Holder::Operator(name), key)?;
     let audit = Draft::done(plan.now, "local", "ca.initialized", format!("domain/{}", plan.domain.trust_domain))
         .fact("public_url", plan.domain.public_url.as_str())
+        .fact("device_root", parse(&certificates[&CaRole::DeviceRoot])?.subject_text())
         .fact("issuers", rows.iter().map(|row| row.id.to_string()).collect::<Vec<_>>());
     let leaves = (server.certificate.der.clone(), operator.certificate.der.clone());
     let enrollments = vec![server, operator];
@@ -127,40 +142,6 @@ fn make_pair(plan: &Plan, role: CaRole, child: CaRole) -> Result<(RootKey, Vec<u
     let key = plan.signers[&child].public_key();
     let child = root.sign_authority(&plan.domain, child, key, (not_before, plan.now))?;
     Ok((root, child))
-}
-
-/// A root's CRL (DER) and its head: the entries of the one before it stay, and there may be another.
-pub fn root_crl(
-    root: &IssuerCertificate,
-    signer: &dyn Signer,
-    before: Option<&ParsedCrl>,
-    entry: Option<CrlEntry>,
-    now: Timestamp,
-) -> Result<(Vec<u8>, CrlHead), Refusal> {
-    let this_update = before.map_or(now, |crl| now.max(crl.this_update())).floor_secs();
-    let number = before.map_or(0, |crl| crl.number() + 1).max(u64::try_from(now.millis()).unwrap_or(0));
-    let template = CrlTemplate {
-        issuer: root,
-        number,
-        this_update,
-        next_update: this_update + ROOT_CRL_LIFETIME,
-        distribution_point: None,
-    };
-    let prepared = template.prepare(before, entry.map(|entry| (entry.serial, Some(entry))));
-    let signature = signer.sign(prepared.tbs())?;
-    let der = prepared.assemble(&signature).to_vec();
-    let head = CrlHead {
-        issuer: root.id(),
-        number,
-        this_update,
-        next_update: template.next_update,
-        watermark: 0,
-        horizon: Timestamp::default(),
-        sha256: sha256(&der),
-        signature,
-        der: Some(der.clone()),
-    };
-    Ok((der, head))
 }
 
 fn parse(der: &[u8]) -> Result<IssuerCertificate, InitializeError> {

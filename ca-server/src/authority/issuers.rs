@@ -6,9 +6,9 @@ use arc_swap::ArcSwap;
 
 use super::Refusal;
 use crate::{
-    identity::{IssuerId, Kind, Subject, Timestamp},
+    identity::{AuthoritySerial, IssuerId, Kind, Subject, Timestamp, TrustDomain},
     inventory::partition::{Choice, Partition, Spread, Standing},
-    pki::{CaRole, Issuer, IssuerCertificate, LeafRequest, Locations},
+    pki::{CaRole, Issuer, IssuerCertificate, LeafRequest, Locations, is_named},
     signer::Signer,
     store::{Domain, IssuerRow, NewCertificate},
 };
@@ -50,6 +50,7 @@ pub struct Issuers {
     /// Those that publish, in the order of the store, oldest first.
     device: Vec<OnlineIssuer>,
     certificates: HashMap<IssuerId, (CaRole, IssuerCertificate)>,
+    trust_domain: TrustDomain,
     /// Where the issuing CAs of devices stand, oldest first, as it was read last.
     places: ArcSwap<Vec<Place>>,
     /// How long the CRL of a new issuing CA has to be out before it signs for devices.
@@ -106,18 +107,26 @@ impl Issuers {
     /// Takes the issuers of the store and the keys that are at hand.
     pub fn new(domain: &Domain, rows: &[IssuerRow], mut keys: IssuerKeys) -> Result<Self, IssuersError> {
         let mut certificates = HashMap::new();
-        let (mut control, mut device) = (None, Vec::new());
         for row in rows {
             let broken = |why: String| IssuersError::Certificate { id: row.id, why };
             let certificate = IssuerCertificate::parse(&row.certificate).map_err(|error| broken(error.to_string()))?;
-            let role = row.role;
-            certificates.insert(row.id, (role, certificate.clone()));
-            if !row.is_online() {
-                continue;
+            if certificate.id() != row.id {
+                return Err(broken("its certificate is another CA's".into()));
             }
+            certificates.insert(row.id, (row.role, certificate));
+        }
+        let (mut control, mut device) = (None, Vec::new());
+        for row in rows.iter().filter(|row| row.is_online()) {
+            let (broken, role) = (|why: String| IssuersError::Certificate { id: row.id, why }, row.role);
             let locations = Locations::new(&domain.public_url).map_err(|error| broken(error.to_string()))?;
-            let issuer = Issuer::new(role, certificate, domain.trust_domain.clone(), locations)
-                .map_err(|error| broken(error.to_string()))?;
+            let (certificate, trust_domain) = (certificates[&row.id].1.clone(), domain.trust_domain.clone());
+            let roots = certificates.values().filter(|(role, _)| *role == CaRole::DeviceRoot);
+            let root = roots.map(|(_, root)| root).find(|root| root.subject_der() == certificate.issuer_der());
+            let issuer = match root.filter(|_| role == CaRole::DeviceIssuing) {
+                Some(root) => Issuer::of_devices(root, certificate, trust_domain, locations),
+                None => Issuer::new(role, certificate, trust_domain, locations),
+            };
+            let issuer = issuer.map_err(|error| broken(error.to_string()))?;
             let signer = keys.remove(&row.id).ok_or(IssuersError::Key(row.id))?;
             if signer.public_key().fingerprint() != issuer.certificate().public_key().fingerprint() {
                 return Err(broken("its key file holds another key".into()));
@@ -130,7 +139,7 @@ impl Issuers {
         }
         let control = control.ok_or(IssuersError::Missing("control"))?;
         let (places, wait) = (ArcSwap::from_pointee(places(rows, &[])), Duration::ZERO);
-        Ok(Self { control, device, certificates, places, wait })
+        Ok(Self { control, device, certificates, trust_domain: domain.trust_domain.clone(), places, wait })
     }
 
     /// The same, where new issuing CAs wait for so long before they sign for devices.
@@ -171,6 +180,26 @@ impl Issuers {
     /// One issuer's certificate.
     pub fn certificate(&self, id: &IssuerId) -> Option<&IssuerCertificate> {
         self.certificates.get(id).map(|(_, certificate)| certificate)
+    }
+
+    /// The root of devices.
+    pub fn device_root(&self) -> Option<&IssuerCertificate> {
+        self.certificates.values().find(|(role, _)| *role == CaRole::DeviceRoot).map(|(_, root)| root)
+    }
+
+    /// Whether the root of devices is somebody else's: its key was never here.
+    pub fn has_foreign_root(&self) -> bool {
+        self.device_root().is_some_and(|root| !is_named(root, CaRole::DeviceRoot, &self.trust_domain))
+    }
+
+    /// Whether an entry of a root's CRL must never be lost. Somebody else's root has CAs that are none of ours, whose entries
+    /// go when they have expired.
+    pub fn keeps_entry(&self, root: &IssuerCertificate, serial: &AuthoritySerial) -> bool {
+        let is_ours =
+            [CaRole::ControlRoot, CaRole::DeviceRoot].iter().any(|role| is_named(root, *role, &self.trust_domain));
+        let below =
+            |issuer: &IssuerCertificate| issuer.issuer_der() == root.subject_der() && issuer.serial() == *serial;
+        is_ours || self.certificates.values().any(|(_, issuer)| below(issuer))
     }
 
     /// The issuing CAs of devices whose CRLs belong into bundles, in the order of their IDs. One that has expired needs none.

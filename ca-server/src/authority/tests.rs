@@ -97,6 +97,7 @@ impl World {
         let plan = Plan {
             domain,
             signers: signers.clone(),
+            foreign: None,
             server: ("ca".parse().unwrap(), vec!["localhost".parse().unwrap()], signer().public_key().clone()),
             operator: ("ana".parse().unwrap(), signer().public_key().clone()),
             backdate: Duration::from_secs(300),

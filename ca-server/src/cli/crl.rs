@@ -63,7 +63,7 @@ pub async fn run(args: Crl, session: &Session) -> Result<(), CommandError> {
 }
 
 /// Reads one CRL, whichever of the two forms it has. What it says is for the server to judge.
-fn read_crl(path: &Path) -> Result<Vec<u8>, CommandError> {
+pub(super) fn read_crl(path: &Path) -> Result<Vec<u8>, CommandError> {
     let bytes = fs::read(path).map_err(CommandError::file(path))?;
     if bytes.first() == Some(&0x30) {
         return Ok(bytes);

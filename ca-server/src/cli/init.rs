@@ -2,6 +2,7 @@
 //! that there is a whole CA or none.
 
 pub(super) mod place;
+mod request;
 
 use std::{
     collections::HashMap,
@@ -13,7 +14,10 @@ use clap::Args;
 use enroll_client::keys::Key;
 use serde::Serialize;
 
-use self::place::{begin, discard, draft_of, is_only_a_draft, move_into_place, why_not};
+use self::{
+    place::{begin, discard, draft_of, is_only, move_into_place, why_not},
+    request::Foreign,
+};
 use super::{CommandError, Session, local, operator_folder};
 use crate::{
     authority::{Initialized, Plan, initialize},
@@ -34,8 +38,8 @@ pub struct Init {
     #[arg(long, value_name = "DIR")]
     pub dir: PathBuf,
     /// The environment, a DNS name in lower case: fleet.example
-    #[arg(long, value_name = "NAME")]
-    pub trust_domain: TrustDomain,
+    #[arg(long, value_name = "NAME", required_unless_present = "issuer_cert")]
+    pub trust_domain: Option<TrustDomain>,
     /// A name or address under which clients reach the server; may be repeated
     #[arg(long = "name", value_name = "HOST-OR-IP", default_values = ["localhost", "127.0.0.1", "::1"])]
     pub names: Vec<HostName>,
@@ -54,6 +58,19 @@ pub struct Init {
     /// The first operator's name
     #[arg(long, value_name = "NAME", default_value = "admin")]
     pub operator: DeviceId,
+    /// Under a root of somebody else's: make the issuing CA's key and this request (PKCS#10) only; then `--issuer-cert`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["root_dir", "root_passphrase_file"])]
+    pub csr_out: Option<PathBuf>,
+    /// What that root has signed for the request; the settings are those of the request
+    #[arg(long, value_name = "FILE", requires_all = ["root_cert", "root_crl"],
+        conflicts_with_all = ["csr_out", "trust_domain", "names", "public_url", "operator"])]
+    pub issuer_cert: Option<PathBuf>,
+    /// That root's certificate
+    #[arg(long, value_name = "FILE", requires = "issuer_cert")]
+    pub root_cert: Option<PathBuf>,
+    /// That root's CRL
+    #[arg(long, value_name = "FILE", requires = "issuer_cert")]
+    pub root_crl: Option<PathBuf>,
 }
 
 /// What was made, for programs.
@@ -71,9 +88,16 @@ pub struct Made {
 
 /// Runs the command.
 pub async fn run(args: Init, session: &Session) -> Result<(), CommandError> {
-    let default_url = args.public_url.is_none();
-    let key_passphrase = args.key_passphrase_file.clone();
-    let made = make(args).await?;
+    if let Some(csr_out) = &args.csr_out {
+        return request::ask(&args, csr_out, session);
+    }
+    let (is_foreign, key_passphrase) = (args.issuer_cert.is_some(), args.key_passphrase_file.clone());
+    let default_url = args.public_url.is_none() && !is_foreign;
+    let made = match is_foreign.then(|| request::answered(args.clone())).transpose()? {
+        Some(Ok((args, foreign))) => make(args, Some(foreign)).await?,
+        Some(Err(made)) => made,
+        None => make(args, None).await?,
+    };
     session.output().told(&made, |_| {
         let mut text = format!(
             "a new CA for {} in {}\n  control root   {} (SHA-256 {})\n  device root    {}\n  operator       {}\n  \
@@ -86,6 +110,9 @@ pub async fn run(args: Init, session: &Session) -> Result<(), CommandError> {
             made.operator_credential.display(),
             made.root_dir.display(),
         );
+        if is_foreign {
+            text += "  the device root's CRL is renewed by whoever has that root: `ca-server crl publish --root-crl FILE`\n";
+        }
         if default_url {
             text += &format!("  public URL     {}, as --public-url was not given: for trials only\n", made.public_url);
         }
@@ -94,8 +121,38 @@ pub async fn run(args: Init, session: &Session) -> Result<(), CommandError> {
     })
 }
 
+impl Made {
+    /// What there is when it is made.
+    fn of(args: &Init, root_dir: &Path) -> Result<Self, CommandError> {
+        let dir = Folder::new(std::path::absolute(&args.dir)?);
+        let control_root = super::foreign::certificate(&dir.control_root())?;
+        Ok(Self {
+            control_root: dir.control_root(),
+            control_root_sha256: control_root.hash().to_string(),
+            device_root: dir.device_root(),
+            operator_credential: dir.operator(),
+            trust_domain: domain(args)?.trust_domain.to_string(),
+            public_url: locations(args)?.base().to_owned(),
+            dir: dir.path().to_owned(),
+            root_dir: root_dir.to_owned(),
+        })
+    }
+}
+
+/// The environment and where its CRLs are.
+fn domain(args: &Init) -> Result<Domain, CommandError> {
+    let trust_domain = args.trust_domain.clone();
+    let trust_domain = trust_domain.ok_or_else(|| CommandError::Usage("--trust-domain is needed".into()))?;
+    Ok(Domain { trust_domain, public_url: locations(args)?.base().to_owned() })
+}
+
+fn locations(args: &Init) -> Result<Locations, CommandError> {
+    let url = args.public_url.clone().unwrap_or_else(|| format!("http://{}:7080", host(&args.names[0])));
+    Locations::new(&url).map_err(|error| CommandError::Usage(error.to_string()))
+}
+
 /// Makes the CA.
-pub async fn make(mut args: Init) -> Result<Made, CommandError> {
+pub async fn make(mut args: Init, foreign: Option<Foreign>) -> Result<Made, CommandError> {
     // One spelling for one folder: whether the root keys lie inside is told by it.
     args.dir = std::path::absolute(&args.dir)?;
     let dir = Folder::new(&args.dir);
@@ -108,15 +165,15 @@ pub async fn make(mut args: Init) -> Result<Made, CommandError> {
     }
     for path in [&args.dir, &root_dir] {
         let vacant = folder::is_vacant(path).map_err(CommandError::file(path))?;
-        if !vacant && !is_only_a_draft(path) {
+        let requests = foreign.is_some().then(|| dir.requests());
+        let requests: Vec<&Path> = requests.iter().map(PathBuf::as_path).collect();
+        if !vacant && !is_only(path, &requests) {
             return Err(CommandError::Content { path: path.clone(), reason: why_not(path, &args.dir, &root_dir) });
         }
     }
     let read = |path: &Option<PathBuf>| path.as_deref().map(Passphrase::read).transpose().map_err(local);
     let passphrases = Passphrases { roots: read(&args.root_passphrase_file)?, keys: read(&args.key_passphrase_file)? };
-    let public_url = args.public_url.clone().unwrap_or_else(|| format!("http://{}:7080", host(&args.names[0])));
-    let public_url = Locations::new(&public_url).map_err(|error| CommandError::Usage(error.to_string()))?;
-    let domain = Domain { trust_domain: args.trust_domain.clone(), public_url: public_url.base().to_owned() };
+    let domain = domain(&args)?;
     let draft = draft_of(&args.dir)?;
     if args.root_dir.is_some() {
         args.root_dir = Some(root_dir.clone());
@@ -131,31 +188,25 @@ pub async fn make(mut args: Init) -> Result<Made, CommandError> {
         if inside.is_none() {
             begin(&root_draft)?;
         }
-        let control_root = write(&args, &domain, &draft, &root_draft, &passphrases).await?;
+        write(&args, &domain, &draft, &root_draft, (&passphrases, foreign.as_ref())).await?;
+        if foreign.is_some() {
+            request::mark_ready(&args.dir, &root_dir)?;
+            return request::move_all(&args.dir, &root_dir);
+        }
         if inside.is_none() {
             move_into_place(&root_draft, &root_dir)?;
         }
-        move_into_place(&draft, &args.dir)?;
-        Ok(control_root)
+        move_into_place(&draft, &args.dir)
     };
-    let control_root = match made.await {
-        Ok(control_root) => control_root,
-        Err(error) => {
-            // No key is left behind where nobody looks for it. The first fault is the one to tell.
+    if let Err(error) = made.await {
+        // No key is left behind where nobody looks for it, but for one that the same command goes on with. The first fault
+        // is the one to tell.
+        if foreign.is_none() || !request::is_ready(&args.dir) {
             let _ = discard(&draft).and_then(|()| discard(&root_draft));
-            return Err(error);
         }
-    };
-    Ok(Made {
-        control_root: dir.control_root(),
-        control_root_sha256: control_root,
-        device_root: dir.device_root(),
-        operator_credential: dir.operator(),
-        trust_domain: domain.trust_domain.to_string(),
-        public_url: domain.public_url,
-        dir: args.dir,
-        root_dir,
-    })
+        return Err(error);
+    }
+    Made::of(&args, &root_dir)
 }
 
 /// What the keys are encrypted with.
@@ -166,19 +217,23 @@ struct Passphrases {
     keys: Option<Passphrase>,
 }
 
-/// Writes everything below the drafts and gives the control root's fingerprint.
+/// Writes everything below the drafts.
 async fn write(
     args: &Init,
     domain: &Domain,
     draft: &Path,
     root_draft: &Path,
-    passphrases: &Passphrases,
-) -> Result<String, CommandError> {
+    (passphrases, foreign): (&Passphrases, Option<&Foreign>),
+) -> Result<(), CommandError> {
     let folder = Folder::new(draft);
-    let signers: HashMap<CaRole, Arc<SoftwareSigner>> = CaRole::ALL
-        .into_iter()
-        .map(|role| Ok((role, Arc::new(SoftwareSigner::generate().map_err(local)?))))
-        .collect::<Result<_, CommandError>>()?;
+    let mut signers: HashMap<CaRole, Arc<SoftwareSigner>> = HashMap::new();
+    for role in CaRole::ALL {
+        match foreign {
+            Some(_) if role == CaRole::DeviceRoot => {}
+            Some(foreign) if role == CaRole::DeviceIssuing => drop(signers.insert(role, foreign.signer.clone())),
+            _ => drop(signers.insert(role, Arc::new(SoftwareSigner::generate().map_err(local)?))),
+        }
+    }
     let settings = Config::sample(&args.names, args.root_dir.clone());
     let config = Config::parse(&settings).map_err(|error| CommandError::Usage(error.to_string()))?;
     let server_key = SoftwareSigner::generate().map_err(local)?;
@@ -187,6 +242,7 @@ async fn write(
     let made = initialize(Plan {
         domain: domain.clone(),
         signers: signers.iter().map(|(place, signer)| (*place, signer.clone() as Arc<dyn Signer>)).collect(),
+        foreign: foreign.map(|foreign| foreign.root.clone()),
         server: (server_id(), args.names.clone(), server_key.public_key().clone()),
         operator: (args.operator.clone(), operator_public),
         backdate: config.backdate,
@@ -198,14 +254,15 @@ async fn write(
     }
     for role in CaRole::ALL {
         let id = issuer_id(&made, role)?;
+        let Some(signer) = signers.get(&role) else { continue };
         if role.is_root() {
             let file = |extension| folder::root_file(root_draft, role, extension);
-            signers[&role].save(&file("key.pem"), passphrases.roots.as_ref()).map_err(local)?;
+            signer.save(&file("key.pem"), passphrases.roots.as_ref()).map_err(local)?;
             public_file(&file("pem"), &certificate_pem(&made, role))?;
             let crl = made.record.crls.iter().find(|head| head.issuer == id).and_then(|head| head.der.as_deref());
             public_file(&file("crl"), crl.unwrap_or_default())?;
         } else {
-            signers[&role].save(&folder.issuer_key(id), passphrases.keys.as_ref()).map_err(local)?;
+            signer.save(&folder.issuer_key(id), passphrases.keys.as_ref()).map_err(local)?;
         }
     }
     public_file(&folder.control_root(), &certificate_pem(&made, CaRole::ControlRoot))?;
@@ -225,10 +282,8 @@ async fn write(
         trust_domain: domain.trust_domain.as_str(),
         id: args.operator.as_str(),
     })?;
-    let fingerprint = fingerprint(control_root);
     let store = SqliteStore::open(&folder.database()).map_err(local)?;
-    store.record_initialization(made.record).await.map_err(local)?;
-    Ok(fingerprint)
+    store.record_initialization(made.record).await.map_err(local)
 }
 
 fn issuer_id(made: &Initialized, role: CaRole) -> Result<IssuerId, CommandError> {
@@ -237,10 +292,6 @@ fn issuer_id(made: &Initialized, role: CaRole) -> Result<IssuerId, CommandError>
 
 fn certificate_pem(made: &Initialized, role: CaRole) -> Vec<u8> {
     to_pem(PemLabel::Certificate, &made.certificates[&role]).into_bytes()
-}
-
-fn fingerprint(der: &[u8]) -> String {
-    crate::identity::CertificateHash::of(der).to_string()
 }
 
 fn public_file(path: &Path, content: &[u8]) -> Result<(), CommandError> {

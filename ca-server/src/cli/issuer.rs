@@ -1,8 +1,10 @@
 //! `ca-server issuer`: the CAs that sign.
 
+mod answer;
 mod bereft;
 mod ceremony;
 mod create;
+mod request;
 mod status;
 mod strike;
 
@@ -30,6 +32,8 @@ pub struct Issuer {
 enum Command {
     /// List every issuer, roots included
     List,
+    /// Ask a root that is elsewhere, or somebody else's, for the certificate of one more issuing CA
+    Request(request::Request),
     /// Make one more issuing CA for devices: a ceremony with the root keys; the server must not run
     Create(create::Create),
     /// Make an issuing CA that takes over from another, whose devices move to it with their next renewals: a ceremony
@@ -52,6 +56,7 @@ enum Command {
 pub async fn run(args: Issuer, session: &Session) -> Result<(), CommandError> {
     match args.command {
         Command::List => list(session).await,
+        Command::Request(args) => request::run(args, session).await,
         Command::Create(args) => create::create(args, session).await,
         Command::Rotate(args) => create::rotate(args, session).await,
         Command::Retire { issuer } => {

@@ -145,17 +145,21 @@ impl Story<'_> {
         std::fs::create_dir_all(&self.dir).map_err(CommandError::file(&self.dir))?;
         let localhost = "localhost".parse().map_err(local)?;
         let loopback = "127.0.0.1".parse().map_err(local)?;
-        init::make(init::Init {
+        let init = init::Init {
             dir: folder.path().to_owned(),
-            trust_domain: "quickstart.test".parse().map_err(local)?,
+            trust_domain: Some("quickstart.test".parse().map_err(local)?),
             names: vec![localhost, loopback],
             public_url: Some(format!("http://{}", addresses.http)),
             root_dir: None,
             root_passphrase_file: None,
             key_passphrase_file: None,
             operator: "admin".parse().map_err(local)?,
-        })
-        .await?;
+            csr_out: None,
+            issuer_cert: None,
+            root_cert: None,
+            root_crl: None,
+        };
+        init::make(init, None).await?;
         let (control, device) = (folder.control_root(), folder.device_root());
         self.done(format!(
             "made a CA: {} is what devices pin, {} what gateways load",

@@ -26,7 +26,7 @@ pub struct Root {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Sign fresh CRLs of both roots, good for 13 months: written to DIR, then `crl publish --root-crl FILE`
+    /// Sign fresh CRLs of the roots that are there, good for 13 months: written to DIR, then `crl publish --root-crl FILE`
     SignCrl {
         /// Where the root keys are
         #[arg(long, value_name = "DIR")]
@@ -51,8 +51,11 @@ struct Signed {
 pub fn run(args: Root, session: &Session) -> Result<(), CommandError> {
     let Command::SignCrl { root_dir, root_passphrase_file } = args.command;
     let passphrase = root_passphrase_file.as_deref().map(Passphrase::read).transpose().map_err(local)?;
+    // Somebody else's root of devices is not here.
+    let is_here = |root: &CaRole| *root == CaRole::ControlRoot || folder::root_file(&root_dir, *root, "pem").exists();
     let signed = [CaRole::ControlRoot, CaRole::DeviceRoot]
         .into_iter()
+        .filter(is_here)
         .map(|root| sign(&root_dir, root, passphrase.as_ref()))
         .collect::<Result<Vec<_>, _>>()?;
     session.output().told(&signed, |_| {

@@ -64,6 +64,7 @@ impl World {
         };
         let signers: HashMap<_, _> = CaRole::ALL.into_iter().map(|place| (place, signer())).collect();
         let plan = Plan {
+            foreign: None,
             domain: domain.clone(),
             signers: signers.clone(),
             server: ("ca".parse().unwrap(), vec!["localhost".parse().unwrap()], signer().public_key().clone()),

@@ -97,6 +97,14 @@ impl IssuerId {
         id.copy_from_slice(&key.as_bytes()[..8]);
         Self(id)
     }
+
+    /// The ID of the issuer whose certificate has this subject key identifier: of one that is named by its key as we do
+    /// it, the same.
+    pub fn of_key_identifier(identifier: &[u8; 20]) -> Self {
+        let mut id = [0; 8];
+        id.copy_from_slice(&identifier[..8]);
+        Self(id)
+    }
 }
 
 impl std::str::FromStr for IssuerId {

@@ -38,6 +38,52 @@ impl SerialNumber {
     }
 }
 
+/// The serial number of a CA's certificate, which somebody else may have given it: a number of at most 20 octets (RFC 5280,
+/// section 4.1.2.2), big-endian, with zeros before it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AuthoritySerial([u8; 20]);
+
+impl AuthoritySerial {
+    /// From the content of an INTEGER. A negative one is none: other software reads it as another number or not at all.
+    pub fn from_integer(octets: &[u8]) -> Option<Self> {
+        if octets.first().is_none_or(|first| *first >= 0x80) {
+            return None;
+        }
+        let octets = octets.strip_prefix(&[0]).unwrap_or(octets);
+        let mut serial = [0; 20];
+        serial[20usize.checked_sub(octets.len())?..].copy_from_slice(octets);
+        Some(Self(serial))
+    }
+
+    /// The same, as this CA gives them; `None` for one of more than 16 octets.
+    pub fn as_ours(&self) -> Option<SerialNumber> {
+        let (before, octets) = self.0.split_last_chunk::<16>()?;
+        (before == [0; 4]).then_some(SerialNumber(*octets))
+    }
+}
+
+impl From<SerialNumber> for AuthoritySerial {
+    fn from(serial: SerialNumber) -> Self {
+        let mut octets = [0; 20];
+        octets[4..].copy_from_slice(&serial.0);
+        Self(octets)
+    }
+}
+
+impl fmt::Display for AuthoritySerial {
+    /// In hexadecimal, whole octets, without zeros before the first one that is none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let skip = self.0.iter().position(|octet| *octet != 0).unwrap_or(19);
+        f.write_str(&hex(&self.0[skip..]))
+    }
+}
+
+impl fmt::Debug for AuthoritySerial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuthoritySerial({self})")
+    }
+}
+
 impl FromStr for SerialNumber {
     type Err = NameError;
 
@@ -83,5 +129,20 @@ mod tests {
         let serial = SerialNumber::new(Timestamp::from_millis(1_700_000_000_000), [7; 10]);
         assert_eq!(serial.to_string().parse(), Ok(serial));
         assert_eq!(serial.made_at(), Timestamp::from_millis(1_700_000_000_000));
+    }
+
+    #[test]
+    fn a_serial_that_another_ca_gave_is_taken_up_to_twenty_octets() {
+        let read = |octets: &[u8]| AuthoritySerial::from_integer(octets).map(|serial| serial.to_string());
+        assert_eq!(read(&[0]).as_deref(), Some("00"));
+        assert_eq!(read(&[0x10, 0]).as_deref(), Some("1000"));
+        assert_eq!(read(&[0, 0x80]).as_deref(), Some("80"));
+        assert_eq!(read(&[0x7f; 20]), Some("7f".repeat(20)));
+        assert_eq!((read(&[0x7f; 21]), read(&[0x80]), read(&[])), (None, None, None));
+        let ours = SerialNumber::new(Timestamp::from_millis(1_700_000_000_000), [7; 10]);
+        let serial = AuthoritySerial::from_integer(ours.as_bytes()).unwrap();
+        assert_eq!((serial, serial.to_string()), (ours.into(), ours.to_string()));
+        assert_eq!(serial.as_ours(), Some(ours));
+        assert_eq!(AuthoritySerial::from_integer(&[1; 17]).unwrap().as_ours(), None);
     }
 }

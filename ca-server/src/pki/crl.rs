@@ -6,6 +6,7 @@
 mod entry;
 mod list;
 mod parsed;
+mod root;
 
 use std::fmt;
 use std::ops::Range;
@@ -28,6 +29,7 @@ use entry::LONGEST as LONGEST_ENTRY;
 pub use entry::CrlEntry;
 pub use list::{Edit, EntryList};
 pub use parsed::{CrlError, ParsedCrl, SuccessorError, check_successor};
+pub use root::{RootEntry, check_root_successor};
 
 /// How long an entry stays after its certificate expired, and with it the CRL's issuer.
 pub const RETENTION: Duration = Duration::from_secs(24 * 3600);

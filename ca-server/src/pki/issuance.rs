@@ -3,14 +3,15 @@
 use const_oid::{ObjectIdentifier, db::rfc5280::ANY_POLICY};
 
 use super::draft::{Draft, Prepared};
+use super::holder::Holder;
 use super::issuer::{IssuerCertificate, IssuerError};
 use super::key::PublicKey;
 use super::lint::LintError;
 use super::locations::{CrlScope, LocationError, Locations};
-use super::names::name;
+use super::names::{authority_name, is_named, name};
 use super::profile::{CaRole, Profile};
 use super::signature::SignatureAlgorithm;
-use crate::identity::{DeviceId, FleetName, HostName, IssuerId, Kind, SerialNumber, Subject, Timestamp, TrustDomain};
+use crate::identity::{IssuerId, SerialNumber, Timestamp, TrustDomain};
 
 /// Why a certificate is not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,42 +46,6 @@ pub enum IssuanceError {
     /// What was built is not what its profile says: nothing is signed.
     #[error("refusing to sign: {0}")]
     Lint(#[from] LintError),
-}
-
-/// Who a leaf certificate is for, with what else its profile takes.
-#[derive(Clone, Copy, Debug)]
-pub enum Holder<'a> {
-    /// A device of a fleet.
-    Device {
-        /// Its ID.
-        id: &'a DeviceId,
-        /// Its fleet, the certificate's organization.
-        fleet: &'a FleetName,
-    },
-    /// A gateway.
-    Gateway(&'a DeviceId),
-    /// An operator.
-    Operator(&'a DeviceId),
-    /// The CA's own server.
-    Server {
-        /// Its name in its SPIFFE ID.
-        id: &'a DeviceId,
-        /// What clients reach it by. At least one.
-        hosts: &'a [HostName],
-    },
-}
-
-impl Holder<'_> {
-    /// Kind and ID.
-    pub fn subject(&self) -> Subject {
-        let (kind, id) = match *self {
-            Holder::Device { id, .. } => (Kind::Device, id),
-            Holder::Gateway(id) => (Kind::Gateway, id),
-            Holder::Operator(id) => (Kind::Operator, id),
-            Holder::Server { id, .. } => (Kind::Server, id),
-        };
-        Subject::new(kind, id.clone())
-    }
 }
 
 /// A leaf to be made.
@@ -153,12 +118,34 @@ impl Issuer {
         trust_domain: TrustDomain,
         locations: Locations,
     ) -> Result<Self, IssuanceError> {
-        let name = authority_name(role, &trust_domain, certificate.public_key());
-        if certificate.is_root() != role.is_root() || certificate.subject_der() != name {
+        if certificate.is_root() != role.is_root() || !is_named(&certificate, role, &trust_domain) {
             return Err(IssuanceError::WrongRole { role });
         }
+        Ok(Self::known(role, certificate, trust_domain, locations))
+    }
+
+    /// Takes the certificate of an issuing CA of devices. Below a root of somebody else's it has the name that it was given
+    /// there, if that is not one of ours in another role.
+    pub fn of_devices(
+        root: &IssuerCertificate,
+        certificate: IssuerCertificate,
+        trust_domain: TrustDomain,
+        locations: Locations,
+    ) -> Result<Self, IssuanceError> {
+        let role = CaRole::DeviceIssuing;
+        if is_named(root, CaRole::DeviceRoot, &trust_domain) {
+            return Self::new(role, certificate, trust_domain, locations);
+        }
+        let is_anothers = |other| other != role && is_named(&certificate, other, &trust_domain);
+        if certificate.is_root() || CaRole::ALL.into_iter().any(is_anothers) {
+            return Err(IssuanceError::WrongRole { role });
+        }
+        Ok(Self::known(role, certificate, trust_domain, locations))
+    }
+
+    fn known(role: CaRole, certificate: IssuerCertificate, trust_domain: TrustDomain, locations: Locations) -> Self {
         let id = certificate.id();
-        Ok(Self {
+        Self {
             role,
             algorithm: SignatureAlgorithm::usual(certificate.public_key().kind()),
             full_crl: locations.full_crl(&id),
@@ -167,7 +154,7 @@ impl Issuer {
             certificate,
             trust_domain,
             locations,
-        })
+        }
     }
 
     /// Its role.
@@ -270,7 +257,7 @@ impl Issuer {
             issuer_url: Some(&self.certificate_url),
             subject: &[],
             key: self.certificate.public_key(),
-            serial: self.certificate.serial(),
+            serial: SerialNumber::from_bytes([0; 16]),
             not_before: Timestamp::default(),
             not_after: Timestamp::default(),
             trust_domain: &self.trust_domain,
@@ -308,12 +295,6 @@ pub fn prepare_root(trust_domain: &TrustDomain, request: &CaRequest<'_>) -> Resu
     Ok(draft.prepare()?)
 }
 
-/// A CA's name. It holds the ID that follows from its key, so that no two CAs ever have the same.
-fn authority_name(role: CaRole, trust_domain: &TrustDomain, key: &PublicKey) -> Vec<u8> {
-    let id = IssuerId::of(&key.fingerprint());
-    name(trust_domain.as_str(), &format!("{} {id}", role.label()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -323,6 +304,7 @@ mod tests {
     use super::super::fixture::{NOW, TestCa, TestKey, device_id, fleet, locations, serial, trust_domain};
     use super::super::{CA_VALIDITY, PeerCertificate, ROOT_VALIDITY};
     use super::*;
+    use crate::identity::Kind;
 
     const HOUR: Duration = Duration::from_secs(3600);
 

@@ -134,7 +134,7 @@ impl PeerCertificate {
     }
 }
 
-/// An issuer's ID is the beginning of the key identifier that this CA gives it.
+/// An issuer's ID is the beginning of its key identifier.
 fn issuer_of(tbs: &TbsCertificate<'_>) -> Result<IssuerId, PeerError> {
     let aki = tbs
         .extension::<AuthorityKeyIdentifier>(ID_CE_AUTHORITY_KEY_IDENTIFIER)
@@ -142,9 +142,7 @@ fn issuer_of(tbs: &TbsCertificate<'_>) -> Result<IssuerId, PeerError> {
         .and_then(|aki| aki.key_identifier)
         .ok_or(PeerError::AuthorityKey)?;
     let identifier: &[u8; 20] = aki.as_bytes().try_into().map_err(|_| PeerError::AuthorityKey)?;
-    let mut fingerprint = [0; 32];
-    fingerprint[..20].copy_from_slice(identifier);
-    Ok(IssuerId::of(&KeyFingerprint::from_bytes(fingerprint)))
+    Ok(IssuerId::of_key_identifier(identifier))
 }
 
 #[cfg(test)]

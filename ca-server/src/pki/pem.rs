@@ -19,6 +19,8 @@ pub enum PemLabel {
     Crl,
     /// A SubjectPublicKeyInfo.
     PublicKey,
+    /// A PKCS#10 request.
+    CertificateRequest,
 }
 
 impl PemLabel {
@@ -27,6 +29,7 @@ impl PemLabel {
             PemLabel::Certificate => "CERTIFICATE",
             PemLabel::Crl => "X509 CRL",
             PemLabel::PublicKey => "PUBLIC KEY",
+            PemLabel::CertificateRequest => "CERTIFICATE REQUEST",
         }
     }
 }

@@ -9,11 +9,13 @@ use der::{
     asn1::{AnyRef, BitStringRef, ContextSpecific, ObjectIdentifier, OctetStringRef, UintRef},
 };
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
-    EcdsaVerificationAlgorithm, UnparsedPublicKey,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use x509_cert::{
     ext::pkix::{AuthorityKeyIdentifier, BasicConstraints, KeyUsage},
+    spki::AlgorithmIdentifierRef,
     time::Time,
 };
 
@@ -25,6 +27,11 @@ use crate::{
 
 const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
 const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
+const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
+const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
+const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
+const ED_25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+const RSA_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
@@ -53,7 +60,7 @@ pub enum CrlError {
     /// Not by its issuer's key.
     #[error("the signature is not its issuer's")]
     Signature,
-    /// An algorithm other than ECDSA on P-256 or P-384.
+    /// An algorithm other than RSA (PKCS#1 v1.5), ECDSA on P-256 or P-384, or Ed25519.
     #[error("signed with an algorithm that is not known here")]
     Algorithm,
     /// A delta: programs would take it for the whole, and let everybody else in.
@@ -299,20 +306,23 @@ impl<'a> Signed<'a> {
 
     fn verify(&self, issuer: &Certificate) -> Result<(), CrlError> {
         let spki = issuer.parsed().tbs_certificate().subject_public_key_info();
-        if spki.algorithm.oid != EC_PUBLIC_KEY {
-            return Err(CrlError::Algorithm);
-        }
         let curve = spki.algorithm.parameters.as_ref().and_then(|curve| curve.decode_as::<ObjectIdentifier>().ok());
-        let algorithm = verification(self.algorithm, curve).ok_or(CrlError::Algorithm)?;
+        // A key on a named curve is of the kind that the curve says.
+        let kind = if spki.algorithm.oid == EC_PUBLIC_KEY { curve } else { Some(spki.algorithm.oid) };
+        let algorithm = verification(self.algorithm, kind).ok_or(CrlError::Algorithm)?;
         UnparsedPublicKey::new(algorithm, spki.subject_public_key.raw_bytes())
             .verify(self.tbs, self.signature)
             .map_err(|_| CrlError::Signature)
     }
 }
 
-fn verification(algorithm: &[u8], curve: Option<ObjectIdentifier>) -> Option<&'static EcdsaVerificationAlgorithm> {
-    let oid = SliceReader::new(algorithm).ok()?.sequence(ObjectIdentifier::decode).ok()?;
-    match (oid, curve?) {
+fn verification(algorithm: &[u8], kind: Option<ObjectIdentifier>) -> Option<&'static dyn VerificationAlgorithm> {
+    let oid = AlgorithmIdentifierRef::from_der(algorithm).ok()?.oid;
+    match (oid, kind?) {
+        (RSA_SHA256, RSA_KEY) => Some(&RSA_PKCS1_2048_8192_SHA256),
+        (RSA_SHA384, RSA_KEY) => Some(&RSA_PKCS1_2048_8192_SHA384),
+        (RSA_SHA512, RSA_KEY) => Some(&RSA_PKCS1_2048_8192_SHA512),
+        (ED_25519, ED_25519) => Some(&ED25519),
         (ECDSA_SHA256, P256) => Some(&ECDSA_P256_SHA256_ASN1),
         (ECDSA_SHA384, P256) => Some(&ECDSA_P256_SHA384_ASN1),
         (ECDSA_SHA256, P384) => Some(&ECDSA_P384_SHA256_ASN1),

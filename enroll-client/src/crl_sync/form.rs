@@ -21,7 +21,8 @@ pub enum FormError {
     Issuer,
 }
 
-/// An issuer's ID: the first 16 hexadecimal digits of SHA-256 of its SubjectPublicKeyInfo.
+/// An issuer's ID: the first 16 hexadecimal digits of its subject key identifier, which in a CA of this software's making is
+/// the beginning of the SHA-256 of its SubjectPublicKeyInfo.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IssuerId(String);
@@ -29,7 +30,9 @@ pub struct IssuerId(String);
 impl IssuerId {
     /// The ID of the issuer with this certificate.
     pub fn of(certificate: &Certificate) -> Self {
-        Self(hex(&sha256(&certificate.spki())[..8]))
+        let identifier = certificate.key_identifier();
+        let own = identifier.as_deref().and_then(Self::of_key_identifier);
+        own.unwrap_or_else(|| Self(hex(&sha256(&certificate.spki())[..8])))
     }
 
     /// The ID as text.
@@ -37,7 +40,7 @@ impl IssuerId {
         &self.0
     }
 
-    /// The ID that a key identifier of this CA's making begins with.
+    /// The ID that a key identifier begins with.
     pub(super) fn of_key_identifier(identifier: &[u8]) -> Option<Self> {
         identifier.get(..8).map(|start| Self(hex(start)))
     }

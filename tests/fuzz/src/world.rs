@@ -162,6 +162,7 @@ fn plan(signers: &HashMap<CaRole, Arc<dyn Signer>>, server: PublicKey) -> Plan {
             public_url: "http://pki.fleet.example".into(),
         },
         signers: signers.clone(),
+        foreign: None,
         server: ("ca".parse().expect("an ID"), vec!["localhost".parse().expect("a host")], server),
         operator: ("first-of-all-operators".parse().expect("an ID"), signer().public_key().clone()),
         backdate: Duration::from_secs(300),

@@ -32,7 +32,7 @@ impl Publisher {
                 None => self.rebuilt(*id, certificate, &head, &mut engine.pending).await?,
             };
             if sha256(&der) == head.sha256 {
-                let crl = ParsedCrl::parse(der)?;
+                let crl = if role.is_root() { ParsedCrl::parse_root(der)? } else { ParsedCrl::parse(der)? };
                 self.serve(role, &head, &crl);
                 // What was taken back may lack changes from before its watermark: all are gone through again.
                 let since = if head.der.is_some() { 0 } else { head.watermark };

@@ -1,7 +1,7 @@
 //! Why a CRL is not published.
 
 use crate::{
-    identity::{SerialNumber, Timestamp},
+    identity::{AuthoritySerial, IssuerId, Timestamp},
     pki::{CrlError, SuccessorError},
     signer::SignerError,
     store::StoreError,
@@ -25,7 +25,7 @@ pub enum PublishError {
     Successor(#[from] SuccessorError),
     /// The new CRL would lose an entry that has neither expired nor been released, or does not say of it what it should.
     #[error("the new CRL would lose the entry of {0}")]
-    LosesEntry(SerialNumber),
+    LosesEntry(AuthoritySerial),
     /// The new CRL is not in the order of serials.
     #[error("the new CRL would not be in the order of serials")]
     Order,
@@ -37,6 +37,12 @@ pub enum PublishError {
         /// nextUpdate.
         next_update: Timestamp,
     },
+    /// A root's CRL that revokes an issuing CA which is to go on here.
+    #[error(
+        "the CRL revokes issuing CA {0}, which signs here: stop the server, and have `ca-server issuer revoke {0} --root-crl FILE` \
+         take it in (or `issuer end`, where no device needs that CA)"
+    )]
+    RevokesIssuer(IssuerId),
     /// Nothing is published until an operator has decided.
     #[error("RESTORED: the past of this CA was restored, and nobody has decided yet; see `ca-server restore`")]
     Restored,

@@ -1,20 +1,12 @@
 //! The roots' CRLs, which are signed offline: taken in where gateways would take them.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
-    PublishError, Publisher, sha256, to_its_end,
+    PublishError, Publisher, to_its_end,
     turn::{Base, Engine},
 };
-use crate::{
-    audit::Draft,
-    identity::Timestamp,
-    pki::{ParsedCrl, check_successor},
-    store::CrlHead,
-};
-
-/// How far ahead of ours the clock may be on which a root's CRL was signed.
-const SKEW: Duration = Duration::from_secs(300);
+use crate::{audit::Draft, authority::judge_root_crl, pki::ParsedCrl};
 
 impl Publisher {
     /// Takes in a root's CRL that was signed offline.
@@ -24,35 +16,28 @@ impl Publisher {
     }
 
     async fn take_root(&self, der: &[u8], audit: Draft) -> Result<(), PublishError> {
-        let crl = ParsedCrl::parse(der.to_vec().into())?;
+        let crl = ParsedCrl::parse_root(der.to_vec().into())?;
         let (id, role, certificate) = self
             .issuers
             .certificates()
             .find(|(_, role, certificate)| role.is_root() && certificate.key_identifier() == crl.authority_key())
             .ok_or(PublishError::UnknownIssuer)?;
-        crl.verify(certificate)?;
-        let now = self.dating.now();
-        if crl.this_update() > now + SKEW || crl.next_update() <= now {
-            return Err(PublishError::NotNow { this_update: crl.this_update(), next_update: crl.next_update() });
-        }
         let mut engines = self.engines.lock().await;
         let engine = engines.entry(*id).or_default();
-        if let Some(base) = &engine.base
-            && let Some(lost) = check_successor(&base.crl, &crl)?.first()
-        {
-            return Err(PublishError::LosesEntry(*lost));
-        }
-        let head = CrlHead {
-            issuer: *id,
-            number: crl.number(),
-            this_update: crl.this_update(),
-            next_update: crl.next_update(),
-            watermark: 0,
-            horizon: Timestamp::default(),
-            sha256: sha256(der),
-            signature: crl.signature().to_vec(),
-            der: Some(der.to_vec()),
+        let before = engine.base.as_ref().map(|base| &base.crl);
+        let keeps = |serial: &_| self.issuers.keeps_entry(certificate, serial);
+        let head = judge_root_crl(certificate, &crl, before, keeps, self.dating.now())?;
+        let revoked = crl.revoked_authorities();
+        let now = self.dating.now();
+        let is_cut_off = |issuer: &&crate::pki::IssuerCertificate| {
+            issuer.issuer_der() == certificate.subject_der()
+                && issuer.not_after() >= now
+                && revoked.contains_key(&issuer.serial())
         };
+        // Its devices would be refused everywhere, while it goes on signing and the trust bundle names it.
+        if let Some(issuer) = self.issuers.online().map(|online| online.issuer.certificate()).find(is_cut_off) {
+            return Err(PublishError::RevokesIssuer(issuer.id()));
+        }
         let previous = engine.head.as_ref().map(|head| head.number);
         self.store.put_crl(head.clone(), previous, Some(audit.fact("number", head.number))).await?;
         self.serve(role, &head, &crl);

@@ -236,11 +236,11 @@ fn check(
     let reason = |entry: CrlEntry| entry.reason;
     let lacks = |(serial, entry): &Edit| crl.entries().get(serial).map(reason) != entry.map(reason);
     if let Some((serial, _)) = turn.edits().find(lacks) {
-        return Err(PublishError::LosesEntry(serial));
+        return Err(PublishError::LosesEntry(serial.into()));
     }
     let Some(base) = base else { return Ok(crl) };
     match check_successor(base, &crl)?.into_iter().find(|lost| !turn.takes_off(lost)) {
-        Some(lost) => Err(PublishError::LosesEntry(lost)),
+        Some(lost) => Err(PublishError::LosesEntry(lost.into())),
         None => Ok(crl),
     }
 }

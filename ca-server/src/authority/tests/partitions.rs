@@ -18,7 +18,7 @@ impl World {
             let certificate: IssuerCertificate = found.unwrap().2.clone();
             RootKey { certificate, signer: self.signers[&role].clone() }
         };
-        Roots { control: root(CaRole::ControlRoot), device: root(CaRole::DeviceRoot) }
+        Roots { control: root(CaRole::ControlRoot), device: Some(root(CaRole::DeviceRoot)) }
     }
 
     /// One more issuing CA, which may take over from another; the server was stopped for it.

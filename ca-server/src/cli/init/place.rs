@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::CommandError;
+use super::{CommandError, request};
 use crate::{
     folder::{self, Folder},
     step::{Step, reached},
@@ -14,9 +14,10 @@ use crate::{
 /// What drafts are called: a name that nobody else gives.
 const DRAFT: &str = ".init";
 
-/// Whether all that is in a folder is what an attempt left there that was cut short.
-pub fn is_only_a_draft(path: &Path) -> bool {
-    fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == DRAFT)))
+/// Whether all that is in a folder is what an attempt left there that was cut short, and these.
+pub fn is_only(path: &Path, others: &[&Path]) -> bool {
+    let is_one = |entry: fs::DirEntry| entry.file_name() == DRAFT || others.contains(&entry.path().as_path());
+    fs::read_dir(path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(is_one)))
 }
 
 /// Whether an attempt left something in a folder, and moved the settings not yet: nothing of it is in use.
@@ -26,6 +27,10 @@ pub fn was_cut_short(path: &Path) -> bool {
 
 /// Why a folder can't be taken in which there is something.
 pub fn why_not(path: &PathBuf, dir: &Path, root_dir: &Path) -> String {
+    if path == dir && request::waiting(dir).is_ok_and(|waiting| waiting.is_some()) {
+        let next = "go on with `init --issuer-cert FILE --root-cert FILE --root-crl FILE`, or remove the folder";
+        return format!("a request for the certificate of its issuing CA waits here: {next}");
+    }
     let left = left_behind(dir, root_dir);
     if !left.contains(path) {
         return "there is something already; `init` changes nothing that exists: choose another folder".into();
@@ -55,7 +60,7 @@ fn left_behind(dir: &Path, root_dir: &Path) -> Vec<PathBuf> {
 }
 
 /// A draft beside a folder.
-fn beside(path: &Path) -> Option<PathBuf> {
+pub fn beside(path: &Path) -> Option<PathBuf> {
     let mut name = path.file_name()?.to_owned();
     name.push(DRAFT);
     Some(path.with_file_name(name))

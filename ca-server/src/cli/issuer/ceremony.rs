@@ -42,21 +42,29 @@ pub struct Ceremony {
     pub config: Config,
     /// What `init` fixed.
     pub domain: Domain,
-    /// Both roots.
+    /// The roots whose keys are at hand.
     pub roots: Roots,
+    /// The root of devices.
+    pub device_root: IssuerCertificate,
+    /// All issuers.
+    pub issuers: Issuers,
     /// What the clock says.
     pub now: Timestamp,
     /// Where the root keys are.
     pub root_dir: PathBuf,
     /// The CA's folder.
     pub folder: Folder,
-    passphrase: Option<Passphrase>,
+    /// Of the keys that stay with the server.
+    pub passphrase: Option<Passphrase>,
     _lock: File,
 }
 
 impl Ceremony {
     /// Takes the folder, and holds the roots to be the CA's own.
-    pub async fn open(place: &Place) -> Result<Self, CommandError> {
+    ///
+    /// `device_root`: what its key is needed for, if it is; else what somebody else's root or one that is elsewhere has
+    /// signed is at hand.
+    pub async fn open(place: &Place, device_root: Option<&str>) -> Result<Self, CommandError> {
         let folder = Folder::new(&place.dir);
         let config = Config::read(&folder.config()).map_err(local)?;
         let passphrase = place.key_passphrase.read(&config)?;
@@ -66,13 +74,33 @@ impl Ceremony {
         let now = place.clock.now(store.as_ref(), None).await?;
         let root_passphrase = place.root_passphrase_file.as_deref().map(Passphrase::read).transpose().map_err(local)?;
         let open = |role| root::open(&place.root_dir, role, root_passphrase.as_ref());
-        let roots = Roots { control: open(CaRole::ControlRoot)?, device: open(CaRole::DeviceRoot)? };
-        for root in [&roots.control, &roots.device] {
+        let device_certificate = issuers.device_root().cloned().ok_or_else(|| local("there is no device root"))?;
+        if let Some(instead) = device_root.filter(|_| issuers.has_foreign_root()) {
+            let root = device_certificate.subject_text();
+            return Err(local(format!(
+                "the device root {root} is somebody else's, and its key is not here: {instead}"
+            )));
+        }
+        let device = device_root.map(|_| open(CaRole::DeviceRoot)).transpose()?;
+        let roots = Roots { control: open(CaRole::ControlRoot)?, device };
+        for root in [Some(&roots.control), roots.device.as_ref()].into_iter().flatten() {
             is_ours(root, &issuers, place)?;
         }
         let domain = store.domain().await.map_err(local)?;
         let root_dir = place.root_dir.clone();
-        Ok(Self { store, config, domain, roots, now, root_dir, folder, passphrase, _lock: lock })
+        Ok(Self {
+            store,
+            config,
+            domain,
+            roots,
+            device_root: device_certificate,
+            issuers,
+            now,
+            root_dir,
+            folder,
+            passphrase,
+            _lock: lock,
+        })
     }
 
     /// A new key, in its file: nobody knows of it until its issuer is recorded.

@@ -1,21 +1,23 @@
 //! `ca-server issuer end` and `revoke`: an issuing CA of devices goes onto its root's CRL, and out of bundles and trust
 //! bundle, with the root keys at hand. Which of the two it is says the reason, and whether devices still need it.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde::Serialize;
 
-use super::super::{CommandError, Session, local, root};
+use super::super::{CommandError, Session, foreign, local, root};
 use super::{
     bereft::{bereft, cures},
     ceremony::{Ceremony, Place},
 };
 use crate::{
     audit::Draft,
-    authority::root_crl,
+    authority::{CeremonyError, judge_root_crl, root_crl},
     folder,
-    identity::{IssuerId, RevocationReason, Timestamp},
+    identity::{AuthoritySerial, IssuerId, RevocationReason, Timestamp},
     inventory::partition::Standing,
-    pki::{CaRole, CrlEntry, IssuerCertificate, ParsedCrl, RETENTION, check_successor},
+    pki::{CaRole, CrlEntry, IssuerCertificate, ParsedCrl, RETENTION, check_root_successor},
     store::{CrlHead, IssuerChange, IssuerRow, StoreError},
 };
 
@@ -27,7 +29,13 @@ pub struct Strike {
     issuer: IssuerId,
     #[command(flatten)]
     place: Place,
+    /// The device root's CRL with this CA on it, PEM or DER, where its key is not at hand
+    #[arg(long, value_name = "FILE")]
+    root_crl: Option<PathBuf>,
 }
+
+/// What to do where the device root's key is not to be had.
+const REVOKE: &str = "have it revoke the issuing CA, and give its CRL with --root-crl";
 
 /// What was done, for programs.
 #[derive(Debug, Serialize)]
@@ -58,13 +66,16 @@ async fn strike(
     reason: RevocationReason,
     session: &Session,
 ) -> Result<(), CommandError> {
-    let ceremony = Ceremony::open(&args.place).await?;
+    let ceremony = Ceremony::open(&args.place, args.root_crl.is_none().then_some(REVOKE)).await?;
     let (id, now) = (args.issuer, ceremony.now);
     let row = ceremony.issuer(id).await?;
     let certificate = ceremony.read(&row)?;
     let live = may_be_struck(&ceremony, id, row.standing, standing).await?;
-    let entry = CrlEntry { serial: certificate.serial(), revoked_at: now, reason };
-    let (head, previous) = sign_root_crl(&ceremony, entry).await?;
+    let known = ceremony.store.crl_head(ceremony.device_root.id()).await.map_err(local)?;
+    let head = match &args.root_crl {
+        Some(path) => given_root_crl(&ceremony, path, known.as_ref(), &certificate)?,
+        None => sign_root_crl(&ceremony, known.as_ref(), &certificate, reason)?,
+    };
     let bundle = ceremony.store.trust_bundle().await.map_err(local)?;
     let bundle = ceremony.roots.control.next_bundle(&ceremony.domain, &bundle, (None, Some(id)), now);
     let bundle = bundle.map_err(local)?;
@@ -83,10 +94,12 @@ async fn strike(
         live,
         fleets_without_issuer: bereft(ceremony.store.as_ref(), id, standing).await?,
     };
+    let previous = known.as_ref().map(|known| known.number);
+    let is_known = previous == Some(head.number);
     let change = IssuerChange {
         new: None,
         standing: Some((id, standing)),
-        root_crl: Some((head, previous)),
+        root_crl: (!is_known).then_some((head, previous)),
         trust_bundle: Some(bundle),
         at: now,
         audit,
@@ -156,23 +169,54 @@ async fn may_be_struck(ceremony: &Ceremony, id: IssuerId, from: Standing, to: St
     }
 }
 
-/// Their root's CRL with this entry, written beside its key; its head, and the number of the one that the CA has.
-async fn sign_root_crl(ceremony: &Ceremony, entry: CrlEntry) -> Result<(CrlHead, Option<u64>), CommandError> {
-    let key = &ceremony.roots.device;
+/// Their root's CRL as it was signed elsewhere, with this CA on it: in place of the one that the CA has, or that one.
+fn given_root_crl(
+    ceremony: &Ceremony,
+    path: &Path,
+    known: Option<&CrlHead>,
+    certificate: &IssuerCertificate,
+) -> Result<CrlHead, CommandError> {
+    let crl = foreign::root_crl(path)?;
+    let root = &ceremony.device_root;
+    let before = known.and_then(|head| head.der.clone()).map(|der| ParsedCrl::parse_root(der.into()));
+    let before = before.transpose().map_err(local)?.filter(|before| before.der() != crl.der());
+    let keeps = |serial: &AuthoritySerial| ceremony.issuers.keeps_entry(root, serial);
+    let head = foreign::judged(path, judge_root_crl(root, &crl, before.as_ref(), keeps, ceremony.now))?;
+    match crl.revoked_authorities().get(&certificate.serial()) {
+        Some(entry) if entry.is_final() => Ok(head),
+        Some(_) => {
+            Err(foreign::wrong(path, &format!("{} is on hold there only, and not revoked", certificate.serial())))
+        }
+        None => {
+            let why = format!("it does not revoke {}, the serial number of {}", certificate.serial(), certificate.id());
+            Err(foreign::wrong(path, &why))
+        }
+    }
+}
+
+/// Their root's CRL with this entry, written beside its key.
+fn sign_root_crl(
+    ceremony: &Ceremony,
+    known: Option<&CrlHead>,
+    issuing: &IssuerCertificate,
+    reason: RevocationReason,
+) -> Result<CrlHead, CommandError> {
+    let key = ceremony.roots.device.as_ref().ok_or_else(|| local(CeremonyError::NoDeviceRoot))?;
     let certificate: &IssuerCertificate = &key.certificate;
+    let serial = issuing.serial().as_ours().ok_or_else(|| local("its serial number is none of this CA's"))?;
+    let entry = CrlEntry { serial, revoked_at: ceremony.now, reason };
     let (path, before) = root::newest_crl(&ceremony.root_dir, CaRole::DeviceRoot, certificate)?;
     let now: Timestamp = ceremony.now;
     let (der, head) = root_crl(certificate, key.signer.as_ref(), Some(&before), Some(entry), now).map_err(local)?;
-    let known = ceremony.store.crl_head(certificate.id()).await.map_err(local)?;
-    if let Some(known) = known.as_ref().and_then(|head| head.der.clone()) {
-        let older = |why: String| root::content(&path, format!("is older than the one that the CA has: {why}"));
-        let known = ParsedCrl::parse(known.into()).map_err(local)?;
-        let new = ParsedCrl::parse(der.clone().into()).map_err(local)?;
-        if let Some(lost) = check_successor(&known, &new).map_err(|error| older(error.to_string()))?.first() {
+    if let Some(known) = known.and_then(|head| head.der.clone()) {
+        let older = |why: String| foreign::wrong(&path, &format!("is older than the one that the CA has: {why}"));
+        let known = ParsedCrl::parse_root(known.into()).map_err(local)?;
+        let new = ParsedCrl::parse_root(der.clone().into()).map_err(local)?;
+        if let Some(lost) = check_root_successor(&known, &new).map_err(|error| older(error.to_string()))?.first() {
             return Err(older(format!("it lacks the entry of {lost}")));
         }
     }
     // Before the record: what follows on it must never lack this entry. The same command goes on from here.
     folder::write(&path, &der, 0o644).map_err(CommandError::file(&path))?;
-    Ok((head, known.map(|head| head.number)))
+    Ok(head)
 }

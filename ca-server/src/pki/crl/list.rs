@@ -9,6 +9,7 @@ use fleetca_proto::v1::CrlPatchStep;
 use super::super::encode::{SEQUENCE, TimeWriter};
 use super::CrlError;
 use super::entry::{CrlEntry, KnownDay, serial_of};
+use super::root::read_entry;
 use crate::identity::SerialNumber;
 
 /// How long a stretch is, about: a serial is found in a short walk, and what stays is known by comparing few of them.
@@ -63,6 +64,17 @@ impl EntryList {
             at += entry.len();
         }
         Ok(Self { octets, ..list })
+    }
+
+    /// Reads entries that any CA may have made, in any order. No serial is looked for in such a list, and it is never edited.
+    pub(super) fn read_any(octets: Bytes) -> Result<Self, CrlError> {
+        let (mut at, mut count) = (0, 0);
+        while at < octets.len() {
+            let entry = first(&octets[at..]).ok_or(CrlError::Malformed)?;
+            read_entry(entry)?;
+            (at, count) = (at + entry.len(), count + 1);
+        }
+        Ok(Self { octets, count, ..Self::default() })
     }
 
     /// Puts a stretch of this length behind the last one, or makes both one where the last one is short.
@@ -200,7 +212,8 @@ impl EntryList {
         (at, at)
     }
 
-    fn raw(&self) -> impl Iterator<Item = &[u8]> + '_ {
+    /// Every entry (DER).
+    pub(super) fn raw(&self) -> impl Iterator<Item = &[u8]> + '_ {
         entries_of(&self.octets)
     }
 }

@@ -26,13 +26,13 @@ use crate::pki::signed::{Signed, timestamp};
 #[non_exhaustive]
 pub enum CrlError {
     /// Not the DER of a CRL of version 2, with both dates.
-    #[error("not the DER of a version 2 CRL")]
+    #[error("not the DER of a version 2 CRL with a nextUpdate")]
     Malformed,
     /// No CRLNumber, or one of more than 64 bits.
     #[error("the CRL has no number, or one of more than 64 bits")]
     Number,
     /// No authorityKeyIdentifier of 20 octets.
-    #[error("the CRL does not name its issuer's key")]
+    #[error("the CRL does not name its issuer's key: it has no authority key identifier of 20 octets")]
     AuthorityKey,
     /// A critical extension that is not understood here: a delta, or one restricted in another way than ours are.
     #[error("the CRL is a delta, or restricted in a way that this software does not make")]
@@ -66,15 +66,19 @@ pub struct ParsedCrl {
 impl ParsedCrl {
     /// Reads a CRL such as this software makes. Not checked: its signature (see [`verify`](Self::verify)) and its dates.
     pub fn parse(der: Bytes) -> Result<Self, CrlError> {
-        Self::read(der, &EntryList::default())
+        Self::read(der, |octets| EntryList::read_after(octets, &EntryList::default()))
     }
 
     /// The same, where the CRL before it has been read: entries that stand in both are not read again.
     pub fn parse_next(der: Bytes, last: &ParsedCrl) -> Result<Self, CrlError> {
-        Self::read(der, &last.entries)
+        Self::read(der, |octets| EntryList::read_after(octets, &last.entries))
     }
 
-    fn read(der: Bytes, known: &EntryList) -> Result<Self, CrlError> {
+    /// The same, with entries that are read in this way.
+    pub(super) fn read(
+        der: Bytes,
+        entries: impl FnOnce(Bytes) -> Result<EntryList, CrlError>,
+    ) -> Result<Self, CrlError> {
         let signed = Signed::read(&der).map_err(|_| CrlError::Malformed)?;
         let list = TbsCrl::read(signed.content).map_err(|_| CrlError::Malformed)?;
         let same_algorithm = list.algorithm.to_der().ok() == signed.algorithm.to_der().ok();
@@ -82,7 +86,7 @@ impl ParsedCrl {
             return Err(CrlError::Malformed);
         }
         let extensions = CrlExtensions::read(&list.extensions)?;
-        let entries = EntryList::read_after(der.slice_ref(list.entries), known)?;
+        let entries = entries(der.slice_ref(list.entries))?;
         Ok(Self {
             issuer: list.issuer.to_vec(),
             authority_key: extensions.authority_key,
@@ -183,6 +187,18 @@ pub enum SuccessorError {
 /// Whether `new` may follow `old`: same issuer, key and scope, a greater number, dates that don't go back. Gives the
 /// serials that `old` lists and `new` does not: the caller knows which of them have expired or were released.
 pub fn check_successor(old: &ParsedCrl, new: &ParsedCrl) -> Result<Vec<SerialNumber>, SuccessorError> {
+    check_frames(old, new)?;
+    if old.entries.is_ascending() && new.entries.is_ascending() {
+        return Ok(old.entries.missing_in(&new.entries));
+    }
+    // Not of our making: rare, and taken as it is.
+    let listed: BTreeSet<SerialNumber> = new.entries.serials().collect();
+    let lost: BTreeSet<SerialNumber> = old.entries.serials().filter(|serial| !listed.contains(serial)).collect();
+    Ok(lost.into_iter().collect())
+}
+
+/// Whether `new` may follow `old`, whatever they list.
+pub(super) fn check_frames(old: &ParsedCrl, new: &ParsedCrl) -> Result<(), SuccessorError> {
     if old.issuer != new.issuer || old.authority_key != new.authority_key {
         return Err(SuccessorError::OtherIssuer);
     }
@@ -195,13 +211,7 @@ pub fn check_successor(old: &ParsedCrl, new: &ParsedCrl) -> Result<Vec<SerialNum
     if new.this_update < old.this_update || new.next_update <= new.this_update {
         return Err(SuccessorError::Dates);
     }
-    if old.entries.is_ascending() && new.entries.is_ascending() {
-        return Ok(old.entries.missing_in(&new.entries));
-    }
-    // Not of our making: rare, and taken as it is.
-    let listed: BTreeSet<SerialNumber> = new.entries.serials().collect();
-    let lost: BTreeSet<SerialNumber> = old.entries.serials().filter(|serial| !listed.contains(serial)).collect();
-    Ok(lost.into_iter().collect())
+    Ok(())
 }
 
 /// The fields of a TBSCertList of version 2, as slices of it.

@@ -22,7 +22,7 @@ pub(super) fn append(db: &Connection, draft: &Draft) -> Result<(), StoreError> {
         actor: draft.actor.clone(),
         action: draft.action.into(),
         subject: draft.subject.clone(),
-        serial: draft.serial.map(|serial| serial.to_string()).unwrap_or_default(),
+        serial: draft.serial.clone(),
         outcome: draft.outcome.into(),
         detail,
     };
