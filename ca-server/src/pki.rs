@@ -35,8 +35,8 @@ mod signed;
 
 pub use ca_csr::{PreparedCsr, prepare_csr};
 pub use crl::{
-    CrlEntry, CrlError, CrlSteps, CrlTemplate, Edit, EntryList, ParsedCrl, PreparedCrl, RETENTION, RootEntry,
-    SuccessorError, check_root_successor, check_successor,
+    CrlEntry, CrlError, CrlSteps, CrlTemplate, Edit, EntryList, ParsedCrl, ParsedDelta, PreparedCrl, RETENTION,
+    RootEntry, SuccessorError, check_root_successor, check_successor,
 };
 pub use csr::{Csr, CsrError, LONGEST_CSR};
 pub use draft::{Certificate, Prepared};
@@ -60,4 +60,4 @@ pub use profile::{CA_VALIDITY, CaRole, Profile, ROOT_VALIDITY};
 pub use signature::SignatureAlgorithm;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

@@ -18,7 +18,7 @@ use std::{
     collections::HashMap,
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -66,7 +66,7 @@ pub struct Publisher {
     patches: Mutex<HashMap<IssuerId, Patches>>,
     /// Where patches are made.
     pub(super) bench: Arc<Semaphore>,
-    offers_deltas: AtomicBool,
+    most_in_delta: OnceLock<usize>,
     deltas: Mutex<HashMap<IssuerId, Deltas>>,
     wake: Notify,
     publications: watch::Sender<u64>,
@@ -98,7 +98,7 @@ impl Publisher {
             lists: Mutex::default(),
             patches: Mutex::default(),
             bench: Arc::new(Semaphore::new(1)),
-            offers_deltas: AtomicBool::default(),
+            most_in_delta: OnceLock::new(),
             deltas: Mutex::default(),
             wake: Notify::new(),
             publications: watch::Sender::new(0),

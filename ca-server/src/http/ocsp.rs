@@ -56,10 +56,18 @@ pub(super) async fn get(
 
 /// `POST /ocsp`.
 pub(super) async fn post(State(responder): State<Arc<OcspResponder>>, body: Body) -> Response {
-    match tokio::time::timeout(PATIENCE, to_bytes(body, LONGEST_OCSP_REQUEST)).await {
-        Ok(Ok(request)) => respond(responder.answer(&request).await, &HeaderMap::new()),
-        Ok(Err(_)) => short(StatusCode::PAYLOAD_TOO_LARGE, "too large"),
-        Err(_) => short(StatusCode::REQUEST_TIMEOUT, "too slow"),
+    match read(body, PATIENCE).await {
+        Ok(request) => respond(responder.answer(&request).await, &HeaderMap::new()),
+        Err((status, why)) => short(status, why),
+    }
+}
+
+/// A body, all of it: in time, however busily it comes, and no longer than a request may be.
+async fn read(body: Body, patience: Duration) -> Result<Bytes, (StatusCode, &'static str)> {
+    match tokio::time::timeout(patience, to_bytes(body, LONGEST_OCSP_REQUEST)).await {
+        Ok(Ok(request)) => Ok(request),
+        Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "too large")),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "too slow")),
     }
 }
 
@@ -112,4 +120,41 @@ fn response(status: StatusCode, cache_control: &'static str, body: Bytes) -> Res
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::{StreamExt, stream};
+
+    use super::*;
+
+    /// Less than any test waits for.
+    const SHORT: Duration = Duration::from_millis(20);
+    /// More than any test takes: whoever runs into it never ends.
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn octet() -> Result<Bytes, Infallible> {
+        Ok(Bytes::from_static(&[0x30]))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_end_in_its_time_is_let_go() {
+        let too_slow = Err((StatusCode::REQUEST_TIMEOUT, "too slow"));
+        let silent = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        assert_eq!(read(silent, SHORT).await, too_slow);
+        let stops = Body::from_stream(stream::iter([octet()]).chain(stream::pending()));
+        assert_eq!(read(stops, SHORT).await, too_slow);
+        // Each octet in time, and all of them not.
+        let drips = stream::unfold(tokio::time::interval(SHORT / 10), |mut ticks| async {
+            ticks.tick().await;
+            Some((octet(), ticks))
+        });
+        assert_eq!(read(Body::from_stream(drips), SHORT).await, too_slow);
+        // And what has no end comes to one by its length.
+        let floods = Body::from_stream(stream::repeat_with(octet));
+        assert_eq!(read(floods, LONG).await, Err((StatusCode::PAYLOAD_TOO_LARGE, "too large")));
+        assert_eq!(read(Body::from("whole"), Duration::ZERO).await, Ok(Bytes::from_static(b"whole")));
+    }
 }

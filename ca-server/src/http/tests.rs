@@ -91,22 +91,29 @@ impl World {
         let draft = || Draft::done(NOW, "test", "test", pump().to_string());
         let fleet: FleetName = "pumps".parse().unwrap();
         self.store.record_fleet(&fleet, &Policy::default(), draft()).await.unwrap();
-        let (key, serial) = (signer(), SerialNumber::new(NOW, [7; 10]));
+        self.enroll_as(pump(), HANDLE, 7).await;
+    }
+
+    /// A device with a certificate whose serial number is of this octet.
+    async fn enroll_as(&self, subject: Subject, handle: &str, octet: u8) {
+        let draft = || Draft::done(NOW, "test", "test", subject.to_string());
+        let fleet: FleetName = "pumps".parse().unwrap();
+        let (key, serial) = (signer(), SerialNumber::new(NOW, [octet; 10]));
         let request = LeafRequest {
-            holder: Holder::Device { id: &pump().id, fleet: &fleet },
+            holder: Holder::Device { id: &subject.id, fleet: &fleet },
             key: key.public_key(),
             serial,
             not_before: NOW,
             not_after: NOW + Duration::from_secs(24 * 3600),
-            crl: CrlScope::Device(HANDLE),
+            crl: CrlScope::Device(handle),
             policy: None,
             ocsp: false,
         };
         let holder = NewHolder {
-            subject: pump(),
+            subject: subject.clone(),
             fleet: Some(fleet.clone()),
             role: None,
-            handle: HANDLE.into(),
+            handle: handle.into(),
             created_at: NOW,
         };
         let enrollment = Enrollment {
@@ -135,13 +142,13 @@ impl World {
     }
 
     async fn cut_off(&self, at: Timestamp) {
-        self.cut_off_as(at, Status::Revoked, RevocationReason::KeyCompromise).await;
+        self.cut_off_as(pump(), at, Status::Revoked, RevocationReason::KeyCompromise).await;
     }
 
-    async fn cut_off_as(&self, at: Timestamp, status: Status, reason: RevocationReason) {
+    async fn cut_off_as(&self, subject: Subject, at: Timestamp, status: Status, reason: RevocationReason) {
         self.clock.set(at);
         let cutoff = Cutoff {
-            subject: pump(),
+            subject,
             status,
             reason,
             status_reason: String::new(),

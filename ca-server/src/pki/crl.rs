@@ -3,6 +3,7 @@
 //! A CRL's octets are a pure function of its [`CrlTemplate`] and its entries, so that every node and every restart
 //! makes the same ones. Nothing in the entries can stop a CRL from being made.
 
+mod delta;
 mod entry;
 mod list;
 mod parsed;
@@ -26,6 +27,7 @@ use crate::identity::{SerialNumber, Timestamp};
 
 use entry::LONGEST as LONGEST_ENTRY;
 
+pub use delta::ParsedDelta;
 pub use entry::CrlEntry;
 pub use list::{Edit, EntryList};
 pub use parsed::{CrlError, ParsedCrl, SuccessorError, check_successor};

@@ -26,6 +26,9 @@ pub enum PublishError {
     /// The new CRL would lose an entry that has neither expired nor been released, or does not say of it what it should.
     #[error("the new CRL would lose the entry of {0}")]
     LosesEntry(AuthoritySerial),
+    /// The delta CRL is not the one that was to be made.
+    #[error("the delta CRL would lead from another CRL, or to another")]
+    OtherDelta,
     /// The new CRL is not in the order of serials.
     #[error("the new CRL would not be in the order of serials")]
     Order,

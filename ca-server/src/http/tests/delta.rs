@@ -100,7 +100,7 @@ async fn with_any_complete_crl_since_its_base_a_delta_makes_the_one_that_is_serv
     world.publisher.offer_deltas();
     let base = read(&world.publisher.current(&world.device_ca).unwrap().der);
     let mut complete = vec![base.clone()];
-    world.cut_off_as(NOW + HOUR, Status::Held, RevocationReason::CertificateHold).await;
+    world.cut_off_as(pump(), NOW + HOUR, Status::Held, RevocationReason::CertificateHold).await;
     complete.push(world.publish(NOW + HOUR).await);
     assert_eq!(entries(&complete[1]).len(), 1);
     // Released: on the CRL in between, and neither on the base nor on the one that is served.
@@ -146,4 +146,34 @@ async fn a_delta_is_signed_once_a_publication_and_not_while_the_ca_stands_still(
     assert!(bundle.iter().all(|der| number::<BaseCrlNumber>(&read(der)).is_none()));
     world.publisher.halt().await;
     assert_eq!(world.get(&world.delta_path(), &[]).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_a_delta_makes_none_and_the_next_one_begins_there() {
+    let world = World::new().await;
+    world.publisher.offer_deltas_of(2);
+    let base = number::<CrlNumber>(&read(&world.publisher.current(&world.device_ca).unwrap().der)).unwrap().1;
+    let mut later = Vec::new();
+    for (octet, expected) in
+        [(1, Some(1)), (2, Some(2)), (3, None), (4, Some(1)), (5, Some(2)), (6, None), (8, Some(1))]
+    {
+        let subject: Subject = format!("device/pump-{octet}{octet}").parse().unwrap();
+        world.enroll_as(subject.clone(), &format!("{octet:032x}"), octet).await;
+        let at = NOW + Duration::from_secs(octet.into());
+        world.cut_off_as(subject, at, Status::Revoked, RevocationReason::KeyCompromise).await;
+        let full = world.publish(at).await;
+        let (delta, begins) = (world.delta().await, number::<CrlNumber>(&full).unwrap().1);
+        let named = delta.as_ref().map(|delta| entries(delta).len());
+        assert_eq!(named, expected, "{octet}");
+        if let Some(delta) = &delta {
+            let from = number::<BaseCrlNumber>(delta).unwrap().1;
+            assert_eq!(from, later.last().map_or(base, |(number, _)| *number), "{octet}");
+            if let Some((_, complete)) = later.last() {
+                assert_eq!(combined(complete, delta), entries(&full), "{octet}");
+            }
+        } else {
+            assert!(world.delta().await.is_none(), "{octet}: and so it stays until the next publication");
+            later.push((begins, full));
+        }
+    }
 }

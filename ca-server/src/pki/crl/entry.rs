@@ -8,7 +8,7 @@ use x509_cert::ext::pkix::CrlReason;
 
 use super::super::encode::{INTEGER, SEQUENCE, TimeWriter};
 use super::super::signed::timestamp;
-use super::CrlError;
+use super::{CrlError, Edit};
 use crate::identity::{RevocationReason, SerialNumber, Timestamp};
 
 /// How many octets an entry takes at most: SEQUENCE, a serial with a leading zero, a GeneralizedTime, a reason.
@@ -45,18 +45,28 @@ impl CrlEntry {
     /// Reads one entry: all of `der`. A serial that this CA cannot have given and a reason that it does not give are
     /// refused, and so is a critical extension.
     pub(super) fn decode(der: &[u8]) -> Result<Self, CrlError> {
+        let (_, entry) = Self::decode_change(der)?;
+        entry.ok_or(CrlError::Entry)
+    }
+
+    /// The same of a delta CRL, where an entry may say that its certificate is on the list no more.
+    pub(super) fn decode_change(der: &[u8]) -> Result<Edit, CrlError> {
         let read: RevokedCert = RevokedCert::from_der(der).map_err(|_| CrlError::Malformed)?;
-        let mut reason = RevocationReason::Unspecified;
+        let mut reason = Some(RevocationReason::Unspecified);
         for extension in read.crl_entry_extensions.as_deref().unwrap_or_default() {
             if extension.extn_id == ID_CE_CRL_REASONS {
                 let read = CrlReason::from_der(extension.extn_value.as_bytes()).map_err(|_| CrlError::Entry)?;
-                reason = RevocationReason::from_number(i64::from(read as u32)).map_err(|_| CrlError::Entry)?;
+                reason = match read {
+                    CrlReason::RemoveFromCRL => None,
+                    read => Some(RevocationReason::from_number(i64::from(read as u32)).map_err(|_| CrlError::Entry)?),
+                };
             } else if extension.critical {
                 return Err(CrlError::Entry);
             }
         }
         let serial = read_serial(read.serial_number.as_bytes()).ok_or(CrlError::Entry)?;
-        Ok(Self { serial, revoked_at: timestamp(read.revocation_date), reason })
+        let revoked_at = timestamp(read.revocation_date);
+        Ok((serial, reason.map(|reason| Self { serial, revoked_at, reason })))
     }
 
     /// Whether `der` is an entry written as ours are, whose date lies on a day that was read before: then nothing of it

@@ -230,7 +230,7 @@ fn entries_of(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The SEQUENCE that these octets begin with, whole. Entries of this CA have less than 128 octets; another's are bounded
 /// by 64 KiB.
-fn first(octets: &[u8]) -> Option<&[u8]> {
+pub(super) fn first(octets: &[u8]) -> Option<&[u8]> {
     let (&[tag, length], rest) = octets.split_first_chunk::<2>()?;
     let (header, length) = match (length, rest) {
         (0..=0x7f, _) => (2, usize::from(length)),

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
-use const_oid::db::rfc5280::{ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_CRL_NUMBER, ID_CE_ISSUING_DISTRIBUTION_POINT};
+use const_oid::db::rfc5280::{
+    ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_CRL_NUMBER, ID_CE_DELTA_CRL_INDICATOR, ID_CE_ISSUING_DISTRIBUTION_POINT,
+};
 use der::asn1::AnyRef;
 use der::{Decode, Encode, Reader, SliceReader, Tag, TagMode, TagNumber};
 use spki::AlgorithmIdentifierRef;
@@ -79,13 +81,10 @@ impl ParsedCrl {
         der: Bytes,
         entries: impl FnOnce(Bytes) -> Result<EntryList, CrlError>,
     ) -> Result<Self, CrlError> {
-        let signed = Signed::read(&der).map_err(|_| CrlError::Malformed)?;
-        let list = TbsCrl::read(signed.content).map_err(|_| CrlError::Malformed)?;
-        let same_algorithm = list.algorithm.to_der().ok() == signed.algorithm.to_der().ok();
-        if !same_algorithm {
-            return Err(CrlError::Malformed);
+        let (list, extensions) = read_fields(&der)?;
+        if extensions.base.is_some() {
+            return Err(CrlError::Scope);
         }
-        let extensions = CrlExtensions::read(&list.extensions)?;
         let entries = entries(der.slice_ref(list.entries))?;
         Ok(Self {
             issuer: list.issuer.to_vec(),
@@ -102,11 +101,7 @@ impl ParsedCrl {
 
     /// Checks that `issuer` signed it: name, key identifier, signature. Not checked: dates against a clock.
     pub fn verify(&self, issuer: &IssuerCertificate) -> Result<(), CrlError> {
-        if self.issuer != issuer.subject_der() || self.authority_key != issuer.key_identifier() {
-            return Err(CrlError::OtherIssuer);
-        }
-        let signed = Signed::read(&self.der).map_err(|_| CrlError::Malformed)?;
-        signed.verify(issuer.public_key()).map_err(|_| CrlError::Signature)
+        verify(&self.der, &self.issuer, &self.authority_key, issuer)
     }
 
     /// The CRL (DER).
@@ -159,6 +154,32 @@ impl ParsedCrl {
         let signed = Signed::read(&self.der).ok();
         signed.and_then(|signed| signed.signature.as_bytes()).unwrap_or_default()
     }
+}
+
+/// What stands in a CRL, complete or not: its entries are not read yet.
+pub(super) fn read_fields(der: &[u8]) -> Result<(TbsCrl<'_>, CrlExtensions), CrlError> {
+    let signed = Signed::read(der).map_err(|_| CrlError::Malformed)?;
+    let list = TbsCrl::read(signed.content).map_err(|_| CrlError::Malformed)?;
+    let same_algorithm = list.algorithm.to_der().ok() == signed.algorithm.to_der().ok();
+    if !same_algorithm {
+        return Err(CrlError::Malformed);
+    }
+    let extensions = CrlExtensions::read(&list.extensions)?;
+    Ok((list, extensions))
+}
+
+/// Checks that `issuer` signed a CRL which names this issuer and key.
+pub(super) fn verify(
+    der: &[u8],
+    name: &[u8],
+    authority_key: &[u8; 20],
+    issuer: &IssuerCertificate,
+) -> Result<(), CrlError> {
+    if name != issuer.subject_der() || *authority_key != issuer.key_identifier() {
+        return Err(CrlError::OtherIssuer);
+    }
+    let signed = Signed::read(der).map_err(|_| CrlError::Malformed)?;
+    signed.verify(issuer.public_key()).map_err(|_| CrlError::Signature)
 }
 
 /// Why a CRL must not follow another.
@@ -215,14 +236,14 @@ pub(super) fn check_frames(old: &ParsedCrl, new: &ParsedCrl) -> Result<(), Succe
 }
 
 /// The fields of a TBSCertList of version 2, as slices of it.
-struct TbsCrl<'a> {
+pub(super) struct TbsCrl<'a> {
     algorithm: AlgorithmIdentifierRef<'a>,
     /// Name (DER).
-    issuer: &'a [u8],
-    this_update: Time,
-    next_update: Time,
+    pub issuer: &'a [u8],
+    pub this_update: Time,
+    pub next_update: Time,
     /// The content of revokedCertificates; empty, at its place, where that is missing.
-    entries: &'a [u8],
+    pub entries: &'a [u8],
     extensions: Vec<Extension>,
 }
 
@@ -264,15 +285,17 @@ impl<'a> TbsCrl<'a> {
     }
 }
 
-struct CrlExtensions {
-    number: u64,
-    authority_key: [u8; 20],
-    distribution_point: Option<String>,
+pub(super) struct CrlExtensions {
+    pub number: u64,
+    pub authority_key: [u8; 20],
+    pub distribution_point: Option<String>,
+    /// Of a delta: the number of the complete CRL that it begins with.
+    pub base: Option<u64>,
 }
 
 impl CrlExtensions {
     fn read(extensions: &[Extension]) -> Result<Self, CrlError> {
-        let (mut number, mut authority_key, mut distribution_point) = (None, None, None);
+        let (mut number, mut authority_key, mut distribution_point, mut base) = (None, None, None, None);
         for extension in extensions {
             let value = extension.extn_value.as_bytes();
             // Each is taken once: a second one finds its place taken.
@@ -282,6 +305,9 @@ impl CrlExtensions {
                 ID_CE_ISSUING_DISTRIBUTION_POINT => {
                     distribution_point.replace(read_distribution_point(value)?).is_none()
                 }
+                // Whoever does not know it has to refuse the whole.
+                ID_CE_DELTA_CRL_INDICATOR if extension.critical => base.replace(read_number(value)?).is_none(),
+                ID_CE_DELTA_CRL_INDICATOR => false,
                 _ if extension.critical => return Err(CrlError::Scope),
                 _ => true,
             };
@@ -293,6 +319,7 @@ impl CrlExtensions {
             number: number.ok_or(CrlError::Number)?,
             authority_key: authority_key.ok_or(CrlError::AuthorityKey)?,
             distribution_point,
+            base,
         })
     }
 }
