@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod age;
+mod alarm;
 mod before;
 pub mod crl;
 mod form;
@@ -24,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+pub use alarm::Alarm;
 pub use crl::CrlError;
 pub use form::{Form, FormError, IssuerId};
 pub use http::{HttpError, HttpUrl};

@@ -268,9 +268,14 @@ fn a_gateway_whose_probe_fails_stays_on_the_watch_and_takes_the_next_crl() {
     until_true(SOON, "it has loaded what is served", loaded);
 
     let (before, dead) = (connections.load(Ordering::SeqCst), server.scratch().join("eu-7.pem.dead"));
+    let held = Crl::all_from_pem(&fs::read_to_string(&out).expect("the file"));
     fs::write(&dead, "").expect("a file");
     admin.run(&["device", "revoke", "pump-1"]);
     until_true(SOON, "the probe fails", || watch.stderr().contains("--probe failed"));
+    let said = watch.stderr();
+    let alarm = said.lines().find(|line| line.contains("--probe failed")).expect("a line");
+    let says_held = held.iter().any(|crl| alarm.contains(&format!(": number {}, made 20", crl.number())));
+    assert!(alarm.starts_with("error: 20") && says_held, "{alarm}");
     fs::remove_file(&dead).expect("it is there");
     admin.run(&["device", "revoke", "pump-2"]);
     until_true(SOON, &format!("the next one is taken\n{}", watch.stderr()), loaded);

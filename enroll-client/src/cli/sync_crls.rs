@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::CliError;
 use crate::{
-    crl_sync::{CrlSync, Form, HttpUrl, Source, SyncError, Synced},
+    crl_sync::{Alarm, CrlSync, Form, HttpUrl, Source, Synced},
     trust::Roots,
 };
 
@@ -71,9 +71,9 @@ impl SyncCrls {
             return Ok(());
         }
         let stop = super::told_to_stop()?;
-        let tell = |outcome: Result<&Synced, &SyncError>| match outcome {
+        let tell = |outcome: Result<&Synced, &Alarm<'_>>| match outcome {
             Ok(synced) => print(&sync, synced),
-            Err(failure) => eprintln!("error: {failure}"),
+            Err(alarm) => eprintln!("error: {alarm}"),
         };
         Ok(sync.watch(tell, stop).await?)
     }

@@ -355,8 +355,39 @@ async fn a_watch_ends_when_what_it_holds_is_too_old() {
     gateway.sync.run().await.unwrap();
     gateway.site.pages.lock().unwrap().clear();
     gateway.sync.max_age = Some(Duration::ZERO);
-    let ended = gateway.sync.watch(|_| {}, std::future::pending()).await.unwrap_err();
+    let mut alarms = Vec::new();
+    let tell = |outcome: Result<&Synced, &Alarm<'_>>| alarms.extend(outcome.err().map(ToString::to_string));
+    let ended = gateway.sync.watch(tell, std::future::pending()).await.unwrap_err();
     assert!(matches!(ended, SyncError::FailedAndTooOld { .. }), "{ended}");
+    // When it was, why, and what is held.
+    let [alarm] = &alarms[..] else { panic!("{alarms:?}") };
+    let issuer = IssuerId::of(&gateway.house.device_ca.certificate);
+    let (at, rest) = alarm.split_once("Z: ").unwrap();
+    assert!(at.starts_with("20") && at.contains('T'), "{alarm}");
+    assert!(rest.starts_with(&ended.to_string()), "{alarm}");
+    assert!(rest.contains(&format!("; held: issuer {issuer}: number 7, made 20")), "{alarm}");
+}
+
+#[tokio::test]
+async fn an_alarm_says_which_crl_was_taken_off_again() {
+    let mut gateway = Gateway::new().await;
+    let root = gateway.house.device_root.crl(1, &[]);
+    let publish = |gateway: &Gateway, number, serials: &[u64]| {
+        gateway.publish(&[gateway.house.device_ca.crl(number, serials), root.clone()]);
+    };
+    publish(&gateway, 7, &[1]);
+    gateway.sync.probe = Some("true".into());
+    gateway.sync.run().await.unwrap();
+    gateway.sync.probe = Some("false".into());
+    publish(&gateway, 8, &[1, 2]);
+    let (mut alarms, told) = (Vec::new(), tokio::sync::Notify::new());
+    let tell = |outcome: Result<&Synced, &Alarm<'_>>| {
+        alarms.extend(outcome.err().map(ToString::to_string));
+        told.notify_one();
+    };
+    gateway.sync.watch(tell, told.notified()).await.unwrap();
+    assert!(alarms[0].contains("--probe failed"), "{alarms:?}");
+    assert!(alarms[0].contains(": number 7, made ") && alarms[0].ends_with(" (8 was taken off again)"), "{alarms:?}");
 }
 
 #[tokio::test]
@@ -391,7 +422,8 @@ async fn a_watch_over_http_goes_on_through_failures_until_it_is_told_to_stop() {
         told.notified(),
     );
     watch.await.unwrap();
-    assert!(heard[0].is_err() && heard[1] == Ok(true), "{heard:?}");
+    let nothing = heard[0].as_ref().unwrap_err();
+    assert!(nothing.ends_with("; no CRL is held that was verified") && heard[1] == Ok(true), "{heard:?}");
 }
 
 /// The patch that leaves nothing of the old one.

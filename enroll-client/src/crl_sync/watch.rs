@@ -18,7 +18,8 @@ use tonic::{Code, Status};
 use tracing::{error, warn};
 
 use super::{
-    CrlSync, Desk, Fetched, Form, IssuerId, LONGEST_FETCH, Source, SyncError, Synced,
+    Alarm, CrlSync, Desk, Fetched, Form, IssuerId, LONGEST_FETCH, Source, SyncError, Synced,
+    alarm::number,
     crl::Crl,
     grpc::{bundle_of, meet},
     http::MOST_BYTES,
@@ -61,7 +62,7 @@ impl CrlSync {
     /// try that brought something, and of every failure.
     pub async fn watch(
         &self,
-        tell: impl FnMut(Result<&Synced, &SyncError>),
+        tell: impl FnMut(Result<&Synced, &Alarm<'_>>),
         stop: impl Future<Output = ()>,
     ) -> Result<(), SyncError> {
         tokio::select! {
@@ -71,7 +72,7 @@ impl CrlSync {
         }
     }
 
-    async fn keep_watching(&self, mut tell: impl FnMut(Result<&Synced, &SyncError>)) -> Result<Infallible, SyncError> {
+    async fn keep_watching(&self, mut tell: impl FnMut(Result<&Synced, &Alarm<'_>>)) -> Result<Infallible, SyncError> {
         let mut desk = self.open()?;
         let (mut failures, mut warned) = (0, None);
         loop {
@@ -85,9 +86,11 @@ impl CrlSync {
             }
             match self.with_age(outcome, &mut desk).await {
                 Ok(()) => failures = 0,
-                Err(failure) if ends(&failure) => return Err(failure),
                 Err(failure) => {
-                    tell(Err(&failure));
+                    tell(Err(&Alarm::new(&failure, desk.shown())));
+                    if ends(&failure) {
+                        return Err(failure);
+                    }
                     sleep(AFTER_FAILURE.delay(failures, random().unwrap_or(u64::MAX))).await;
                     failures = failures.saturating_add(1);
                 }
@@ -96,7 +99,7 @@ impl CrlSync {
     }
 
     /// Asks once, and rests.
-    async fn poll(&self, desk: &mut Desk, tell: &mut impl FnMut(Result<&Synced, &SyncError>)) -> Result<(), SyncError> {
+    async fn poll(&self, desk: &mut Desk, tell: &mut impl FnMut(Result<&Synced, &Alarm<'_>>)) -> Result<(), SyncError> {
         self.look_again(desk)?;
         let synced = self.turn(desk, LONGEST_FETCH).await?;
         if synced.changed {
@@ -111,7 +114,7 @@ impl CrlSync {
         &self,
         dir: &Path,
         desk: &mut Desk,
-        tell: &mut impl FnMut(Result<&Synced, &SyncError>),
+        tell: &mut impl FnMut(Result<&Synced, &Alarm<'_>>),
         failures: &mut u32,
     ) -> Result<(), SyncError> {
         self.look_again(desk)?;
@@ -134,7 +137,7 @@ impl CrlSync {
         &self,
         credential: &Credential,
         desk: &mut Desk,
-        tell: &mut impl FnMut(Result<&Synced, &SyncError>),
+        tell: &mut impl FnMut(Result<&Synced, &Alarm<'_>>),
         failures: &mut u32,
     ) -> Result<(), SyncError> {
         let met = timeout(LONGEST_FETCH, meet(credential, &desk.shown())).await;
@@ -151,7 +154,7 @@ impl CrlSync {
                 // The gateway lives with what it had, and what failed is not tried again: the next one comes here first.
                 Err(failure) => match self.with_age(Err(failure), desk).await {
                     Err(failure @ (SyncError::Probe { restored: true, .. } | SyncError::KnownBad)) => {
-                        tell(Err(&failure))
+                        tell(Err(&Alarm::new(&failure, desk.shown())));
                     }
                     outcome => return outcome,
                 },
@@ -182,10 +185,12 @@ fn warn_of_age(state: &State) {
     for (issuer, crl) in state.crls.iter().filter(|(_, crl)| crl.in_file && !crl.is_root) {
         let age = crl.this_update.until(now);
         if age > OLD {
-            warn!(%issuer, seconds = age.as_secs(), "the CRL is older than twice the CA's cadence: nothing newer comes");
+            let number = number(&crl.number);
+            warn!(%issuer, %number, seconds = age.as_secs(), "the CRL is older than twice the CA's cadence: nothing newer comes");
         }
         if crl.next_update.is_some_and(|next| now.until(next) < NEAR) {
-            error!(%issuer, "the CRL's nextUpdate is near: after it gateways refuse everybody");
+            let number = number(&crl.number);
+            error!(%issuer, %number, "the CRL's nextUpdate is near: after it gateways refuse everybody");
         }
     }
 }
