@@ -265,3 +265,35 @@ fn rows_that_cannot_be_read_are_counted_in_the_receipt_which_ends_with_another_e
     assert!(statuses.as_array().expect("a list").iter().all(|row| row["status"] == "revoked"), "{statuses}");
     assert_eq!(entries(&server), 1);
 }
+
+#[test]
+fn a_fleet_on_hold_lets_no_registered_device_enroll_until_it_is_released() {
+    let server = Server::start();
+    let admin = server.admin();
+    admin.create_fleet("pumps");
+    let (enrolled, token) =
+        (Device::enroll(&server, "pumps", "pump-1"), admin.device_token("pumps", "pump-2", server.scratch()));
+    let pattern = server.scratch().join("pattern.token");
+    admin.token(&["--fleet", "pumps", "--pattern", "bench-*", "--uses", "2"], &pattern);
+    let hold = ["device", "hold", "--fleet", "pumps", "--all"];
+    assert_eq!(counts(&plan(&admin, &hold)), [2, 1, 0, 0]);
+    let held = admin.run(&[&hold[..], &["--yes"]].concat());
+    // Who comes by a pattern token is no device yet: that is told.
+    assert_eq!((counts(&held), &held["pattern_tokens"]), ([2, 1, 0, 0], &json!(1)));
+    let status = || ["pump-1", "pump-2"].map(|id| admin.run(&["device", "show", id])["status"].clone());
+    assert_eq!(status(), [json!("held"), json!("held")]);
+
+    let pump = Device::new(server.scratch().join("pump-2"));
+    let refused = pump.try_enroll(&server, "pump-2", &token);
+    assert!(refused.code == 3 && refused.stderr.contains("DEVICE_HELD"), "{refused:?}");
+    let released = admin.run(&["device", "release", "--fleet", "pumps", "--all", "--yes"]);
+    assert_eq!(counts(&released), [2, 1, 0, 0]);
+    assert_eq!(status(), [json!("active"), json!("registered")]);
+    assert_eq!(admin.run(&["device", "release", "pump-2"])["status"], "registered");
+    pump.try_enroll(&server, "pump-2", &token).succeeded();
+    enrolled.renew();
+    // One alone, in the same way; and whoever is held may be revoked.
+    admin.run(&["device", "register", "pump-3", "--fleet", "pumps"]);
+    assert_eq!(admin.run(&["device", "hold", "pump-3"])["status"], "held");
+    assert_eq!(admin.run(&["device", "revoke", "pump-3"])["status"], "revoked");
+}

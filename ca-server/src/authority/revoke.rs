@@ -114,9 +114,11 @@ impl Authority {
             let forked = NEEDS_CHOICE.contains(&why)
                 && (why == UNREADABLE || !self.store.live_certificates(subject, now).await?.is_empty());
             match (holder.status, keep) {
-                (Status::Active, None) => return self.in_force_already(subject).await,
+                (Status::Active | Status::Registered, None) => {
+                    return self.in_force_already(subject, holder.status).await;
+                }
                 (Status::Active, Some(serial)) if holder.lineage.head == Some(serial) => {
-                    return self.in_force_already(subject).await;
+                    return self.in_force_already(subject, holder.status).await;
                 }
                 (Status::Held, None) if forked => {
                     return Err(Refusal::State(
@@ -176,9 +178,8 @@ impl Authority {
         Err(Refusal::Contended)
     }
 
-    async fn in_force_already(&self, subject: &Subject) -> Result<Receipt, Refusal> {
-        let receipt =
-            CutoffReceipt { status: Status::Active, certificates: 0, tokens: 0, watermarks: Vec::new(), unreadable: 0 };
+    async fn in_force_already(&self, subject: &Subject, status: Status) -> Result<Receipt, Refusal> {
+        let receipt = CutoffReceipt { status, certificates: 0, tokens: 0, watermarks: Vec::new(), unreadable: 0 };
         self.receipt(subject, receipt).await
     }
 

@@ -48,6 +48,8 @@ impl Status {
         match (self, next) {
             (from, to) if from == to => true,
             (Registered | Pending, Active) | (Active, Held) | (Held, Active) => true,
+            // Before it has enrolled, too: then it is where it was when the hold ends.
+            (Registered, Held) | (Held, Registered) => true,
             (Registered, Pending) => true,
             (Decommissioned, _) => false,
             (_, Revoked | Decommissioned) => true,
@@ -84,6 +86,7 @@ mod tests {
         let allowed = [
             (Registered, Pending),
             (Registered, Active),
+            (Registered, Held),
             (Registered, Revoked),
             (Registered, Decommissioned),
             (Pending, Active),
@@ -93,6 +96,7 @@ mod tests {
             (Active, Revoked),
             (Active, Decommissioned),
             (Held, Active),
+            (Held, Registered),
             (Held, Revoked),
             (Held, Decommissioned),
             (Revoked, Decommissioned),

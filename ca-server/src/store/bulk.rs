@@ -39,7 +39,7 @@ impl BulkAction {
         }
     }
 
-    /// Where the devices stand after it.
+    /// Where the devices stand after it; one that has never enrolled is `Registered` after a release.
     pub fn status(self) -> Status {
         match self {
             BulkAction::Revoke(_) => Status::Revoked,
@@ -54,9 +54,11 @@ impl BulkAction {
     pub fn fate(self, status: Option<Status>, status_reason: Option<&str>, needs_choice: &[&str], left: bool) -> Fate {
         let changes = match self {
             BulkAction::Revoke(_) => left || !matches!(status, Some(Status::Revoked | Status::Decommissioned)),
-            BulkAction::Hold => {
-                status.is_none_or(|status| status == Status::Active || (left && status == Status::Held))
-            }
+            BulkAction::Hold => status.is_none_or(|status| match status {
+                Status::Registered | Status::Active => true,
+                Status::Held => left,
+                Status::Pending | Status::Revoked | Status::Decommissioned => false,
+            }),
             BulkAction::Release => {
                 let may_be_held = status.is_none_or(|status| status == Status::Held);
                 if may_be_held && (status.is_none() || status_reason.is_none_or(|why| needs_choice.contains(&why))) {
@@ -180,7 +182,8 @@ mod tests {
         use Status::{Active, Decommissioned, Held, Pending, Registered, Revoked};
         let expected = |action: BulkAction, status: Status| match (action, status) {
             (BulkAction::Revoke(_), Revoked | Decommissioned) => Stays,
-            (BulkAction::Revoke(_), _) | (BulkAction::Hold, Active) | (BulkAction::Release, Held) => Changes,
+            (BulkAction::Revoke(_), _) | (BulkAction::Hold, Registered | Active) => Changes,
+            (BulkAction::Release, Held) => Changes,
             (
                 BulkAction::Hold | BulkAction::Release,
                 Registered | Pending | Active | Held | Revoked | Decommissioned,

@@ -82,6 +82,7 @@ macro_rules! store_contract {
                 a_cutoff_that_races_renewals_leaves_no_certificate_in_force,
                 doing_it_again_changes_nothing_and_answers_the_same_watermark,
                 a_revoked_device_never_goes_back_on_hold,
+                a_device_that_has_never_enrolled_is_held_and_registered_again_after_that,
                 revoking_what_is_on_hold_changes_its_reason_and_keeps_its_date,
                 a_superseded_certificate_stays_superseded_unless_keys_were_stolen,
                 a_stolen_key_is_banned_for_ever_under_any_id,

@@ -125,7 +125,7 @@ impl Many {
         let answer = answer.map_err(|status| self.named(status, &devices))?.into_inner();
         let (done, crls, plan) = (answer.done, answer.crls.clone(), hex(&answer.plan));
         let mut told = Told::from_wire(action, answer);
-        if matches!(action, Action::Revoke(_)) && self.from.is_none() {
+        if action != Action::Release && self.from.is_none() {
             told.pattern_tokens = Some(live_pattern_tokens(operator, &self.fleet).await?);
         }
         if done {
@@ -205,7 +205,7 @@ struct Told {
     undecided: u64,
     unreadable: u64,
     tokens: u64,
-    /// Where a whole fleet is revoked: tokens that let new devices into it, now.
+    /// Where a whole fleet is revoked or held: tokens that let new devices into it, now.
     pattern_tokens: Option<u64>,
     /// Those of which most devices change.
     fleets: Vec<Share>,
@@ -263,7 +263,7 @@ impl Told {
     fn rest(&self, share: &Share) -> String {
         let stay = match self.kind {
             Action::Revoke(_) => "revoked or decommissioned already",
-            Action::Hold => "cut off already, or never enrolled",
+            Action::Hold => "cut off already",
             Action::Release => "not on hold",
         };
         let mut rest = String::new();

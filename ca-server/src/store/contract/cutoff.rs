@@ -76,8 +76,47 @@ pub(crate) async fn a_revoked_device_never_goes_back_on_hold<P: Place>() {
         .record_registrations(vec![world.new_holder("b", 1).into()], vec![draft(1, "device.registered")])
         .await
         .unwrap();
-    assert_eq!(world.cut_off("b", Held, CertificateHold, 3).await.status, Registered);
-    assert_eq!(world.holder("b").await.status, Registered);
+    world.cut_off("b", Decommissioned, Unspecified, 3).await;
+    assert_eq!(world.cut_off("b", Held, CertificateHold, 4).await.status, Decommissioned);
+}
+
+pub(crate) async fn a_device_that_has_never_enrolled_is_held_and_registered_again_after_that<P: Place>() {
+    let world = World::<P>::new().await;
+    let rows = vec![world.new_holder("a", 1).into()];
+    world.store.record_registrations(rows, vec![draft(1, "device.registered")]).await.unwrap();
+    let read = world.holder("a").await;
+    let mut enrollment = world.enrollment("a", 2);
+    enrollment.holder = EnrollmentHolder::Known(read.version);
+    let receipt = world.cut_off("a", Held, CertificateHold, 3).await;
+    assert_eq!((receipt.status, receipt.certificates, receipt.watermarks), (Held, 0, vec![]));
+    // What was decided before it does not go through, and what is decided now neither.
+    for version in [read.version, world.holder("a").await.version] {
+        enrollment.holder = EnrollmentHolder::Known(version);
+        let refused = world.store.record_enrollment(enrollment.clone()).await;
+        assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
+    }
+    let held = world.holder("a").await;
+    let release = Release {
+        holder: held.version,
+        keep: None,
+        lineage: held.lineage,
+        at: at(4),
+        audit: draft(4, "device.released"),
+    };
+    assert_eq!(world.store.record_release(release).await.unwrap().status, Registered);
+    enrollment.holder = EnrollmentHolder::Known(world.holder("a").await.version);
+    world.store.record_enrollment(enrollment).await.unwrap();
+    // From now on a release leaves it active.
+    world.cut_off("a", Held, CertificateHold, 5).await;
+    let held = world.holder("a").await;
+    let release = Release {
+        holder: held.version,
+        keep: None,
+        lineage: held.lineage,
+        at: at(6),
+        audit: draft(6, "device.released"),
+    };
+    assert_eq!(world.store.record_release(release).await.unwrap().status, Active);
 }
 
 pub(crate) async fn revoking_what_is_on_hold_changes_its_reason_and_keeps_its_date<P: Place>() {

@@ -132,9 +132,10 @@ pub(super) fn record_release(db: &Connection, record: &Release) -> Result<Cutoff
         done.serials.push(which.serial);
     }
     certificates::set_lineage(db, holder, &record.lineage, None)?;
-    holders::set_status(db, holder, Status::Active, "")?;
+    let status = if holders::has_enrolled(db, holder)? { Status::Active } else { Status::Registered };
+    holders::set_status(db, holder, status, "")?;
     audit::append(db, &done.told(&record.audit))?;
-    done.receipt(db, holder, Status::Active, record.at)
+    done.receipt(db, holder, status, record.at)
 }
 
 /// Whether a release may put it in force: what it was revoked for, if it was, is no more than its lineage, and is known.

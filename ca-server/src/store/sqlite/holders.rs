@@ -205,6 +205,12 @@ fn read_standing(row: &mut Columns) -> rusqlite::Result<Standing> {
     Ok(Standing { key: row.take()?, version: row.count()?, status: row.take()?, reenroll_until: row.take()? })
 }
 
+/// Whether a holder ever was given a certificate.
+pub(super) fn has_enrolled(db: &Connection, holder: i64) -> Result<bool, StoreError> {
+    let sql = "-- has_enrolled()\nSELECT attested_method IS NOT NULL OR head IS NOT NULL FROM holders WHERE key = ?1";
+    the(db, sql, params![holder], column)
+}
+
 /// Moves a holder to another state. What was allowed of the state before it is no longer.
 pub(super) fn set_status(db: &Connection, holder: i64, status: Status, reason: &str) -> Result<(), StoreError> {
     let sql = "-- set_status()\nUPDATE holders SET status = ?2, status_reason = ?3, reenroll_until = NULL, \
