@@ -27,6 +27,7 @@ mod restore;
 mod revoke;
 mod root_crl;
 mod seal;
+mod struck;
 mod tokens;
 
 use std::sync::Arc;
@@ -62,6 +63,7 @@ pub use restore::{
 pub use revoke::Receipt;
 pub use root_crl::{ROOT_CRL_LIFETIME, judge_root_crl, root_crl};
 pub use seal::seal_once;
+pub use struck::struck;
 pub use tokens::{NewToken, TokenFor};
 
 /// How long a gateway's certificate is valid.

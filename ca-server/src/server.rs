@@ -20,7 +20,7 @@ pub use start::Start;
 use crate::{
     authority::{
         Authority, ClockError, IssuerKeys, Issuers, IssuersError, PublishError, Publisher, Refusal, check_clock,
-        issue_server_certificate, seal_once,
+        issue_server_certificate, seal_once, struck,
     },
     clock::Clock,
     config::Config,
@@ -28,10 +28,10 @@ use crate::{
     http,
     identity::{DeviceId, IssuerId, Timestamp},
     open_files,
-    pki::{CaRole, LocationError, Locations},
+    pki::{CaRole, IssuerCertificate, LocationError, Locations},
     places::Places,
     rpc::{self, Port, RpcError},
-    signer::{Passphrase, Signer, SignerError, SoftwareSigner},
+    signer::{AbsentSigner, Passphrase, Signer, SignerError, SoftwareSigner},
     store::{ReadStore, Store, StoreError, sqlite::SqliteStore},
     telemetry::Telemetry,
     tls::{ClientCertificate, ServerIdentity, TlsError, server_config},
@@ -95,6 +95,12 @@ pub enum ServerError {
         /// Why.
         source: io::Error,
     },
+    /// An issuing CA that its root has ended, and that is to go on here.
+    #[error(
+        "issuing CA {0} is on its root's CRL, and not known to have ended here, as in a past that was restored: say `ca-server \
+         issuer revoke {0}` (or `issuer end`, where no device needs it) before anything is served"
+    )]
+    Struck(IssuerId),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -137,26 +143,47 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// The issuers.
     pub issuers: Issuers,
+    /// Those that are to sign no more, and are not known to have ended.
+    pub struck: Vec<IssuerId>,
 }
 
 /// Opens a folder that `init` made. The passphrase is that of its keys, where they are encrypted.
 pub async fn open(folder: &Folder, passphrase: Option<&Passphrase>) -> Result<Opened, ServerError> {
+    open_with(folder, Some(passphrase)).await
+}
+
+/// The same without the keys, for ceremonies: what is lost or stolen of them keeps nobody from ending their CAs.
+pub async fn open_without_keys(folder: &Folder) -> Result<Opened, ServerError> {
+    open_with(folder, None).await
+}
+
+async fn open_with(folder: &Folder, keys: Option<Option<&Passphrase>>) -> Result<Opened, ServerError> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open_existing(&folder.database())?);
     let domain = store.domain().await?;
     let rows = store.issuers().await?;
-    let mut keys = IssuerKeys::new();
+    let struck = struck(store.as_ref()).await?;
+    let mut signers = IssuerKeys::new();
     for row in rows.iter().filter(|row| row.is_online()) {
         let path = folder.issuer_key(row.id);
-        // One that is missing is told of with all that is known of its issuer.
-        if path.exists() {
-            keys.insert(row.id, Arc::new(SoftwareSigner::load(&path, passphrase)?));
+        match keys.filter(|_| !struck.contains(&row.id)) {
+            // One that is missing is told of with all that is known of its issuer.
+            Some(passphrase) if path.exists() => {
+                signers.insert(row.id, Arc::new(SoftwareSigner::load(&path, passphrase)?) as Arc<dyn Signer>);
+            }
+            Some(_) => {}
+            // What can't be read is told of with all that is known of its issuer.
+            None => {
+                if let Ok(certificate) = IssuerCertificate::parse(&row.certificate) {
+                    signers.insert(row.id, Arc::new(AbsentSigner(certificate.public_key().clone())));
+                }
+            }
         }
     }
-    let issuers = Issuers::new(&domain, &rows, keys).map_err(|error| match error {
+    let issuers = Issuers::new(&domain, &rows, signers).map_err(|error| match error {
         IssuersError::Key(issuer) => ServerError::KeyMissing { issuer, path: folder.issuer_key(issuer) },
         error => error.into(),
     })?;
-    Ok(Opened { store, issuers })
+    Ok(Opened { store, issuers, struck })
 }
 
 /// One server at a time: two that publish would be in each other's way. Held until the file is dropped.
@@ -218,7 +245,10 @@ impl Server {
     ) -> Result<Self, ServerError> {
         let lock = lock(folder)?;
         let limits = open_files::fit(config.limits);
-        let Opened { store, issuers } = open(folder, start.passphrase.as_ref()).await?;
+        let Opened { store, issuers, struck } = open(folder, start.passphrase.as_ref()).await?;
+        if let Some(id) = struck.first() {
+            return Err(ServerError::Struck(*id));
+        }
         let issuers = Arc::new(issuers.with_wait(config.issuer_wait));
         check_clock(store.as_ref(), None, clock.now(), start.accept_clock).await?;
         let domain = store.domain().await?;

@@ -1,5 +1,6 @@
 //! Who signs: the private keys of the CAs, behind one trait, so that a hardware token can take the place of a file.
 
+mod absent;
 mod file;
 mod key_pem;
 mod passphrase;
@@ -9,6 +10,7 @@ use std::{fmt, io, path::PathBuf};
 
 use crate::pki::PublicKey;
 
+pub use absent::AbsentSigner;
 pub(crate) use file::read as read_secret;
 pub use key_pem::{decode as decode_key, encrypted_anew, is_encrypted};
 pub use passphrase::Passphrase;

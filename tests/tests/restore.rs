@@ -87,6 +87,53 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
+/// `ca-server issuer ACTION ISSUER`, with the root keys in a folder of their own; the server must not run.
+fn ceremony(server: &Server, roots: &Path, action: &str, issuer: &str) -> Finished {
+    local(&["issuer", action, issuer, "--dir", text(&server.dir()), "--root-dir", text(roots)])
+}
+
+#[test]
+fn after_a_restoration_no_issuing_ca_signs_that_its_root_has_revoked() {
+    let mut server = Server::start_with_limits(&[("issuer_wait_seconds", 0)]);
+    let roots = server.scratch().join("roots");
+    fs::rename(server.dir().join("offline"), &roots).expect("the root keys are moved offline");
+    let admin = server.admin();
+    admin.create_fleet("sensors");
+    let issuers = admin.run(&["issuer", "list"]);
+    let issuer = issuers.as_array().expect("a list").iter().find(|issuer| issuer["hierarchy"] == "device");
+    let stolen = issuer.expect("an issuing CA")["id"].as_str().expect("an ID").to_owned();
+    let device = Device::enroll(&server, "sensors", "d-1");
+    server.stop();
+    ceremony(&server, &roots, "rotate", &stolen).succeeded();
+    server.start_again();
+    let copy = backup(&server, "backup", &[]);
+    server.stop();
+    ceremony(&server, &roots, "revoke", &stolen).succeeded();
+    server.start_again();
+    let mut fetch = Command::new(binaries::enroll_client());
+    fetch.args(["sync-crls", "--http-url", &server.http_url(""), "--trust"]).arg(server.device_root());
+    run(fetch.arg("--out").arg(crls(&server))).succeeded();
+
+    // The key was in the backup; its folder has none of the stolen CA any more.
+    let lost = lose(&mut server);
+    let (newest, keys) = (crls(&server), lost.join("keys"));
+    assert!(!keys.join(format!("{stolen}.pem")).exists());
+    let options = ["--from", text(&copy), "--keys", text(&keys), "--crl", text(&newest), "--resume"];
+    restore(&server.dir(), &options).succeeded();
+    let ports = ["--listen", "--operator-listen", "--http-listen", "--metrics-listen"];
+    let ports = ports.into_iter().flat_map(|option| [option, "127.0.0.1:0"]);
+    let refused = run(Command::new(binaries::ca_server()).arg("serve").arg("--dir").arg(server.dir()).args(ports));
+    assert!(refused.code == 1 && refused.stderr.contains(&format!("issuer revoke {stolen}")), "{refused:?}");
+    ceremony(&server, &roots, "revoke", &stolen).succeeded();
+    server.start_again();
+    recover(&server);
+    let issuers = server.admin().run(&["issuer", "status"]);
+    let found = issuers.as_array().expect("a list").iter().find(|issuer| issuer["id"] == stolen.as_str());
+    assert_eq!(found.expect("it is known")["standing"], "revoked", "{issuers}");
+    let refused = try_renew(&device);
+    assert!(refused.code == 4 && refused.stderr.contains("ISSUER_REVOKED"), "{refused:?}");
+}
+
 #[test]
 fn after_a_restoration_no_revoked_device_is_back_and_no_honest_one_is_stranded() {
     let mut server = server();

@@ -12,7 +12,8 @@ use serde::Serialize;
 use super::{CommandError, Session, accept_clock::AcceptClock, duration, init::place, local, output::Instant};
 use crate::{
     authority::{
-        LONGEST_WINDOW, RestoreError, TakenBack, latest, newest_shown, notice_restored, resume, take_back, undecided,
+        LONGEST_WINDOW, RestoreError, TakenBack, latest, newest_shown, notice_restored, resume, struck, take_back,
+        undecided,
     },
     backup,
     folder::{self, Folder},
@@ -118,12 +119,14 @@ async fn make(args: &Restore, from: &Path, crls: &Shown) -> Result<Restored, Com
         let folder = Folder::new(&draft);
         let manifest = backup::unpack(from, &folder).map_err(local)?;
         let store = SqliteStore::open_existing(&folder.database()).map_err(local)?;
-        let issuers = store.issuers().await.map_err(local)?;
-        let issuing: Vec<_> = issuers.iter().filter(|row| row.is_online()).map(|row| row.id).collect();
-        backup::complete(&folder, &issuing, args.keys.as_deref()).map_err(local)?;
         let now = now(args, &store, crls).await?;
         notice_restored(&store, manifest.made_at(), now).await.map_err(local)?;
         let restored = decide(args, &store, crls, now).await?;
+        // One that its root has ended in the lost time signs nothing here, and its key is gone.
+        let ended = struck(&store).await.map_err(local)?;
+        let issuers = store.issuers().await.map_err(local)?;
+        let issuing = issuers.iter().filter(|row| row.is_online() && !ended.contains(&row.id)).map(|row| row.id);
+        backup::complete(&folder, &issuing.collect::<Vec<_>>(), args.keys.as_deref()).map_err(local)?;
         // Closed before it is moved.
         drop(store);
         place::move_into_place(&draft, &dir)?;

@@ -70,7 +70,7 @@ impl Ceremony {
         let passphrase = place.key_passphrase.read(&config)?;
         // A server takes in who signs when it starts, and the trust bundle goes with what it publishes.
         let lock = server::lock(&folder).map_err(local)?;
-        let Opened { store, issuers } = server::open(&folder, passphrase.as_ref()).await.map_err(local)?;
+        let Opened { store, issuers, .. } = server::open_without_keys(&folder).await.map_err(local)?;
         let now = place.clock.now(store.as_ref(), None).await?;
         let root_passphrase = place.root_passphrase_file.as_deref().map(Passphrase::read).transpose().map_err(local)?;
         let open = |role| root::open(&place.root_dir, role, root_passphrase.as_ref());
