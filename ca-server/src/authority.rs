@@ -61,7 +61,7 @@ pub use restore::{
     LONGEST_WINDOW, RestoreError, TakenBack, latest, newest_shown, notice_restored, resume, take_back, undecided,
 };
 pub use revoke::Receipt;
-pub use root_crl::{ROOT_CRL_LIFETIME, judge_root_crl, root_crl};
+pub use root_crl::{ROOT_CRL_LIFETIME, is_dated_ahead, judge_root_crl, root_crl};
 pub use seal::seal_once;
 pub use struck::struck;
 pub use tokens::{NewToken, TokenFor};

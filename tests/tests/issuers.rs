@@ -6,9 +6,16 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use ca_server::step::Step;
+use ca_server::{
+    authority::root_crl,
+    clock::{Clock, SystemClock},
+    pki::{IssuerCertificate, ParsedCrl, PemLabel, from_pem},
+    signer::SoftwareSigner,
+    step::Step,
+};
 use fleetca_tests::{
     binaries,
     crl::Crl,
@@ -445,4 +452,34 @@ fn fleets_that_a_revoked_issuing_ca_leaves_without_any_are_named_and_explained_u
     admin.run(&["fleet", "set", "doors", "--issuers", "all"]);
     let now = ["ALREADY_ENROLLED".into(), Value::Null, "ISSUER_REVOKED".into(), Value::Null];
     assert_eq!(explained(&server, "doors", "door-1"), now);
+}
+
+#[test]
+fn no_ceremony_goes_on_from_a_roots_crl_that_a_wrong_clock_has_dated_ahead() {
+    let mut server = server();
+    server.admin().create_fleet("pumps");
+    let one = first(&server);
+    held(&mut server, "rotate", &one).succeeded();
+    let roots = server.dir().join("offline");
+    let good = fs::read(roots.join("device-root.crl")).expect("a file");
+    let (root, key) = device_root(&roots);
+    let ahead = SystemClock.now() + Duration::from_secs(365 * 24 * 3600);
+    let before = ParsedCrl::parse(good.clone().into()).expect("a CRL");
+    let (der, _) = root_crl(&root, &key, Some(&before), None, ahead).expect("a CRL");
+    fs::write(roots.join("device-root.crl"), der).expect("it is written");
+    let signing = run(Command::new(binaries::ca_server()).args(["root", "sign-crl", "--root-dir", path(&roots)]));
+    let revoking = held(&mut server, "revoke", &one);
+    for refused in [signing, revoking] {
+        assert!(refused.code == 1 && refused.stderr.contains("dated ahead"), "{refused:?}");
+    }
+    fs::write(roots.join("device-root.crl"), good).expect("it is written");
+    held(&mut server, "revoke", &one).succeeded();
+}
+
+/// The device root and its key.
+fn device_root(roots: &Path) -> (IssuerCertificate, SoftwareSigner) {
+    let pem = fs::read_to_string(roots.join("device-root.pem")).expect("a certificate");
+    let der = from_pem(PemLabel::Certificate, &pem).expect("PEM").remove(0);
+    let key = SoftwareSigner::load(&roots.join("device-root.key.pem"), None).expect("its key");
+    (IssuerCertificate::parse(&der).expect("a certificate"), key)
 }

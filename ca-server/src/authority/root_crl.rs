@@ -50,6 +50,12 @@ pub fn root_crl(
     Ok((der, head))
 }
 
+/// Whether a CRL was signed by a clock that is ahead of ours: what follows on it would be dated ahead, too, and gateways take
+/// none that is.
+pub fn is_dated_ahead(crl: &ParsedCrl, now: Timestamp) -> bool {
+    crl.this_update() > now + SKEW
+}
+
 /// The head of a root's CRL that was signed elsewhere, if it may be taken in after the one before it: signed by the root, one
 /// that gateways take today, and no step back. `keeps`: whether this entry must never be lost.
 pub fn judge_root_crl(
@@ -60,7 +66,7 @@ pub fn judge_root_crl(
     now: Timestamp,
 ) -> Result<CrlHead, PublishError> {
     crl.verify(root)?;
-    if crl.this_update() > now + SKEW || crl.next_update() <= now {
+    if is_dated_ahead(crl, now) || crl.next_update() <= now {
         return Err(PublishError::NotNow { this_update: crl.this_update(), next_update: crl.next_update() });
     }
     if let Some(before) = before

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::{CommandError, Session, local};
 use crate::{
-    authority::{RootKey, root_crl},
+    authority::{RootKey, is_dated_ahead, root_crl},
     clock::{Clock, SystemClock},
     folder,
+    identity::Timestamp,
     pki::{CaRole, IssuerCertificate, ParsedCrl, PemLabel, from_pem},
     signer::{Passphrase, Signer, SoftwareSigner},
 };
@@ -87,11 +88,21 @@ pub(super) fn newest_crl(
     root_dir: &Path,
     root: CaRole,
     certificate: &IssuerCertificate,
+    now: Timestamp,
 ) -> Result<(PathBuf, ParsedCrl), CommandError> {
     let path = folder::root_file(root_dir, root, "crl");
     let before = std::fs::read(&path).map_err(CommandError::file(&path))?;
     let before = ParsedCrl::parse(before.into()).map_err(|error| content(&path, error.to_string()))?;
     before.verify(certificate).map_err(|error| content(&path, error.to_string()))?;
+    if is_dated_ahead(&before, now) {
+        let reason = format!(
+            "is dated ahead ({}), and what follows on it would be, too: set this machine's clock right; or, if it was another \
+             one that was wrong when it signed, put the CRL in its place that the CA serves (/crl/{}/full.crl)",
+            before.this_update(),
+            certificate.id()
+        );
+        return Err(content(&path, reason));
+    }
     Ok((path, before))
 }
 
@@ -101,8 +112,9 @@ pub(super) fn content(path: &Path, reason: String) -> CommandError {
 
 fn sign(root_dir: &Path, root: CaRole, passphrase: Option<&Passphrase>) -> Result<Signed, CommandError> {
     let RootKey { certificate, signer } = open(root_dir, root, passphrase)?;
-    let (path, before) = newest_crl(root_dir, root, &certificate)?;
-    let (der, head) = root_crl(&certificate, signer.as_ref(), Some(&before), None, SystemClock.now()).map_err(local)?;
+    let now = SystemClock.now();
+    let (path, before) = newest_crl(root_dir, root, &certificate, now)?;
+    let (der, head) = root_crl(&certificate, signer.as_ref(), Some(&before), None, now).map_err(local)?;
     folder::write(&path, &der, 0o644).map_err(CommandError::file(&path))?;
     Ok(Signed {
         file: path,

@@ -205,8 +205,8 @@ fn sign_root_crl(
     let certificate: &IssuerCertificate = &key.certificate;
     let serial = issuing.serial().as_ours().ok_or_else(|| local("its serial number is none of this CA's"))?;
     let entry = CrlEntry { serial, revoked_at: ceremony.now, reason };
-    let (path, before) = root::newest_crl(&ceremony.root_dir, CaRole::DeviceRoot, certificate)?;
     let now: Timestamp = ceremony.now;
+    let (path, before) = root::newest_crl(&ceremony.root_dir, CaRole::DeviceRoot, certificate, now)?;
     let (der, head) = root_crl(certificate, key.signer.as_ref(), Some(&before), Some(entry), now).map_err(local)?;
     if let Some(known) = known.and_then(|head| head.der.clone()) {
         let older = |why: String| foreign::wrong(&path, &format!("is older than the one that the CA has: {why}"));
