@@ -68,6 +68,8 @@ pub struct Publisher {
     pub(super) bench: Arc<Semaphore>,
     most_in_delta: OnceLock<usize>,
     deltas: Mutex<HashMap<IssuerId, Deltas>>,
+    /// Where deltas are made.
+    delta_bench: tokio::sync::Mutex<()>,
     wake: Notify,
     publications: watch::Sender<u64>,
     failure: ArcSwap<Option<String>>,
@@ -100,6 +102,7 @@ impl Publisher {
             bench: Arc::new(Semaphore::new(1)),
             most_in_delta: OnceLock::new(),
             deltas: Mutex::default(),
+            delta_bench: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             publications: watch::Sender::new(0),
             failure: ArcSwap::default(),

@@ -40,6 +40,8 @@ const LIST_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Slot {
     Full(IssuerId, Form),
+    /// What has changed; DER only.
+    Delta(IssuerId),
     Bundle,
     /// Of these issuing CAs: fleets that have the same share it.
     Fleet(u64),
@@ -87,7 +89,7 @@ impl Shelf {
 /// Names what the bytes are made from: for the DER of one CRL that is their SHA-256.
 fn tag(slot: Slot, crls: &[Arc<Published>]) -> String {
     match (slot, crls) {
-        (Slot::Full(_, Form::Der), [crl]) => KeyFingerprint::from_bytes(crl.sha256).to_string(),
+        (Slot::Full(_, Form::Der) | Slot::Delta(_), [crl]) => KeyFingerprint::from_bytes(crl.sha256).to_string(),
         (Slot::Full(_, Form::Pem), [crl]) => format!("{}-pem", KeyFingerprint::from_bytes(crl.sha256)),
         _ => {
             let mut hash = Context::new(&SHA256);
@@ -99,11 +101,11 @@ fn tag(slot: Slot, crls: &[Arc<Published>]) -> String {
 
 fn represent(slot: Slot, tag: String, crls: &[Arc<Published>], gzipped: Gzipped) -> Representation {
     // A bundle changes with each of its members, whatever their dates: its date tells nothing apart.
-    let dated_apart = matches!(slot, Slot::Full(..)) && crls.iter().all(|crl| crl.dated_apart);
+    let dated_apart = matches!(slot, Slot::Full(..) | Slot::Delta(_)) && crls.iter().all(|crl| crl.dated_apart);
     let last_modified = crls.iter().map(|crl| crl.this_update).max().unwrap_or_default();
     let validators = Validators { tag, last_modified, dated_apart };
     let (media, content) = match (slot, crls) {
-        (Slot::Full(_, Form::Der), [crl]) => (DER, Content::Bytes(crl.der.clone())),
+        (Slot::Full(_, Form::Der) | Slot::Delta(_), [crl]) => (DER, Content::Bytes(crl.der.clone())),
         _ => (PEM, Content::Armor(Armor::new(crls.iter().map(|crl| crl.der.clone()).collect()))),
     };
     Representation::new(media, validators, content, gzipped)
@@ -134,11 +136,11 @@ async fn delta(rooms: &Rooms, method: Method, issuer: &str, headers: &HeaderMap)
     let Ok(Ok(_share)) = tokio::time::timeout(LIST_PATIENCE, rooms.shelf.lists.acquire()).await else {
         return short(StatusCode::SERVICE_UNAVAILABLE, "busy, try again");
     };
-    match rooms.publisher.delta(&issuer).await {
+    let made = rooms.publisher.delta(&issuer).await;
+    drop(_share);
+    match made {
         Ok(Some(delta)) => {
-            let (slot, crls) = (Slot::Full(issuer, Form::Der), vec![delta]);
-            let representation = represent(slot, tag(slot, &crls), &crls, Gzipped::default());
-            representation.answer(headers, method == Method::GET).await
+            rooms.shelf.representation(Slot::Delta(issuer), &[delta]).answer(headers, method == Method::GET).await
         }
         Ok(None) | Err(PublishError::UnknownIssuer) => not_found(),
         Err(error) => {

@@ -84,20 +84,23 @@ impl Publisher {
     pub async fn delta(&self, issuer: &IssuerId) -> Result<Option<Arc<Published>>, PublishError> {
         let Some(&most) = self.most_in_delta.get() else { return Ok(None) };
         let online = self.online(issuer)?;
-        // Held while signing: what is served, and what is read after it, are of one moment.
-        let engines = self.engines.lock().await;
-        let full = self.current(issuer).ok_or(PublishError::UnknownIssuer)?;
-        let base = {
+        // One at a time: who has waited finds it made.
+        let _bench = self.delta_bench.lock().await;
+        let (full, base, head) = {
+            // What is served and its head are of one moment. What takes its time comes after that: who asks keeps no
+            // publication waiting.
+            let engines = self.engines.lock().await;
+            let full = self.current(issuer).ok_or(PublishError::UnknownIssuer)?;
             let deltas = self.deltas.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(deltas) = deltas.get(issuer) else { return Ok(None) };
-            if let Some(made) = &deltas.made {
+            if let Some(made) = deltas.made.as_ref().filter(|made| made.number == full.number) {
                 return Ok(Some(made.clone()));
             }
-            deltas.base
+            let Some(base) = deltas.base.filter(|base| base.number < full.number) else { return Ok(None) };
+            let head = engines.get(issuer).and_then(|engine| engine.head.as_ref());
+            let head = head.filter(|head| head.number == full.number).ok_or(PublishError::UnknownIssuer)?;
+            (full, base, head.clone())
         };
-        let Some(base) = base.filter(|base| base.number < full.number) else { return Ok(None) };
-        let engine = engines.get(issuer).ok_or(PublishError::UnknownIssuer)?;
-        let head = engine.head.as_ref().filter(|head| head.number == full.number).ok_or(PublishError::UnknownIssuer)?;
         let mut pending = Pending::after(base.watermark);
         self.catch_up(*issuer, &mut pending, Some(head.watermark)).await?;
         let expired = self.store.expired(*issuer, base.horizon, head.horizon).await?;
@@ -105,11 +108,11 @@ impl Publisher {
         let turn = pending.until(head.horizon, expired);
         let changes: Vec<_> = turn.edits().map(|(serial, _)| (serial, full.listed.get(&serial))).collect();
         if changes.len() > most {
-            self.move_base(head);
+            self.move_base(&head);
             return Ok(None);
         }
         let next_update = full.this_update + LIFETIME;
-        let head = CrlHead { next_update, ..head.clone() };
+        let head = CrlHead { next_update, ..head };
         let prepared = template(online.issuer.certificate(), &head).prepare_delta(base.number, &changes);
         let signature = online.signer.sign(prepared.tbs())?;
         let der = check(
@@ -129,7 +132,15 @@ impl Publisher {
             ..(*full).clone()
         });
         let mut deltas = self.deltas.lock().unwrap_or_else(PoisonError::into_inner);
-        deltas.entry(*issuer).or_default().made = Some(delta.clone());
+        match self.current(issuer) {
+            // The CA stands still since.
+            None => return Ok(None),
+            Some(served) if served.number == full.number => {
+                deltas.entry(*issuer).or_default().made = Some(delta.clone())
+            }
+            // The complete CRL that has come since has a delta of its own.
+            Some(_) => {}
+        }
         Ok(Some(delta))
     }
 

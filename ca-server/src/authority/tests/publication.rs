@@ -1,6 +1,12 @@
 //! Publications in the course of time: what leaves a CRL and when, and what no clock and no caller can do to one.
 
-use std::{collections::BTreeSet, future::Future, pin::pin, task::Poll};
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    pin::pin,
+    sync::{Mutex, mpsc},
+    task::Poll,
+};
 
 use super::*;
 
@@ -136,6 +142,60 @@ async fn a_crowd_that_asks_for_patches_has_each_made_once_and_one_at_a_time() {
     let patches = futures::future::join_all(asking).await;
     let made: BTreeSet<_> = patches.iter().map(|patch| patch.as_ptr()).collect();
     assert_eq!((patches.len(), made.len()), (149, 3));
+}
+
+/// A key whose next signature, once somebody has said so, waits for a word.
+#[derive(Debug)]
+struct SlowOnce {
+    key: Arc<dyn Signer>,
+    next: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+impl Signer for SlowOnce {
+    fn public_key(&self) -> &crate::pki::PublicKey {
+        self.key.public_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, crate::signer::SignerError> {
+        let slow = self.next.lock().unwrap().take();
+        if let Some((reached, go_on)) = slow {
+            let _ = reached.send(());
+            let _ = go_on.recv();
+        }
+        self.key.sign(message)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_asks_for_a_delta_keeps_no_publication_waiting() {
+    let mut world = World::new().await;
+    let key = world.signers[&CaRole::DeviceIssuing].clone();
+    let slow = Arc::new(SlowOnce { key, next: Mutex::default() });
+    world.signers.insert(CaRole::DeviceIssuing, slow.clone());
+    let world = world.restarted().await;
+    let (publisher, issuer) = (world.authority.publisher.clone(), world.issuer());
+    publisher.offer_deltas();
+    for id in ["pump-1", "pump-2"] {
+        world.enroll(id).await;
+    }
+    world.authority.revoke(&subject("pump-1"), RevocationReason::KeyCompromise, "operator/ana").await.unwrap();
+    let (reached, is_reached) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    *slow.next.lock().unwrap() = Some((reached, goes_on));
+    let asked = tokio::spawn({
+        let publisher = publisher.clone();
+        async move { publisher.delta(&issuer).await }
+    });
+    tokio::task::spawn_blocking(move || is_reached.recv().unwrap()).await.unwrap();
+    let (pump_2, ana) = (subject("pump-2"), "operator/ana");
+    let revoked = world.authority.revoke(&pump_2, RevocationReason::KeyCompromise, ana);
+    let receipt =
+        tokio::time::timeout(Duration::from_secs(10), revoked).await.expect("nobody waits for the delta").unwrap();
+    go_on.send(()).unwrap();
+    let old = asked.await.unwrap().unwrap().expect("a delta");
+    let new = publisher.delta(&issuer).await.unwrap().expect("a delta");
+    assert!(old.number < new.number, "what was made too late is kept for nobody");
+    assert_eq!((receipt.crls, old.entries, new.entries), (vec![(issuer, new.number)], 1, 2));
 }
 
 /// The events of one kind that wait to be written: how often it was told of.

@@ -141,6 +141,10 @@ async fn a_delta_is_signed_once_a_publication_and_not_while_the_ca_stands_still(
     let tag = headers[header::ETAG].to_str().unwrap().to_owned();
     let again = world.get(&world.delta_path(), &[(header::IF_NONE_MATCH, &tag)]).await;
     assert_eq!(again.0, StatusCode::NOT_MODIFIED);
+    let gzip = [(header::ACCEPT_ENCODING, "gzip")];
+    let packed = world.get(&world.delta_path(), &gzip).await.2;
+    assert_ne!(packed, first);
+    assert_eq!(packed.as_ptr(), world.get(&world.delta_path(), &gzip).await.2.as_ptr(), "packed once");
     let bundle = world.get("/crl/bundle.pem", &[]).await.2;
     let bundle = from_pem(PemLabel::Crl, std::str::from_utf8(&bundle).unwrap()).unwrap();
     assert!(bundle.iter().all(|der| number::<BaseCrlNumber>(&read(der)).is_none()));
