@@ -1,6 +1,9 @@
 //! Several issuing CAs of devices: made by a ceremony, each with its own complete CRL; devices spread over them; and
 //! bundles that hold what is needed.
 
+#[path = "issuers/crisis.rs"]
+mod crisis;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

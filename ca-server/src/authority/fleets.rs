@@ -60,7 +60,11 @@ impl Authority {
             let audit = Draft::done(self.now(), actor, "fleet.changed", format!("fleet/{name}"))
                 .fact("was", policy_fact(&was))
                 .fact("policy", policy_fact(&policy));
-            self.store.record_policy(name, &was, &policy, audit).await?;
+            let recorded = async { Ok(self.store.record_policy(name, &was, &policy, audit).await?) };
+            match policy.spread == was.spread {
+                true => recorded.await?,
+                false => self.change_bundle(recorded).await?,
+            }
         }
         self.fleet(name).await
     }

@@ -74,12 +74,19 @@ pub struct Place {
     pub loaded: bool,
     /// There was no gateway before it that would not know it.
     pub is_first: bool,
+    /// It has signed before: it does not begin to wait again.
+    pub has_signed: bool,
 }
 
 impl Place {
     /// When gateways have had time to take its CRL, if it is out.
     pub fn ready_at(&self, wait: Duration) -> Option<Timestamp> {
         if self.is_first { Some(self.created_at) } else { Some(self.published_at? + wait) }
+    }
+
+    /// Whether gateways have had time to take its CRL, or have all said that they have it.
+    pub fn is_ready(&self, wait: Duration, now: Timestamp) -> bool {
+        self.has_signed || self.loaded || self.ready_at(wait).is_some_and(|at| at <= now)
     }
 }
 
@@ -150,6 +157,12 @@ impl Issuers {
     /// Takes in where the issuing CAs of devices stand now, and of which of them every gateway says that it is loaded.
     pub fn settle(&self, rows: &[IssuerRow], loaded: &[IssuerId]) {
         self.places.store(Arc::new(places(rows, loaded)));
+    }
+
+    /// Nobody counts as having said which CRLs are loaded, until it is looked at anew.
+    pub fn forget_loaded(&self) {
+        let forgotten = |place: &Place| Place { loaded: false, ..place.clone() };
+        self.places.store(Arc::new(self.places().iter().map(forgotten).collect()));
     }
 
     /// Where the issuing CAs of devices stand, oldest first.
@@ -252,6 +265,11 @@ impl Issuers {
         self.chosen(spread, now, |choice| choice.members())
     }
 
+    /// Those that signed for the fleet before, and go once gateways have had time to take those that it names now.
+    pub fn leaving(&self, spread: &Spread, now: Timestamp) -> Vec<IssuerId> {
+        self.chosen(spread, now, |choice| choice.leaving())
+    }
+
     /// Those that may sign for some device of the fleet now.
     pub fn signing(&self, spread: &Spread, now: Timestamp) -> Vec<IssuerId> {
         self.chosen(spread, now, |choice| choice.all_signers())
@@ -278,7 +296,7 @@ impl Issuers {
     }
 
     fn partition(&self, place: &Place, now: Timestamp) -> Partition {
-        let ready = place.loaded || place.ready_at(self.wait).is_some_and(|at| at <= now);
+        let ready = place.is_ready(self.wait, now);
         let Place { id, standing, replaces, loaded, .. } = *place;
         Partition { id, standing, replaces, ready, loaded }
     }
@@ -301,6 +319,7 @@ fn places(rows: &[IssuerRow], loaded: &[IssuerId]) -> Vec<Place> {
         replaces: row.replaces,
         created_at: row.created_at,
         published_at: row.published_at,
+        has_signed: row.has_signed,
         loaded: loaded.contains(&row.id),
         is_first: at == 0,
     };

@@ -17,6 +17,26 @@ const FLEETS: u32 = 100;
 impl Authority {
     /// Takes in where the issuing CAs of devices stand, and of which of them every gateway has loaded the CRL.
     pub async fn look_at_issuers(&self) -> Result<(), Refusal> {
+        let _looks = self.word.looks.lock().await;
+        self.look().await
+    }
+
+    /// Changes which CRLs a fleet's gateways take: who has loaded all that he takes may lack some after it. Until everybody
+    /// has been looked at again, no issuing CA counts as loaded.
+    pub(super) async fn change_bundle<T>(
+        &self,
+        change: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let _looks = self.word.looks.lock().await;
+        self.issuers.forget_loaded();
+        let changed = change.await;
+        if let Err(error) = self.look().await {
+            tracing::warn!(%error, "which gateways have loaded what could not be looked at yet");
+        }
+        changed
+    }
+
+    async fn look(&self) -> Result<(), Refusal> {
         let rows = self.store.issuers().await?;
         let loaded = self.loaded_everywhere().await?;
         self.issuers.settle(&rows, &loaded);

@@ -42,7 +42,10 @@ pub struct LoadedBy {
     pub heard_at: Option<Timestamp>,
     /// When the last certificate ends that it may come with.
     pub expires_at: Option<Timestamp>,
-    /// For each issuing CA of devices whose CRL it takes.
+    /// Since when it is known, where it has said nothing yet and asked for no fleet's bundle: what it fetches first has every
+    /// CRL that was out by then.
+    pub fresh_since: Option<Timestamp>,
+    /// For each issuing CA of devices whose CRL it takes, and their root where it takes bundles.
     pub crls: Vec<LoadedCrl>,
 }
 
@@ -102,6 +105,13 @@ impl LoadedBy {
         self.expires_at.is_none_or(|at| at >= now)
     }
 
+    /// Whether a CRL that has been out since then is in the first bundle that it will fetch.
+    fn will_fetch(&self, published_at: Option<Timestamp>) -> bool {
+        // Dates of CRLs are in whole seconds.
+        let out = published_at.map(|at| at + Duration::from_secs(1));
+        self.fresh_since.zip(out).is_some_and(|(since, out)| since >= out)
+    }
+
     /// How far it is behind with the issuer that it is furthest behind with.
     pub fn lag(&self) -> Duration {
         self.crls.iter().filter_map(|crl| crl.behind).max().unwrap_or_default()
@@ -145,18 +155,25 @@ impl Authority {
         Ok(all)
     }
 
-    /// The issuing CAs whose CRLs somebody takes who asks for this.
+    /// The issuers whose CRLs somebody takes who asks for this.
     async fn taken_by(&self, takes: &Takes) -> Result<Vec<IssuerId>, Refusal> {
         let mut issuers = self.issuing();
         match takes {
             Takes::All => {}
-            Takes::One(id) => issuers.retain(|one| one == id),
+            // It takes that one for good, though there is none any more.
+            Takes::One(id) => {
+                let is_known =
+                    self.loadable().contains(id) || self.issuers.places().iter().any(|place| place.id == *id);
+                return Ok(if is_known { vec![*id] } else { Vec::new() });
+            }
             Takes::Fleet(fleet) => {
-                let Some(policy) = self.store.policy(fleet).await? else { return Ok(issuers) };
-                let needed = self.publisher.issuers_for(fleet, &policy).await?;
-                issuers.retain(|one| needed.contains(one));
+                if let Some(policy) = self.store.policy(fleet).await? {
+                    let needed = self.publisher.issuers_for(fleet, &policy).await?;
+                    issuers.retain(|one| needed.contains(one));
+                }
             }
         }
+        issuers.extend(self.publisher.device_roots().iter().map(|crl| crl.issuer));
         Ok(issuers)
     }
 
@@ -182,14 +199,18 @@ impl Authority {
                 Some(loaded) => loaded.get(&issuer).copied(),
                 None => row.loaded.iter().find(|crl| crl.issuer == issuer).copied(),
             };
-            let served = self.publisher.current(&issuer).map(|crl| crl.number);
+            let served = self.publisher.current(&issuer);
             let behind = match crl {
+                // What it has is not to be believed any more, and nothing follows on it.
+                _ if !self.issuers.publishes(&issuer) => Some(self.last_ending(now)),
                 None => Some(self.first_out(&issuer, now).max(row.created_at)),
-                Some(crl) if served.is_some_and(|served| crl.number >= served) => None,
+                Some(crl) if served.as_ref().is_some_and(|served| crl.number >= served.number) => None,
                 Some(crl) => match after.get(&(issuer, crl.number)) {
                     Some(known) => *known,
                     None => {
+                        // Of a root's CRLs the last one only is known.
                         let next = self.store.published_after(issuer, crl.number).await?;
+                        let next = next.or(served.as_ref().map(|crl| crl.this_update));
                         *after.entry((issuer, crl.number)).or_insert(next)
                     }
                 },
@@ -198,27 +219,49 @@ impl Authority {
             crls.push(LoadedCrl { issuer, said: crl.map(|crl| (crl.number, crl.at)), behind });
         }
         let heard_at = said.heard_at.or_else(|| row.loaded.iter().map(|crl| crl.at).max());
-        let GatewayRow { subject: gateway, expires_at, .. } = row;
-        Ok(LoadedBy { gateway, watches: said.watches > 0, heard_at, expires_at, crls })
+        let GatewayRow { subject: gateway, expires_at, created_at, .. } = row;
+        let fresh = heard_at.is_none() && !matches!(said.takes, Some(Takes::Fleet(_)));
+        let fresh_since = fresh.then_some(created_at);
+        Ok(LoadedBy { gateway, watches: said.watches > 0, heard_at, expires_at, fresh_since, crls })
     }
 
-    /// Since when gateways may have had a CRL of this issuer: of the first one, ever.
+    /// Since when gateways may have had a CRL of this issuer: of the first one, ever. A root's has been out since there is a CA.
     fn first_out(&self, issuer: &IssuerId, now: Timestamp) -> Timestamp {
         let places = self.issuers.places();
-        let place = places.iter().find(|place| place.id == *issuer);
-        let since = place.and_then(|place| if place.is_first { Some(place.created_at) } else { place.published_at });
-        since.unwrap_or(now)
+        match places.iter().find(|place| place.id == *issuer) {
+            None => Timestamp::default(),
+            Some(place) if place.is_first => place.created_at,
+            Some(place) => place.published_at.unwrap_or(now),
+        }
+    }
+
+    /// Since when an issuing CA that is not there any more has been gone, at least: so old is the CRL of its root.
+    fn last_ending(&self, now: Timestamp) -> Timestamp {
+        self.publisher.device_roots().iter().map(|crl| crl.this_update).max().unwrap_or(now)
     }
 
     /// The issuing CAs whose CRL every gateway has loaded that takes it, in whatever number; and there are some. Be it there or
-    /// not: many come by a timer. Who has no certificate any more that it could come with counts no longer.
+    /// not: many come by a timer. Who has no certificate any more that it could come with counts no longer, and who came when
+    /// its CRL was out already does not count yet.
     pub(super) async fn loaded_everywhere(&self) -> Result<Vec<IssuerId>, Refusal> {
         // A clock that leapt has made nobody's certificate expire.
         let now = self.publisher.now();
         let all: Vec<_> = self.loaded().await?.into_iter().filter(|gateway| gateway.may_come(now)).collect();
-        let takes = |id: &IssuerId| all.iter().any(|gateway| !gateway.taken(&[(*id, 0)]).is_empty());
-        let everywhere = |id: &IssuerId| takes(id) && all.iter().all(|gateway| gateway.has(&[(*id, 0)]));
+        let places = self.issuers.places();
+        let everywhere = |id: &IssuerId| {
+            let published_at = places.iter().find(|place| place.id == *id).and_then(|place| place.published_at);
+            let mut counts = all.iter().filter(|gateway| !gateway.will_fetch(published_at));
+            let takes = counts.clone().any(|gateway| !gateway.taken(&[(*id, 0)]).is_empty());
+            takes && counts.all(|gateway| gateway.has(&[(*id, 0)]))
+        };
         Ok(self.issuing().into_iter().filter(everywhere).collect())
+    }
+
+    /// Those whose CRLs gateways say that they have loaded: the issuing CAs of devices, and their root.
+    fn loadable(&self) -> Vec<IssuerId> {
+        let mut all = self.issuing();
+        all.extend(self.publisher.device_roots().iter().map(|crl| crl.issuer));
+        all
     }
 
     /// The issuing CAs of devices.
@@ -228,7 +271,7 @@ impl Authority {
 
     /// At how many gateways these CRLs or later ones are loaded. None, where gateways load none of them.
     pub fn loaded_at(&self, all: &[LoadedBy], crls: &[(IssuerId, u64)]) -> Option<LoadedAt> {
-        let issuing = self.issuing();
+        let issuing = self.loadable();
         crls.iter().all(|(issuer, _)| issuing.contains(issuer)).then(|| LoadedAt::of(all, crls))
     }
 
@@ -249,9 +292,9 @@ impl Authority {
         if patience > LONGEST_WAIT {
             return Err(Refusal::invalid("patience", "must be at most 60 seconds"));
         }
-        let issuing = self.issuing();
+        let issuing = self.loadable();
         if crls.iter().any(|(issuer, _)| !issuing.contains(issuer)) {
-            return Err(Refusal::invalid("crls", "must be of CAs that issue devices' certificates"));
+            return Err(Refusal::invalid("crls", "must be of CAs that issue devices' certificates, or of their root"));
         }
         let end = Instant::now() + patience;
         let mut told = self.word.listen();
@@ -317,6 +360,7 @@ mod tests {
             watches: true,
             heard_at: Some(Timestamp::default()),
             expires_at: None,
+            fresh_since: None,
             crls: vec![LoadedCrl { issuer, said: Some((number, Timestamp::default())), behind: None }],
         };
         let all = [gateway("eu-7", 8), gateway("eu-8", 7)];

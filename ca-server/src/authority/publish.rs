@@ -152,7 +152,7 @@ impl Publisher {
     }
 
     /// Waits until every change named is on a CRL that is served, and gives these CRLs' numbers. An issuing CA whose root has
-    /// revoked it has none: nothing that it signed is taken any more.
+    /// revoked it has none: its root's refuses all that it signed.
     pub async fn in_force(&self, watermarks: &[(IssuerId, u64)]) -> Result<Vec<(IssuerId, u64)>, Refusal> {
         if self.is_halted() && !watermarks.is_empty() {
             return Err(Refusal::Unpublished);
@@ -166,7 +166,9 @@ impl Publisher {
         let all = async {
             loop {
                 publications.borrow_and_update();
-                if let Some(crls) = watermarks.iter().filter(publishes).map(served).collect() {
+                let crls: Option<Vec<_>> = watermarks.iter().filter(publishes).map(served).collect();
+                if let Some(mut crls) = crls {
+                    crls.extend(self.of_revoked(watermarks.iter().map(|(issuer, _)| *issuer)));
                     return Some(crls);
                 }
                 publications.changed().await.ok()?;
@@ -217,6 +219,18 @@ impl Publisher {
         let mut ids = self.issuers.publishing(now);
         ids.retain(|id| members.contains(id));
         Ok(ids)
+    }
+
+    /// The CRLs of the devices' roots that are served, in the order of their IDs.
+    pub fn device_roots(&self) -> Vec<Arc<Published>> {
+        self.all().into_iter().filter(|crl| crl.role == CaRole::DeviceRoot).collect()
+    }
+
+    /// The CRLs that refuse what these issuing CAs signed, as far as their root has revoked them: their own are not to be
+    /// believed any more.
+    pub fn of_revoked(&self, mut issuers: impl Iterator<Item = IssuerId>) -> Vec<(IssuerId, u64)> {
+        let roots = if issuers.any(|id| self.issuers.is_revoked(&id)) { self.device_roots() } else { Vec::new() };
+        roots.iter().map(|crl| (crl.issuer, crl.number)).collect()
     }
 
     fn bundle_of(&self, issuing: &[IssuerId]) -> Option<Vec<Arc<Published>>> {

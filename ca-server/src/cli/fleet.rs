@@ -273,6 +273,8 @@ struct View {
     issuers: Vec<String>,
     /// Of these, those that sign now.
     signing_issuers: Vec<String>,
+    /// Those that were named before, and go.
+    leaving_issuers: Vec<String>,
     /// Those that were named; null: all.
     named_issuers: Option<Vec<String>>,
 }
@@ -306,6 +308,7 @@ impl From<v1::Fleet> for View {
             devices_in_use: wire.devices_in_use,
             issuers: wire.issuers,
             signing_issuers: wire.signing_issuers,
+            leaving_issuers: wire.leaving_issuers,
             named_issuers: Some(policy.issuers).filter(|named| *named != ["all"]),
         }
     }
@@ -319,6 +322,7 @@ impl View {
     /// `d939…, 77aa… (waits), df58… (leaves)`: who signs and is meant to stands alone.
     fn issuers(&self) -> String {
         let word = |id: &String| match (self.signing_issuers.contains(id), &self.named_issuers) {
+            (false, _) if self.leaving_issuers.contains(id) => " (leaves)",
             (false, _) => " (waits)",
             (true, Some(named)) if !named.contains(id) => " (leaves)",
             (true, _) => "",
@@ -404,5 +408,9 @@ mod tests {
         };
         assert_eq!(shown(&["d939", "77aa"]), "77aa (waits), d939, df58 (leaves)");
         assert_eq!(shown(&["all"]), "77aa (waits), d939, df58");
+        let policy = Some(v1::FleetPolicy { issuers: ids(&["d939"]), ..Default::default() });
+        let (issuers, signing_issuers, leaving_issuers) = (ids(&["d939", "df58"]), ids(&["d939"]), ids(&["df58"]));
+        let fleet = v1::Fleet { policy, issuers, signing_issuers, leaving_issuers, ..Default::default() };
+        assert_eq!(View::from(fleet).issuers(), "d939, df58 (leaves)");
     }
 }

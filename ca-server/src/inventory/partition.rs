@@ -113,6 +113,12 @@ impl<'a> Choice<'a> {
         members
     }
 
+    /// Those in its bundle that no line of the fleet's needs.
+    pub fn leaving(&self) -> Vec<IssuerId> {
+        let walked: Vec<_> = self.lines().flat_map(|line| line.walked).collect();
+        self.members().into_iter().filter(|id| !walked.contains(id)).collect()
+    }
+
     /// Those that signed for the fleet before, and can.
     fn stand_ins(&self) -> impl Iterator<Item = IssuerId> + use<'a> {
         let spread = self.spread;
@@ -266,11 +272,13 @@ mod tests {
         let spread = Spread { before: vec![id(1)], ..named(&[2]) };
         let choice = Choice { all: &all, spread: &spread, settled: false };
         assert_eq!((choice.signers(&device(1)), choice.members()), (vec![id(1)], vec![id(1), id(2)]));
+        assert_eq!((choice.leaving(), settled(&all, &spread).leaving()), (vec![id(1)], vec![]));
         assert_eq!(settled(&all, &spread).signers(&device(1)), [id(2)]);
         assert_eq!(settled(&all, &spread).members(), [id(2)]);
         // Where every gateway has it there is nothing to wait for.
         let spread = Spread { before: vec![id(1)], ..named(&[3]) };
-        assert_eq!(Choice { all: &all, spread: &spread, settled: false }.signers(&device(1)), [id(3)]);
+        let choice = Choice { all: &all, spread: &spread, settled: false };
+        assert_eq!((choice.signers(&device(1)), choice.leaving()), (vec![id(3)], vec![id(1)]));
     }
 
     #[test]

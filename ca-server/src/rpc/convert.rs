@@ -251,7 +251,7 @@ pub fn change_policy(wire: &v1::FleetPolicy) -> Result<impl Fn(&mut Policy) + us
     })
 }
 
-pub fn fleet(row: FleetRow, issuers: Vec<String>, signing_issuers: Vec<String>) -> v1::Fleet {
+pub fn fleet(row: FleetRow, [issuers, signing_issuers, leaving_issuers]: [Vec<String>; 3]) -> v1::Fleet {
     let policy = row.policy;
     let key_types = policy.key_types.iter().map(|key| match key {
         KeyKind::P256 => v1::KeyType::P256.into(),
@@ -301,6 +301,7 @@ pub fn fleet(row: FleetRow, issuers: Vec<String>, signing_issuers: Vec<String>) 
         devices_in_use: row.devices_in_use,
         issuers,
         signing_issuers,
+        leaving_issuers,
     }
 }
 
@@ -457,7 +458,7 @@ pub fn issuer(id: IssuerId, hierarchy: &str, certificate: &IssuerCertificate) ->
 /// Where an issuing CA of devices stands.
 pub fn place(issuer: &mut v1::Issuer, place: &Place, wait: std::time::Duration, now: Timestamp) {
     let ready_at = place.ready_at(wait);
-    let waits = place.standing == Standing::Active && !place.loaded && ready_at.is_none_or(|at| at > now);
+    let waits = place.standing == Standing::Active && !place.is_ready(wait, now);
     issuer.standing = if waits { "waiting" } else { place.standing.as_str() }.into();
     issuer.replaces = place.replaces.map(|id| id.to_string()).unwrap_or_default();
     issuer.published_at = place.published_at.map(timestamp);

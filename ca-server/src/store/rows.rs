@@ -50,13 +50,15 @@ pub struct IssuerRow {
     pub replaces: Option<IssuerId>,
     /// thisUpdate of its first CRL.
     pub published_at: Option<Timestamp>,
+    /// It has signed for a fleet: that gateways had had time for its CRL was found before.
+    pub has_signed: bool,
 }
 
 impl IssuerRow {
     /// A new one, which has published nothing yet.
     pub fn new(id: IssuerId, role: CaRole, certificate: Vec<u8>, created_at: Timestamp) -> Self {
         let (standing, replaces, published_at) = (Standing::Active, None, None);
-        Self { id, role, certificate, created_at, standing, replaces, published_at }
+        Self { id, role, certificate, created_at, standing, replaces, published_at, has_signed: false }
     }
 
     /// Whether its key is needed on the server: it signs CRLs, at least.

@@ -41,6 +41,8 @@ pub struct Word {
     gateways: Mutex<HashMap<Subject, Said>>,
     timed: Mutex<BTreeMap<(IssuerId, u64), Instant>>,
     told: watch::Sender<()>,
+    /// Held while somebody looks at what all of them have loaded, or changes which CRLs they take.
+    pub looks: tokio::sync::Mutex<()>,
 }
 
 /// Which CRLs a gateway loads.

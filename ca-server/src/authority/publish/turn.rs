@@ -166,10 +166,7 @@ impl Publisher {
     }
 
     /// By this signature the CA knows a CRL that it has given out, and forgotten. A CRL without one is as good as any.
-    fn sign_head(&self, role: CaRole, head: &CrlHead) -> Bytes {
-        if role.is_root() {
-            return Bytes::new();
-        }
+    fn sign_head(&self, head: &CrlHead) -> Bytes {
         let CrlHead { issuer, number, this_update, sha256, .. } = *head;
         let signed = notice::sign_head(self.issuers.control(), &ClaimedCrl { issuer, number, this_update, sha256 });
         signed.unwrap_or_default().into()
@@ -193,7 +190,7 @@ impl Publisher {
             entries,
             watermark: head.watermark,
             sha256: head.sha256,
-            head_signature: self.sign_head(role, head),
+            head_signature: self.sign_head(head),
             der: crl.der().clone(),
             listed: Arc::new(crl.entries().clone()),
         });

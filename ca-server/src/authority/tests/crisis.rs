@@ -1,8 +1,9 @@
 //! An issuing CA whose key was stolen, and that its root has revoked: how its devices come back, and who does not.
 
-use super::{previous::Sleeper, *};
+use super::{partitions::set, previous::Sleeper, *};
 use crate::{
     audit::Draft,
+    authority::{Takes, root_crl},
     identity::DeviceId,
     inventory::partition::Standing,
     pki::{CrlScope, Csr, Holder as LeafHolder, LeafRequest},
@@ -26,6 +27,15 @@ impl World {
         };
         self.authority.store.record_issuer_change(change).await.unwrap();
         self.restarted().await
+    }
+
+    /// Their root signs a CRL anew, and it is taken in; gives its number.
+    async fn renew_root_crl(&self) -> (IssuerId, u64) {
+        let (root, now) = (self.roots().device.unwrap(), self.authority.now());
+        let (der, head) = root_crl(&root.certificate, root.signer.as_ref(), None, None, now).unwrap();
+        let audit = Draft::done(now, "operator/ana", "crl.root_taken_in", "crl".into());
+        self.authority.publisher.take_root_crl(der, audit).await.unwrap();
+        (head.issuer, head.number)
     }
 
     /// What the thief makes with the key of the first issuing CA: a certificate of a device, for a key of his own, and with
@@ -167,4 +177,103 @@ async fn devices_of_a_revoked_issuing_ca_attest_anew_and_by_their_own_keys_at_on
     let holder = world.authority.store.holder(&device.0.subject).await.unwrap().unwrap();
     assert!(!world.authority.is_stranded(&holder).await.unwrap());
     world.renew(&anew).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_issuing_ca_that_has_signed_does_not_wait_again_whatever_gateways_say_and_when_the_server_restarts() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let (world, second) = world.with_issuer(None).await;
+    let (eu_7, eu_8) = (world.gateway_named("eu-7").await, world.gateway_named("eu-8").await);
+    for gateway in [&eu_7, &eu_8] {
+        world.loads(gateway, &[first, second]).await;
+    }
+    let mut signed = 0;
+    for n in 0..16 {
+        signed += usize::from(world.enroll(&format!("pump-{n}")).await.0.issuer == second);
+    }
+    assert!(signed > 0);
+    // One whose disk was restored, and one that the server does not know to have loaded anything.
+    world.loads(&eu_8, &[first]).await;
+    assert_eq!(world.signers("pumps").await, set(&[first, second]));
+    let world = world.restarted().await;
+    assert_eq!(world.signers("pumps").await, set(&[first, second]));
+}
+
+#[tokio::test]
+async fn a_gateway_that_enrolls_when_a_new_issuing_cas_crl_is_out_keeps_nobody_waiting() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let (world, second) = world.with_issuer(None).await;
+    let early = world.gateway_named("eu-7").await;
+    world.at(Duration::from_secs(60));
+    let late = world.gateway_named("eu-8").await;
+    world.authority.look_at_issuers().await.unwrap();
+    assert_eq!(world.signers("pumps").await, set(&[first]), "nobody has said anything");
+    world.loads(&early, &[first, second]).await;
+    assert_eq!(world.signers("pumps").await, set(&[first, second]));
+    // Once it says what it has, that counts.
+    world.loads(&late, &[first]).await;
+    assert_eq!(world.signers("pumps").await, set(&[first]));
+}
+
+#[tokio::test]
+async fn what_a_fleet_names_waits_for_its_gateways_from_that_moment_on() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let (world, second) = world.with_issuer(None).await;
+    world.authority.create_fleet(&"doors".parse().unwrap(), Policy::default(), "operator/ana").await.unwrap();
+    world.name("doors", &[first]).await;
+    let eu_7 = world.gateway_named("eu-7").await;
+    world.at(HOUR * 2);
+    let doors = world.gateway_named("doors").await;
+    world.authority.takes(&doors, Takes::Fleet("doors".parse().unwrap()));
+    world.loads(&eu_7, &[first, second]).await;
+    world.loads(&doors, &[first]).await;
+    world.name("doors", &[second]).await;
+    assert_eq!(world.signers("doors").await, set(&[first]), "at once, and not at the next look");
+    world.loads(&doors, &[first, second]).await;
+    assert_eq!(world.signers("doors").await, set(&[second]));
+}
+
+#[tokio::test]
+async fn what_a_revoked_issuing_ca_signed_is_refused_where_its_roots_crl_is_loaded() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let device = world.enroll("pump-1").await;
+    let (world, second) = world.with_issuer(Some(first)).await;
+    let [eu_7, _eu_8, eu_9] = {
+        let gateways = ["eu-7", "eu-8", "eu-9"].map(|id| world.gateway_named(id));
+        let mut named = Vec::new();
+        for gateway in gateways {
+            named.push(gateway.await);
+            world.loads(named.last().unwrap(), &[first, second]).await;
+        }
+        <[Subject; 3]>::try_from(named).unwrap()
+    };
+    world.authority.keep_words().await;
+    world.at(Duration::from_secs(600));
+    let world = world.without_issuer(first).await;
+    let root = world.renew_root_crl().await;
+    world.at(Duration::from_secs(660));
+    world.authority.takes(&eu_9, Takes::One(first));
+    let behind = async || {
+        let all = world.authority.loaded().await.unwrap();
+        let behind =
+            all.iter().flat_map(|one| one.crls.iter().filter(|crl| crl.behind.is_some()).map(|crl| crl.issuer));
+        behind.collect::<Vec<_>>()
+    };
+    // The last one takes nothing but the CRL of an issuer that has none any more.
+    assert_eq!(behind().await, [root.0, root.0, first]);
+    assert!(world.authority.loaded().await.unwrap().iter().all(|one| one.lag() >= Duration::from_secs(60)));
+    world.loads(&eu_7, &[second]).await;
+    assert_eq!(behind().await, [root.0, first]);
+    let receipt =
+        world.authority.revoke(&device.0.subject, RevocationReason::Unspecified, "operator/ana").await.unwrap();
+    assert_eq!(receipt.crls, [root]);
+    let all = world.authority.loaded().await.unwrap();
+    let at = world.authority.loaded_at(&all, &receipt.crls).unwrap();
+    assert_eq!((at.gateways, at.behind.len()), (2, 1), "eu-9 takes no bundle");
+    let waited = world.authority.wait_for_gateways(&receipt.crls, Duration::ZERO).await.unwrap();
+    assert_eq!((waited.gateways, waited.behind.len(), waited.not_heard), (1, 0, Some(1)));
 }

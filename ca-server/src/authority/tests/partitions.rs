@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl World {
-    fn roots(&self) -> Roots {
+    pub(super) fn roots(&self) -> Roots {
         let root = |role| {
             let found = self.authority.issuers().certificates().find(|(_, one, _)| *one == role);
             let certificate: IssuerCertificate = found.unwrap().2.clone();
@@ -42,16 +42,17 @@ impl World {
         (self.restarted().await, id)
     }
 
-    async fn gateway_named(&self, id: &str) -> Subject {
+    pub(super) async fn gateway_named(&self, id: &str) -> Subject {
         let token = self.token(TokenFor::Gateway(id.parse().unwrap()), Duration::ZERO).await.unwrap();
         self.enroll_as(v1::Kind::Gateway, &token, id, &request()).await.unwrap();
         Subject::new(Kind::Gateway, id.parse().unwrap())
     }
 
-    /// A gateway says that it has loaded what is served of these issuers.
-    async fn loads(&self, gateway: &Subject, issuers: &[IssuerId]) {
+    /// A gateway says that it has loaded what is served of these issuers, and of their root.
+    pub(super) async fn loads(&self, gateway: &Subject, issuers: &[IssuerId]) {
         let at = self.authority.now();
-        let said = issuers.iter().map(|issuer| {
+        let roots: Vec<_> = self.authority.publisher.device_roots().iter().map(|crl| crl.issuer).collect();
+        let said = issuers.iter().chain(&roots).map(|issuer| {
             let number = self.authority.publisher.current(issuer).unwrap().number;
             SaidCrl { crl: Acknowledged { issuer: *issuer, number, at }, watermark: None }
         });
@@ -60,7 +61,7 @@ impl World {
     }
 
     /// Who signs for the devices of a fleet now.
-    async fn signers(&self, fleet: &str) -> BTreeSet<IssuerId> {
+    pub(super) async fn signers(&self, fleet: &str) -> BTreeSet<IssuerId> {
         let policy = self.authority.policy(&fleet.parse().unwrap()).await.unwrap();
         let now = self.authority.now();
         let signer = |n: usize| {
@@ -70,19 +71,19 @@ impl World {
         (0..64).filter_map(|n| signer(n).ok()).collect()
     }
 
-    async fn bundle(&self, fleet: &str) -> BTreeSet<IssuerId> {
+    pub(super) async fn bundle(&self, fleet: &str) -> BTreeSet<IssuerId> {
         let name = fleet.parse().unwrap();
         let policy = self.authority.policy(&name).await.unwrap();
         self.authority.publisher.issuers_for(&name, &policy).await.unwrap().into_iter().collect()
     }
 
-    async fn name(&self, fleet: &str, issuers: &[IssuerId]) {
+    pub(super) async fn name(&self, fleet: &str, issuers: &[IssuerId]) {
         let change = |policy: &mut Policy| policy.spread.named = issuers.to_vec();
         self.authority.change_policy(&fleet.parse().unwrap(), change, "operator/ana").await.unwrap();
     }
 }
 
-fn set(ids: &[IssuerId]) -> BTreeSet<IssuerId> {
+pub(super) fn set(ids: &[IssuerId]) -> BTreeSet<IssuerId> {
     ids.iter().copied().collect()
 }
 
@@ -164,7 +165,7 @@ async fn a_gateway_of_another_fleet_keeps_nobody_waiting() {
     let waited = world.authority.wait_for_gateways(&[number(second)], Duration::ZERO).await.unwrap();
     assert_eq!((waited.gateways, waited.behind), (1, vec![]));
     let loaded = world.authority.loaded().await.unwrap();
-    assert_eq!(loaded.iter().map(|one| one.crls.len()).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(loaded.iter().map(|one| one.crls.len()).collect::<Vec<_>>(), [3, 2]);
     assert_eq!(world.authority.loaded_everywhere().await.unwrap().len(), 2);
 }
 

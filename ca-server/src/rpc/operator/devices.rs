@@ -19,22 +19,14 @@ pub async fn get(authority: &Authority, request: v1::GetDeviceRequest, _: &str) 
     let mut device = convert::device(holder, now);
     let rows = authority.store.live_certificates(&subject, now).await?;
     // A CRL is named only where it holds what the store says of these certificates.
-    if cut_off {
-        let mut crls: Vec<_> = rows.iter().filter_map(|row| authority.publisher.current(&row.issuer)).collect();
-        crls.sort_by_key(|crl| crl.issuer);
-        crls.dedup_by_key(|crl| crl.issuer);
-        let (gateways, held_since) = (authority.loaded().await?, authority.held_since(&subject).await?);
-        for crl in crls {
-            if crl.watermark >= authority.store.last_change(crl.issuer).await? {
-                let first = held_since.iter().find(|(issuer, _)| *issuer == crl.issuer);
-                let loaded = first.and_then(|first| authority.loaded_at(&gateways, &[*first]));
-                device.crls.push(v1::CrlReceipt {
-                    issuer: crl.issuer.to_string(),
-                    number: crl.number,
-                    loaded: loaded.as_ref().map(proof::loaded_at),
-                });
-            }
-        }
+    // The number is of the first one that does: what is said of gateways is about that.
+    let mut crls = if cut_off { authority.held_since(&subject).await? } else { Vec::new() };
+    crls.extend(authority.publisher.of_revoked(rows.iter().map(|row| row.issuer)));
+    let gateways = if crls.is_empty() { Vec::new() } else { authority.loaded().await? };
+    for (issuer, number) in crls {
+        let loaded = authority.loaded_at(&gateways, &[(issuer, number)]);
+        let (issuer, loaded) = (issuer.to_string(), loaded.as_ref().map(proof::loaded_at));
+        device.crls.push(v1::CrlReceipt { issuer, number, loaded });
     }
     registrations::add(authority, &subject, &mut device).await?;
     let head = rows.iter().find(|row| row.position == Position::Head);

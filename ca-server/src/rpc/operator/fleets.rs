@@ -94,6 +94,6 @@ fn because(refusal: Refusal) -> String {
 fn fleet(authority: &Authority, row: FleetRow) -> v1::Fleet {
     let (issuers, spread, now) = (authority.issuers(), &row.policy.spread, authority.publisher.now());
     let text = |ids: Vec<IssuerId>| ids.iter().map(ToString::to_string).collect();
-    let (members, signing) = (text(issuers.members(spread, now)), text(issuers.signing(spread, now)));
-    convert::fleet(row, members, signing)
+    let all = [issuers.members(spread, now), issuers.signing(spread, now), issuers.leaving(spread, now)].map(text);
+    convert::fleet(row, all)
 }

@@ -54,8 +54,8 @@ pub(super) fn insert_trust_bundle(db: &Connection, bundle: &TrustBundleRow) -> R
 /// Every issuer, oldest first.
 pub(super) fn list(db: &Connection) -> Result<Vec<IssuerRow>, StoreError> {
     let sql = "-- issuers()\nSELECT id, role, certificate, created_at, standing, \
-               (SELECT id FROM issuers AS before WHERE before.key = issuers.replaces), published_at \
-               FROM issuers ORDER BY key";
+               (SELECT id FROM issuers AS before WHERE before.key = issuers.replaces), published_at, \
+               EXISTS (SELECT 1 FROM fleet_issuers WHERE fleet_issuers.issuer = issuers.key) FROM issuers ORDER BY key";
     let read = |row: &mut Columns| {
         Ok(IssuerRow {
             id: row.take()?,
@@ -65,6 +65,7 @@ pub(super) fn list(db: &Connection) -> Result<Vec<IssuerRow>, StoreError> {
             standing: row.take()?,
             replaces: row.take()?,
             published_at: row.take()?,
+            has_signed: row.take()?,
         })
     };
     all(db, sql, [], read)
