@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{Passphrase, SignerError, file};
 
 const PLAIN: &str = PrivateKeyInfoRef::PEM_LABEL;
+const BEGIN: &str = "-----BEGIN ";
 const ENCRYPTED: &str = EncryptedPrivateKeyInfoRef::PEM_LABEL;
 
 /// Where a chain begins that follows a key.
@@ -40,7 +41,12 @@ pub fn encode(pkcs8: &[u8], passphrase: Option<&Passphrase>) -> Result<Zeroizing
 /// needed is not used.
 pub fn decode(text: &str, passphrase: Option<&Passphrase>, path: &Path) -> Result<Zeroizing<Vec<u8>>, SignerError> {
     let format = || SignerError::Format { path: path.to_owned() };
-    let (label, document) = SecretDocument::from_pem(split(text).0.trim_start()).map_err(|_| format())?;
+    let key = split(text).0.trim_start();
+    // What stands before it would hide from [`is_encrypted`] whether it is encrypted.
+    if !key.starts_with(BEGIN) {
+        return Err(format());
+    }
+    let (label, document) = SecretDocument::from_pem(key).map_err(|_| format())?;
     match label {
         PLAIN if is_key(document.as_bytes()) => Ok(document.to_bytes()),
         ENCRYPTED => {
@@ -77,7 +83,7 @@ fn is_affordable(kdf: &Kdf) -> bool {
 
 /// Whether a text begins with a key that is encrypted.
 pub fn is_encrypted(text: &str) -> bool {
-    text.trim_start().strip_prefix("-----BEGIN ").is_some_and(|label| label.starts_with(ENCRYPTED))
+    text.trim_start().strip_prefix(BEGIN).is_some_and(|label| label.starts_with(ENCRYPTED))
 }
 
 /// A file's text with its key encrypted with `new`, and what follows the key as it is. `None` where that is so already.
@@ -139,6 +145,23 @@ mod tests {
         let Kdf::Scrypt(scrypt) = &mut parameters.kdf else { panic!("scrypt was asked for") };
         (scrypt.cost_parameter, scrypt.block_size, scrypt.parallelization) = (n, r, p);
         open(parameters, b"nobody looks at it")
+    }
+
+    #[test]
+    fn a_key_with_something_before_it_is_refused_whether_it_is_encrypted_or_not() {
+        let key = ring::signature::EcdsaKeyPair::generate_pkcs8(
+            &ring::signature::ECDSA_P256_SHA256_ASN1_SIGNING,
+            &ring::rand::SystemRandom::new(),
+        )
+        .unwrap();
+        let passphrase = Passphrase::new(PASSPHRASE);
+        for with in [None, Some(&passphrase)] {
+            let text = encode(key.as_ref(), with).unwrap();
+            let opened = |text: &str| decode(text, Some(&passphrase), Path::new("key.pem"));
+            assert!(opened(&text).is_ok() && opened(&format!(" \n{}", *text)).is_ok());
+            let refused = opened(&format!("0\n{}", *text));
+            assert!(matches!(refused, Err(SignerError::Format { .. })));
+        }
     }
 
     #[test]
