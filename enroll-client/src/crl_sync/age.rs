@@ -28,9 +28,14 @@ impl CrlSync {
             outcome => return outcome,
         };
         if let Some(command) = &self.on_stale {
-            // Once the CRLs are young again, the gateway's program is told as of new ones.
+            // Once the CRLs are young again, the gateway's program is told as of new ones. A disk that takes nothing, which may
+            // be why they are old, keeps nobody from stopping it.
             if self.tells() && !desk.state.hook_pending {
-                self.remember(desk, State { hook_pending: true, ..desk.state.clone() })?;
+                let pending = State { hook_pending: true, ..desk.state.clone() };
+                if let Err(failed) = self.remember(desk, pending) {
+                    error!(error = %failed, "that the gateway is to be told once the CRLs are young is not remembered");
+                    desk.state.hook_pending = true;
+                }
             }
             if let Err(failed) = hook::run(command, &self.out).await {
                 error!(error = %failed, "--on-stale: the gateway may still let devices in");

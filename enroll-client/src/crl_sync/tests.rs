@@ -1,5 +1,7 @@
 //! Whole synchronisations over HTTP, against a server of a few lines.
 
+mod probe;
+
 use std::{
     collections::HashMap,
     fs,
@@ -80,6 +82,8 @@ async fn serve(mut stream: TcpStream, pages: &Mutex<HashMap<String, Vec<u8>>>, s
 struct Gateway {
     site: Site,
     house: House,
+    /// The root's CRL, the same in each bundle.
+    root_crl: Vec<u8>,
     folder: tempfile::TempDir,
     sync: CrlSync,
 }
@@ -96,11 +100,12 @@ impl Gateway {
             max_age: None,
             on_stale: None,
         };
-        Self { site, house, folder, sync }
+        let root_crl = house.device_root.crl(1, &[]);
+        Self { site, house, root_crl, folder, sync }
     }
 
     fn bundle(&self, number: u64, serials: &[u64]) -> Vec<Vec<u8>> {
-        vec![self.house.device_ca.crl(number, serials), self.house.device_root.crl(1, &[])]
+        vec![self.house.device_ca.crl(number, serials), self.root_crl.clone()]
     }
 
     fn publish(&self, crls: &[Vec<u8>]) {
@@ -220,6 +225,20 @@ async fn a_gateway_whose_crls_are_too_old_is_stopped_and_told_of_nothing_until_t
 }
 
 #[tokio::test]
+async fn a_gateway_is_stopped_even_where_nothing_can_be_written() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.run().await.unwrap();
+    fs::create_dir(durable::beside(&gateway.sync.beside(".state.json"))).unwrap();
+    gateway.site.pages.lock().unwrap().clear();
+    gateway.sync.max_age = Some(Duration::from_secs(10));
+    gateway.sync.on_stale = Some("echo >> \"$FLEETCA_FILE.stopped\"".into());
+    let old = gateway.sync.run().await.unwrap_err();
+    assert!(matches!(old, SyncError::FailedAndTooOld { .. }), "{old}");
+    assert_eq!(gateway.lines("stopped"), 1);
+}
+
+#[tokio::test]
 async fn two_at_once_do_not_write_one_file() {
     let gateway = Gateway::new().await;
     let _held = gateway.sync.lock().unwrap();
@@ -255,100 +274,6 @@ async fn a_server_that_never_comes_to_an_end_does_not_keep_the_next_run_from_beg
 }
 
 #[tokio::test]
-async fn where_the_gateway_does_not_live_with_the_new_file_the_one_from_before_comes_back() {
-    let mut gateway = Gateway::new().await;
-    let root = gateway.house.device_root.crl(1, &[]);
-    let publish = |gateway: &Gateway, number, serials: &[u64]| {
-        gateway.publish(&[gateway.house.device_ca.crl(number, serials), root.clone()]);
-    };
-    publish(&gateway, 7, &[1]);
-    gateway.sync.probe = Some("test ! -e \"$FLEETCA_FILE.dead\"".into());
-    gateway.sync.run().await.unwrap();
-    let good = gateway.file();
-    fs::write(gateway.folder.path().join("crl.pem.dead"), "").unwrap();
-    // However often it is tried, and whichever of them fails.
-    for (number, reloads) in [(8, 3), (9, 5)] {
-        publish(&gateway, number, &[1, 2]);
-        let failed = gateway.sync.run().await.unwrap_err();
-        assert!(matches!(failed, SyncError::Probe { restored: true, .. }), "{failed}");
-        assert_eq!((gateway.file(), gateway.reloads()), (good.clone(), reloads), "back, and told of");
-        let again = gateway.sync.run().await.unwrap_err();
-        assert!(matches!(again, SyncError::KnownBad), "{again}");
-        assert_eq!((gateway.file(), gateway.reloads()), (good.clone(), reloads), "not tried again");
-    }
-    // An issuer whose CRL is missing is missed as before.
-    gateway.publish(std::slice::from_ref(&root));
-    assert!(gateway.sync.run().await.is_err());
-    gateway.sync.max_age = Some(Duration::ZERO);
-    let old = gateway.sync.run().await.unwrap_err();
-    assert!(matches!(old, SyncError::FailedAndTooOld { .. }), "what came back has an age: {old}");
-    gateway.sync.max_age = None;
-    fs::remove_file(gateway.folder.path().join("crl.pem.dead")).unwrap();
-    publish(&gateway, 8, &[1, 2]);
-    let older = gateway.sync.run().await.unwrap_err();
-    assert!(matches!(older, SyncError::Crl { .. }), "what was seen is the least that is taken: {older}");
-    publish(&gateway, 10, &[1, 2]);
-    assert!(gateway.sync.run().await.unwrap().changed);
-    assert_ne!(gateway.file(), good);
-    assert!(!gateway.folder.path().join("crl.pem.before").exists());
-}
-
-#[tokio::test]
-async fn that_the_file_from_before_is_back_is_told_until_it_was_heard() {
-    let mut gateway = Gateway::new().await;
-    let root = gateway.house.device_root.crl(1, &[]);
-    gateway.publish(&[gateway.house.device_ca.crl(7, &[1]), root.clone()]);
-    gateway.sync.probe = Some("test ! -e \"$FLEETCA_FILE.dead\"".into());
-    gateway.sync.run().await.unwrap();
-    let good = gateway.file();
-    gateway.publish(&[gateway.house.device_ca.crl(8, &[1, 2]), root]);
-    // The program takes the new one in, dies of it, and does not hear at once that the old one is back.
-    gateway.sync.on_change =
-        Some("test ! -e \"$FLEETCA_FILE.dead\" && cp \"$FLEETCA_FILE\" \"$FLEETCA_FILE.taken\"".into());
-    gateway.sync.probe = Some("touch \"$FLEETCA_FILE.dead\"; false".into());
-    assert!(matches!(gateway.sync.run().await, Err(SyncError::Hook(_))));
-    assert_eq!(gateway.file(), good);
-    let taken = || fs::read_to_string(gateway.folder.path().join("crl.pem.taken")).unwrap();
-    assert_ne!(taken(), good);
-    fs::remove_file(gateway.folder.path().join("crl.pem.dead")).unwrap();
-    gateway.sync.probe = Some("true".into());
-    assert!(matches!(gateway.sync.run().await, Err(SyncError::KnownBad)));
-    assert_eq!((gateway.file(), taken()), (good.clone(), good), "the same bad ones are served, and it is told");
-}
-
-#[tokio::test]
-async fn what_was_never_verified_never_comes_back() {
-    let mut gateway = Gateway::new().await;
-    fs::write(&gateway.sync.out, "").unwrap();
-    gateway.sync.probe = Some("false".into());
-    gateway.publish(&gateway.bundle(7, &[1]));
-    let failed = gateway.sync.run().await.unwrap_err();
-    assert!(matches!(failed, SyncError::Probe { restored: false, .. }), "{failed}");
-    assert_ne!(gateway.file(), "");
-}
-
-#[tokio::test]
-async fn what_an_ended_run_has_begun_is_brought_to_its_end_while_the_ca_is_away() {
-    let mut gateway = Gateway::new().await;
-    let root = gateway.house.device_root.crl(1, &[]);
-    gateway.publish(&[gateway.house.device_ca.crl(7, &[1]), root.clone()]);
-    gateway.sync.probe = Some("test ! -e \"$FLEETCA_FILE.dead\"".into());
-    gateway.sync.run().await.unwrap();
-    let good = gateway.file();
-    // Killed while it probes: the file is new, and nobody has said that the gateway lives with it.
-    gateway.publish(&[gateway.house.device_ca.crl(8, &[1, 2]), root]);
-    gateway.sync.on_change = Some("exit 1".into());
-    assert!(matches!(gateway.sync.run().await, Err(SyncError::Hook(_))));
-    assert_ne!(gateway.file(), good);
-    gateway.sync.on_change = Some("true".into());
-    fs::write(gateway.folder.path().join("crl.pem.dead"), "").unwrap();
-    gateway.site.pages.lock().unwrap().clear();
-    let failed = gateway.sync.run().await.unwrap_err();
-    assert!(matches!(failed, SyncError::Probe { restored: true, .. }), "{failed}");
-    assert_eq!(gateway.file(), good);
-}
-
-#[tokio::test]
 async fn a_watch_ends_when_what_it_holds_is_too_old() {
     let mut gateway = Gateway::new().await;
     gateway.publish(&gateway.bundle(7, &[1]));
@@ -366,43 +291,6 @@ async fn a_watch_ends_when_what_it_holds_is_too_old() {
     assert!(at.starts_with("20") && at.contains('T'), "{alarm}");
     assert!(rest.starts_with(&ended.to_string()), "{alarm}");
     assert!(rest.contains(&format!("; held: issuer {issuer}: number 7, made 20")), "{alarm}");
-}
-
-#[tokio::test]
-async fn an_alarm_says_which_crl_was_taken_off_again() {
-    let mut gateway = Gateway::new().await;
-    let root = gateway.house.device_root.crl(1, &[]);
-    let publish = |gateway: &Gateway, number, serials: &[u64]| {
-        gateway.publish(&[gateway.house.device_ca.crl(number, serials), root.clone()]);
-    };
-    publish(&gateway, 7, &[1]);
-    gateway.sync.probe = Some("true".into());
-    gateway.sync.run().await.unwrap();
-    gateway.sync.probe = Some("false".into());
-    publish(&gateway, 8, &[1, 2]);
-    let (mut alarms, told) = (Vec::new(), tokio::sync::Notify::new());
-    let tell = |outcome: Result<&Synced, &Alarm<'_>>| {
-        alarms.extend(outcome.err().map(ToString::to_string));
-        told.notify_one();
-    };
-    gateway.sync.watch(tell, told.notified()).await.unwrap();
-    assert!(alarms[0].contains("--probe failed"), "{alarms:?}");
-    assert!(alarms[0].contains(": number 7, made ") && alarms[0].ends_with(" (8 was taken off again)"), "{alarms:?}");
-}
-
-#[tokio::test]
-async fn a_first_file_with_which_the_gateway_does_not_live_is_tried_again() {
-    let mut gateway = Gateway::new().await;
-    gateway.publish(&gateway.bundle(7, &[1]));
-    gateway.sync.probe = Some("false".into());
-    for reloads in [1, 2] {
-        let failed = gateway.sync.run().await.unwrap_err();
-        assert!(matches!(failed, SyncError::Probe { restored: false, .. }), "{failed}");
-        assert_eq!(gateway.reloads(), reloads);
-    }
-    gateway.sync.probe = None;
-    assert!(!gateway.sync.run().await.unwrap().changed);
-    assert_eq!(gateway.reloads(), 3);
 }
 
 #[tokio::test]

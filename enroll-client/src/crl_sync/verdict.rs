@@ -142,9 +142,16 @@ impl Verdict {
             .clone()
             .find(|(id, crl)| crl.in_file && missing(id) && !is_gone(id, crl))
             .map(|(id, _)| id.clone());
-        // No issuing CA is left: that has to be proven, one by one. Then the root's CRL, which says so, is what a gateway needs.
-        let none_left = known_before.clone().any(|(_, crl)| !crl.is_root && ended.any(&crl.issuer_serial));
-        if self.held.iter().all(|crl| crl.is_root) && (dropped.is_some() || !none_left) {
+        // No issuing CA is left: its root has to say so of each that was there, whoever else does. Then that CRL is what a
+        // gateway needs, from then on.
+        let issuing = known_before.filter(|(_, crl)| !crl.is_root);
+        let were_there: Vec<_> = issuing.clone().filter(|(_, crl)| crl.in_file).collect();
+        let has_ended = |crl: &Kept| ended.any(&crl.issuer_serial);
+        let none_left = match were_there.is_empty() {
+            true => issuing.clone().any(|(_, crl)| has_ended(crl)),
+            false => were_there.iter().all(|(_, crl)| has_ended(crl)),
+        };
+        if self.held.iter().all(|crl| crl.is_root) && !none_left {
             return Err(SyncError::Empty);
         }
         let unsent = fetched
@@ -434,6 +441,16 @@ mod tests {
             let taken = judge(vec![ended.clone()], is_closed, &kept).unwrap();
             assert_eq!(taken.pem, pem("X509 CRL", &ended));
             assert!(judge(vec![ended.clone()], is_closed, &taken.state(&kept, &fleet)).is_ok(), "and goes on to be");
+            // Another one that was there has not ended, whatever the server says.
+            let other = house.device_root.issuing("second CA");
+            let both = Fetched {
+                issuers: vec![house.device_ca.certificate.clone(), other.certificate.clone()],
+                is_closed,
+                ..fetched(&house, vec![one.clone(), other.crl(7, &[]), root.clone()])
+            };
+            let with_both =
+                Verdict::of(&both, &fleet, &State::default(), now()).unwrap().state(&State::default(), &fleet);
+            assert!(matches!(judge(vec![ended.clone()], is_closed, &with_both), Err(SyncError::Empty)));
             // The root does not say so, or says so and nothing was known of it.
             assert!(matches!(judge(vec![house.device_root.crl(3, &[9])], is_closed, &kept), Err(SyncError::Empty)));
             assert!(matches!(judge(vec![ended.clone()], is_closed, &State::default()), Err(SyncError::Empty)));

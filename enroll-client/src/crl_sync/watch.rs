@@ -31,6 +31,7 @@ use crate::{
     connect::Connection,
     credential::{Credential, CredentialError},
     durable,
+    identity::Kind,
     refusal::Refusal,
     renewal::{Action, Backoff},
     trust::TrustBundle,
@@ -142,7 +143,7 @@ impl CrlSync {
     ) -> Result<(), SyncError> {
         let met = timeout(LONGEST_FETCH, meet(credential, &desk.shown())).await;
         let (connection, bundle) = met.map_err(late)??;
-        let mut watched = Watched::begin(&connection, &self.form, bundle, desk).await?;
+        let mut watched = Watched::begin(&connection, credential.state().kind, &self.form, bundle, desk).await?;
         while let Some(fetched) = watched.next(self.time_left(&desk.state)).await? {
             match self.take(desk, fetched, Some(&connection)).await {
                 Ok(synced) => {
@@ -168,8 +169,13 @@ impl CrlSync {
     fn time_left(&self, state: &State) -> Option<Duration> {
         let (max_age, now) = (self.max_age?, WallTime::now());
         let in_file = state.crls.values().filter(|crl| crl.in_file && !crl.is_root);
-        let left = in_file.map(|crl| max_age.saturating_sub(crl.this_update.until(now))).min();
-        Some(left.unwrap_or_default() + PATIENCE)
+        let left = in_file.map(|crl| max_age.saturating_sub(crl.this_update.until(now)));
+        match left.min() {
+            Some(left) => Some(left + PATIENCE),
+            // A root's CRL alone, since all that it stood for has ended, has no age that counts.
+            None if state.crls.values().any(|crl| crl.in_file) => None,
+            None => Some(PATIENCE),
+        }
     }
 
     /// Somebody else may have touched the file.
@@ -225,8 +231,18 @@ struct Piece {
 }
 
 impl Watched {
-    async fn begin(connection: &Connection, form: &Form, bundle: TrustBundle, desk: &Desk) -> Result<Self, SyncError> {
-        let held = held(desk);
+    async fn begin(
+        connection: &Connection,
+        kind: Kind,
+        form: &Form,
+        bundle: TrustBundle,
+        desk: &Desk,
+    ) -> Result<Self, SyncError> {
+        let mut held = held(desk);
+        if kind == Kind::Gateway {
+            // One that came without is fetched whole once: nothing can be acknowledged without.
+            held.retain(|_, piece| !piece.signature.is_empty());
+        }
         let named = held.iter().filter_map(|(issuer, piece)| {
             let number = u64::from_str_radix(&desk.state.crls.get(issuer)?.number, 16).ok()?;
             Some(HeldCrl { issuer: issuer.to_string(), number, sha256: sha256(&piece.der).to_vec() })
@@ -383,6 +399,8 @@ fn held(desk: &Desk) -> BTreeMap<IssuerId, Piece> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::test_pki::House;
 
@@ -396,6 +414,35 @@ mod tests {
             device_issuers: Vec::new(),
         };
         Watched { answer: Box::pin(answer.map(Ok)), bundle, held: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_roots_crl_alone_has_no_age_that_could_end_a_watch() {
+        let sync = CrlSync {
+            source: Source::Folder("gateway".into()),
+            form: Form::Bundle,
+            out: "crls.pem".into(),
+            on_change: None,
+            probe: None,
+            max_age: Some(Duration::from_secs(60)),
+            on_stale: None,
+        };
+        let state = |crls: &[bool]| {
+            let kept = |(at, is_root): (usize, &bool)| {
+                let (now, id) = (WallTime::now(), format!("{at:016x}"));
+                let kept = json!({
+                    "number": "1", "sha256": "", "this_update": now, "issuer_serial": "1", "issuer_not_after": now,
+                    "in_file": true, "is_root": is_root,
+                });
+                (id, kept)
+            };
+            let crls: serde_json::Map<_, _> = crls.iter().enumerate().map(kept).collect();
+            let state = json!({ "form": "bundle", "source": "grpc", "file_sha256": "", "etag": null, "hook_pending": false, "crls": crls });
+            serde_json::from_value::<State>(state).unwrap()
+        };
+        assert_eq!(sync.time_left(&state(&[true])), None);
+        assert_eq!(sync.time_left(&state(&[])), Some(PATIENCE));
+        assert!(sync.time_left(&state(&[true, false])) > Some(PATIENCE));
     }
 
     #[tokio::test]
