@@ -82,6 +82,11 @@ pub(crate) async fn a_revoked_device_never_goes_back_on_hold<P: Place>() {
 
 pub(crate) async fn a_device_that_has_never_enrolled_is_held_and_registered_again_after_that<P: Place>() {
     let world = World::<P>::new().await;
+    let release = async |secs| {
+        let Holder { version: holder, lineage, .. } = world.holder("a").await;
+        let release = Release { holder, keep: None, lineage, at: at(secs), audit: draft(secs, "device.released") };
+        world.store.record_release(release).await.unwrap().status
+    };
     let rows = vec![world.new_holder("a", 1).into()];
     world.store.record_registrations(rows, vec![draft(1, "device.registered")]).await.unwrap();
     let read = world.holder("a").await;
@@ -95,28 +100,12 @@ pub(crate) async fn a_device_that_has_never_enrolled_is_held_and_registered_agai
         let refused = world.store.record_enrollment(enrollment.clone()).await;
         assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
     }
-    let held = world.holder("a").await;
-    let release = Release {
-        holder: held.version,
-        keep: None,
-        lineage: held.lineage,
-        at: at(4),
-        audit: draft(4, "device.released"),
-    };
-    assert_eq!(world.store.record_release(release).await.unwrap().status, Registered);
+    assert_eq!(release(4).await, Registered);
     enrollment.holder = EnrollmentHolder::Known(world.holder("a").await.version);
     world.store.record_enrollment(enrollment).await.unwrap();
     // From now on a release leaves it active.
     world.cut_off("a", Held, CertificateHold, 5).await;
-    let held = world.holder("a").await;
-    let release = Release {
-        holder: held.version,
-        keep: None,
-        lineage: held.lineage,
-        at: at(6),
-        audit: draft(6, "device.released"),
-    };
-    assert_eq!(world.store.record_release(release).await.unwrap().status, Active);
+    assert_eq!(release(6).await, Active);
 }
 
 pub(crate) async fn revoking_what_is_on_hold_changes_its_reason_and_keeps_its_date<P: Place>() {
