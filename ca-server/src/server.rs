@@ -1,11 +1,10 @@
 //! A running CA: opens what `init` made, puts the rooms together, and serves until it is told to stop.
 
 mod credential;
+mod open;
 mod start;
 
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
-use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs::File, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{
@@ -15,12 +14,13 @@ use tokio::{
 };
 
 pub use credential::{ServerCredential, save as save_credential};
+pub use open::{Opened, lock, open, open_without_keys};
 pub use start::Start;
 
 use crate::{
     authority::{
-        Authority, ClockError, IssuerKeys, Issuers, IssuersError, PublishError, Publisher, Refusal, check_clock,
-        issue_server_certificate, seal_once, struck,
+        Authority, ClockError, Issuers, IssuersError, PublishError, Publisher, Refusal, check_clock,
+        issue_server_certificate, seal_once,
     },
     clock::Clock,
     config::Config,
@@ -28,11 +28,11 @@ use crate::{
     http,
     identity::{DeviceId, IssuerId, Timestamp},
     open_files,
-    pki::{CaRole, IssuerCertificate, LocationError, Locations},
+    pki::{CaRole, LocationError, Locations},
     places::Places,
     rpc::{self, Port, RpcError},
-    signer::{AbsentSigner, Passphrase, Signer, SignerError, SoftwareSigner},
-    store::{ReadStore, Store, StoreError, sqlite::SqliteStore},
+    signer::{Passphrase, Signer, SignerError, SoftwareSigner},
+    store::{ReadStore, Store, StoreError},
     telemetry::Telemetry,
     tls::{ClientCertificate, ServerIdentity, TlsError, server_config},
 };
@@ -137,71 +137,6 @@ pub struct Addresses {
     pub metrics: SocketAddr,
 }
 
-/// A CA's folder, opened: its store and the issuers whose keys lie there.
-pub struct Opened {
-    /// The store.
-    pub store: Arc<dyn Store>,
-    /// The issuers.
-    pub issuers: Issuers,
-    /// Those that are to sign no more, and are not known to have ended.
-    pub struck: Vec<IssuerId>,
-}
-
-/// Opens a folder that `init` made. The passphrase is that of its keys, where they are encrypted.
-pub async fn open(folder: &Folder, passphrase: Option<&Passphrase>) -> Result<Opened, ServerError> {
-    open_with(folder, Some(passphrase)).await
-}
-
-/// The same without the keys, for ceremonies: what is lost or stolen of them keeps nobody from ending their CAs.
-pub async fn open_without_keys(folder: &Folder) -> Result<Opened, ServerError> {
-    open_with(folder, None).await
-}
-
-async fn open_with(folder: &Folder, keys: Option<Option<&Passphrase>>) -> Result<Opened, ServerError> {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_existing(&folder.database())?);
-    let domain = store.domain().await?;
-    let rows = store.issuers().await?;
-    let struck = struck(store.as_ref()).await?;
-    let mut signers = IssuerKeys::new();
-    for row in rows.iter().filter(|row| row.is_online()) {
-        let path = folder.issuer_key(row.id);
-        match keys.filter(|_| !struck.contains(&row.id)) {
-            // One that is missing is told of with all that is known of its issuer.
-            Some(passphrase) if path.exists() => {
-                signers.insert(row.id, Arc::new(SoftwareSigner::load(&path, passphrase)?) as Arc<dyn Signer>);
-            }
-            Some(_) => {}
-            // What can't be read is told of with all that is known of its issuer.
-            None => {
-                if let Ok(certificate) = IssuerCertificate::parse(&row.certificate) {
-                    signers.insert(row.id, Arc::new(AbsentSigner(certificate.public_key().clone())));
-                }
-            }
-        }
-    }
-    let issuers = Issuers::new(&domain, &rows, signers).map_err(|error| match error {
-        IssuersError::Key(issuer) => ServerError::KeyMissing { issuer, path: folder.issuer_key(issuer) },
-        error => error.into(),
-    })?;
-    Ok(Opened { store, issuers, struck })
-}
-
-/// One server at a time: two that publish would be in each other's way. Held until the file is dropped.
-pub fn lock(folder: &Folder) -> Result<File, ServerError> {
-    let path = folder.lock();
-    // Whoever could read it could hold the lock.
-    let file = File::options().create(true).append(true).mode(0o600).open(&path);
-    let file = file.map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => ServerError::NoFolder { path: folder.path().to_owned() },
-        _ => ServerError::Write { path: path.clone(), source },
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ServerError::Locked { path: folder.path().to_owned() }),
-        Err(TryLockError::Error(source)) => Err(ServerError::Write { path, source }),
-    }
-}
-
 /// A server that runs.
 pub struct Server {
     /// Where it listens.
@@ -245,7 +180,7 @@ impl Server {
     ) -> Result<Self, ServerError> {
         let lock = lock(folder)?;
         let limits = open_files::fit(config.limits);
-        let Opened { store, issuers, struck } = open(folder, start.passphrase.as_ref()).await?;
+        let Opened { store, issuers, struck } = open(folder, start.passphrase.as_ref(), clock.now()).await?;
         if let Some(id) = struck.first() {
             return Err(ServerError::Struck(*id));
         }

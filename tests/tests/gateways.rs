@@ -170,7 +170,8 @@ fn envoy_keeps_revoked_devices_out() {
 
 /// A device's credential that a thief made with an issuing key, and that no CA has ever recorded.
 async fn forged(server: &Server, issuer: &str, folder: &Path) -> Presented {
-    let stolen = server::open(&Folder::new(server.dir()), None).await.expect("the thief reads the folder");
+    let stolen =
+        server::open(&Folder::new(server.dir()), None, SystemClock.now()).await.expect("the thief reads the folder");
     let mut all = stolen.issuers.online();
     let stolen = all.find(|online| online.issuer.id().to_string() == issuer).expect("the issuing CA");
     let (id, fleet) = ("forged".parse().expect("an ID"), "ones".parse().expect("a name"));

@@ -41,7 +41,8 @@ async fn a_certificate_that_was_never_recorded_is_refused() {
     let server = Server::start();
     server.admin().create_fleet("sensors");
     fleetca_tests::device::Device::enroll(&server, "sensors", "pump-7");
-    let stolen = server::open(&Folder::new(server.dir()), None).await.expect("the thief reads the folder");
+    let stolen =
+        server::open(&Folder::new(server.dir()), None, SystemClock.now()).await.expect("the thief reads the folder");
     let (pump, fleet) = ("pump-7".parse().expect("an ID"), "sensors".parse().expect("a name"));
     let admin = "admin".parse().expect("an ID");
     let device_ca = stolen.issuers.online().nth(1).expect("a CA for devices");

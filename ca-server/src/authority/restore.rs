@@ -12,7 +12,6 @@ use super::{
     RESTORED, TAKEN_BACK,
     publish::{CADENCE, LIFETIME, Pending, sha256},
     revoke::{LOST_HOLD, action},
-    struck,
 };
 use crate::{
     audit::{Draft, Kept},
@@ -355,10 +354,8 @@ pub async fn resume(
     let is_enough = |issuer: &String, number: &u64| shown.get(issuer).is_none_or(|later| number >= later);
     reached.retain(|issuer, number| is_enough(issuer, number));
     let rows = store.issuers().await?;
-    let ended = struck(store).await?;
+    // Of one that its root has ended in that time, too: its last CRL alone knows whom it cut off before.
     let needed = rows.iter().filter(|row| row.role == CaRole::DeviceIssuing && row.is_online());
-    // Of one that its root has ended no gateway has a CRL any more.
-    let needed = needed.filter(|row| !ended.contains(&row.id));
     if let Some(row) = needed.into_iter().find(|row| !reached.contains_key(&row.id.to_string()))
         && !accept_loss
     {

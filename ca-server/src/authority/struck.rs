@@ -1,14 +1,14 @@
 //! Issuing CAs that their root has ended, and that the store does not know to have ended: of a past that was restored.
 
 use crate::{
-    identity::IssuerId,
+    identity::{IssuerId, Timestamp},
     pki::{IssuerCertificate, ParsedCrl},
     store::{IssuerRow, Store, StoreError},
 };
 
-/// Those that are to go on here though the CRL of their root that the store has revokes them. A CRL or a certificate that
-/// can't be read is for others to complain of.
-pub async fn struck(store: &dyn Store) -> Result<Vec<IssuerId>, StoreError> {
+/// Those that are to go on here though the CRL of their root that the store has revokes them. One that has expired signs
+/// nothing that counts, whatever stands on that CRL. A CRL or a certificate that can't be read is for others to complain of.
+pub async fn struck(store: &dyn Store, now: Timestamp) -> Result<Vec<IssuerId>, StoreError> {
     let rows = store.issuers().await?;
     let read = |row: &IssuerRow| IssuerCertificate::parse(&row.certificate).ok();
     let going_on: Vec<_> =
@@ -19,7 +19,9 @@ pub async fn struck(store: &dyn Store) -> Result<Vec<IssuerId>, StoreError> {
         let (Some(root), Ok(crl)) = (read(root), ParsedCrl::parse_root(der.into())) else { continue };
         let revoked = crl.revoked_authorities();
         let is_struck = |issuer: &IssuerCertificate| {
-            issuer.issuer_der() == root.subject_der() && revoked.contains_key(&issuer.serial())
+            issuer.issuer_der() == root.subject_der()
+                && issuer.not_after() >= now
+                && revoked.contains_key(&issuer.serial())
         };
         found.extend(going_on.iter().filter(|(_, issuer)| is_struck(issuer)).map(|(id, _)| *id));
     }

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     authority::recover_operator,
+    clock::{Clock, SystemClock},
     config::Config,
     folder::Folder,
     identity::DeviceId,
@@ -45,7 +46,8 @@ struct Recovered {
 pub async fn run(args: Recover, session: &Session) -> Result<(), CommandError> {
     let folder = Folder::new(&args.dir);
     let config = Config::read(&folder.config()).map_err(local)?;
-    let opened = server::open(&folder, args.key_passphrase.read(&config)?.as_ref()).await.map_err(local)?;
+    let passphrase = args.key_passphrase.read(&config)?;
+    let opened = server::open(&folder, passphrase.as_ref(), SystemClock.now()).await.map_err(local)?;
     let domain = opened.store.domain().await.map_err(local)?;
     let key = Key::generate().map_err(local)?;
     let public = PublicKey::from_spki_der(&key.spki()).map_err(local)?;

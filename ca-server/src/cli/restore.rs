@@ -123,7 +123,7 @@ async fn make(args: &Restore, from: &Path, crls: &Shown) -> Result<Restored, Com
         notice_restored(&store, manifest.made_at(), now).await.map_err(local)?;
         let restored = decide(args, &store, crls, now).await?;
         // One that its root has ended in the lost time signs nothing here, and its key is gone.
-        let ended = struck(&store).await.map_err(local)?;
+        let ended = struck(&store, now).await.map_err(local)?;
         let issuers = store.issuers().await.map_err(local)?;
         let issuing = issuers.iter().filter(|row| row.is_online() && !ended.contains(&row.id)).map(|row| row.id);
         backup::complete(&folder, &issuing.collect::<Vec<_>>(), args.keys.as_deref()).map_err(local)?;

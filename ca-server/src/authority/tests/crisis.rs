@@ -3,11 +3,11 @@
 use super::{partitions::set, previous::Sleeper, *};
 use crate::{
     audit::Draft,
-    authority::{Takes, root_crl},
-    identity::DeviceId,
+    authority::{Takes, root_crl, struck},
+    identity::{DeviceId, RevocationReason},
     inventory::partition::Standing,
-    pki::{CrlScope, Csr, Holder as LeafHolder, LeafRequest},
-    store::IssuerChange,
+    pki::{CrlEntry, CrlScope, Csr, Holder as LeafHolder, LeafRequest},
+    store::{CrlHead, IssuerChange},
 };
 
 /// Where a fleet's grace ends for a certificate that was made at the start: it has a day, and the fleet thirty.
@@ -36,6 +36,16 @@ impl World {
         let audit = Draft::done(now, "operator/ana", "crl.root_taken_in", "crl".into());
         self.authority.publisher.take_root_crl(der, audit).await.unwrap();
         (head.issuer, head.number)
+    }
+
+    /// The store has a CRL of their root that lists this issuing CA, as after a restoration.
+    async fn root_lists(&self, id: IssuerId) {
+        let (root, now) = (self.roots().device.unwrap(), self.authority.now());
+        let serial = self.authority.issuers().certificate(&id).unwrap().serial().as_ours().unwrap();
+        let entry = CrlEntry { serial, revoked_at: now, reason: RevocationReason::CaCompromise };
+        let (_, head) = root_crl(&root.certificate, root.signer.as_ref(), None, Some(entry), now).unwrap();
+        let before = self.authority.store.crl_head(head.issuer).await.unwrap().map(|head| head.number);
+        self.authority.store.put_crl(CrlHead { number: head.number + 1, ..head }, before, None).await.unwrap();
     }
 
     /// What the thief makes with the key of the first issuing CA: a certificate of a device, for a key of his own, and with
@@ -276,4 +286,16 @@ async fn what_a_revoked_issuing_ca_signed_is_refused_where_its_roots_crl_is_load
     assert_eq!((at.gateways, at.behind.len()), (2, 1), "eu-9 takes no bundle");
     let waited = world.authority.wait_for_gateways(&receipt.crls, Duration::ZERO).await.unwrap();
     assert_eq!((waited.gateways, waited.behind.len(), waited.not_heard), (1, 0, Some(1)));
+}
+
+#[tokio::test]
+async fn an_issuing_ca_on_its_roots_crl_must_not_sign_until_it_has_expired_and_cannot() {
+    let world = World::new().await;
+    let first = world.issuer();
+    let struck = async |at| struck(world.authority.store.as_ref(), at).await.unwrap();
+    assert_eq!(struck(START).await, []);
+    world.root_lists(first).await;
+    let until = world.authority.issuers().certificate(&first).unwrap().not_after();
+    assert_eq!((struck(START).await, struck(until).await), (vec![first], vec![first]));
+    assert_eq!(struck(until + Duration::from_secs(1)).await, []);
 }

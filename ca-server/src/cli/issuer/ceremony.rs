@@ -7,6 +7,7 @@ use clap::Args;
 use super::super::{CommandError, accept_clock::AcceptClock, key_passphrase::KeyPassphrase, local, root};
 use crate::{
     authority::{Issuers, RootKey, Roots},
+    clock::{Clock, SystemClock},
     config::Config,
     folder::Folder,
     identity::{IssuerId, Timestamp},
@@ -70,7 +71,8 @@ impl Ceremony {
         let passphrase = place.key_passphrase.read(&config)?;
         // A server takes in who signs when it starts, and the trust bundle goes with what it publishes.
         let lock = server::lock(&folder).map_err(local)?;
-        let Opened { store, issuers, .. } = server::open_without_keys(&folder).await.map_err(local)?;
+        let Opened { store, issuers, .. } =
+            server::open_without_keys(&folder, SystemClock.now()).await.map_err(local)?;
         let now = place.clock.now(store.as_ref(), None).await?;
         let root_passphrase = place.root_passphrase_file.as_deref().map(Passphrase::read).transpose().map_err(local)?;
         let open = |role| root::open(&place.root_dir, role, root_passphrase.as_ref());
