@@ -317,6 +317,7 @@ impl CrlSync {
     pub async fn run(&self) -> Result<Synced, SyncError> {
         let mut desk = self.open()?;
         let outcome = self.turn(&mut desk, LONGEST_FETCH).await;
+        age::warn_of_age(&desk.state);
         self.with_age(outcome, &mut desk).await
     }
 
@@ -336,6 +337,9 @@ impl CrlSync {
                     Ok((Some(connection), fetched))
                 }
                 Source::Http { url, roots } => {
+                    if desk.state.crls.is_empty() {
+                        warn!(%url, "no number is known from before: who stands between may send an old CRL. Begin over mTLS (--dir)");
+                    }
                     Ok((None, http::fetch(url, roots, &self.form, desk.known(), &desk.state).await?))
                 }
             }

@@ -2,10 +2,33 @@
 
 use std::time::Duration;
 
-use tracing::error;
+use tracing::{error, warn};
 
-use super::{CrlSync, Desk, Held, IssuerId, SyncError, state::State};
+use super::{CrlSync, Desk, Held, IssuerId, SyncError, alarm::number, state::State};
 use crate::{hook, wall_time::WallTime};
+
+/// Twice the time within which a CA publishes where nothing changes. Somebody may be keeping newer CRLs back.
+const OLD: Duration = Duration::from_secs(3600);
+/// When nextUpdate is near: at most gateways nobody gets in after it.
+const NEAR: Duration = Duration::from_secs(24 * 3600);
+/// The same of a root's CRL, which takes a ceremony: somebody has to fetch the key.
+const NEAR_OF_ROOT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Says what somebody should know long before gateways refuse everybody.
+pub(super) fn warn_of_age(state: &State) {
+    let now = WallTime::now();
+    for (issuer, crl) in state.crls.iter().filter(|(_, crl)| crl.in_file) {
+        let (number, age) = (number(&crl.number), crl.this_update.until(now));
+        if !crl.is_root && age > OLD {
+            warn!(%issuer, %number, seconds = age.as_secs(), "the CRL is older than twice the CA's cadence: nothing newer comes");
+        }
+        let near = if crl.is_root { NEAR_OF_ROOT } else { NEAR };
+        if crl.next_update.is_some_and(|next| now.until(next) < near) {
+            let whose = if crl.is_root { "root" } else { "issuing CA" };
+            error!(%issuer, %number, whose, "the CRL's nextUpdate is near: after it gateways refuse everybody");
+        }
+    }
+}
 
 impl CrlSync {
     /// Fails where a CRL of an issuing CA is older than `max_age`. A root signs its own once a year.

@@ -1,5 +1,6 @@
 //! Whole synchronisations over HTTP, against a server of a few lines.
 
+mod age;
 mod probe;
 
 use std::{

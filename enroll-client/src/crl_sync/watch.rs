@@ -15,11 +15,10 @@ use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Status};
-use tracing::{error, warn};
 
 use super::{
     Alarm, CrlSync, Desk, Fetched, Form, IssuerId, LONGEST_FETCH, Source, SyncError, Synced,
-    alarm::number,
+    age::warn_of_age,
     crl::Crl,
     grpc::{bundle_of, meet},
     http::MOST_BYTES,
@@ -50,10 +49,6 @@ const MOST_HELD: usize = 100;
 pub(super) const LONGEST_PATCH: usize = 4 << 20;
 /// After a failure: soon, and not all gateways at once.
 const AFTER_FAILURE: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
-/// Twice the time within which a CA publishes where nothing changes. Somebody may be keeping newer CRLs back.
-const OLD: Duration = Duration::from_secs(3600);
-/// When nextUpdate is near: at most gateways nobody gets in after it.
-const NEAR: Duration = Duration::from_secs(24 * 3600);
 /// How often age is looked at and, while it lasts, told of.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -182,22 +177,6 @@ impl CrlSync {
     fn look_again(&self, desk: &mut Desk) -> Result<(), SyncError> {
         desk.file = durable::read_if_there(&self.out).map_err(self.io(&self.out))?;
         Ok(())
-    }
-}
-
-/// Says what somebody should know long before gateways refuse everybody.
-fn warn_of_age(state: &State) {
-    let now = WallTime::now();
-    for (issuer, crl) in state.crls.iter().filter(|(_, crl)| crl.in_file && !crl.is_root) {
-        let age = crl.this_update.until(now);
-        if age > OLD {
-            let number = number(&crl.number);
-            warn!(%issuer, %number, seconds = age.as_secs(), "the CRL is older than twice the CA's cadence: nothing newer comes");
-        }
-        if crl.next_update.is_some_and(|next| now.until(next) < NEAR) {
-            let number = number(&crl.number);
-            error!(%issuer, %number, "the CRL's nextUpdate is near: after it gateways refuse everybody");
-        }
     }
 }
 
