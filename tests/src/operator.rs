@@ -38,10 +38,20 @@ impl Operator {
 
     /// A command, not started yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binaries::ca_server());
-        command.args(arguments).args(["--server", &self.server, "--credential"]).arg(&self.credential);
+        let mut command = self.plain(arguments);
         command.args(["--output", "json"]);
         command
+    }
+
+    fn plain(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binaries::ca_server());
+        command.args(arguments).args(["--server", &self.server, "--credential"]).arg(&self.credential);
+        command
+    }
+
+    /// What a command that must succeed says to people.
+    pub fn told(&self, arguments: &[&str]) -> String {
+        run(&mut self.plain(arguments)).succeeded()
     }
 
     /// Runs a command that must succeed, and gives its JSON (`null` where it says nothing).

@@ -116,6 +116,11 @@ fn a_gateway_whose_program_takes_nothing_in_is_named_until_it_is_cut_off() {
         assert_eq!((&shown["loaded"], &shown["gateways"]), (&json!(loaded), &json!(gateways)));
     };
     held_at(1, 2);
+    let said = format!("loaded at 1 of 2 gateways, by their word; behind: eu-8, CRL {before}, ");
+    for arguments in [&["gateway", "list"][..], &["crl", "status"], &["device", "show", "pump-1"]] {
+        let told = admin.told(arguments);
+        assert!(told.contains(&said), "{arguments:?}: {told}");
+    }
     admin.run(&["gateway", "revoke", "eu-8"]);
     held_at(1, 1);
     assert_eq!(row(&server, "eu-8")["loaded"], json!([]));

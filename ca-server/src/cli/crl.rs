@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     CommandError, Session,
     loaded::LoadedAt,
-    output::{Format, Instant, Row, printable, when},
+    output::{Format, Instant, Output, Row, printable, when},
 };
 use crate::{
     identity::Timestamp,
@@ -51,10 +51,14 @@ pub async fn run(args: Crl, session: &Session) -> Result<(), CommandError> {
         }
     };
     let crls: Vec<View> = crls.into_inner().crls.into_iter().map(View::from).collect();
-    let output = session.output();
-    output.list(&crls)?;
+    session.output().list(&crls)?;
+    say_loaded(session.output(), crls)
+}
+
+/// For people, behind a table: at how many gateways each CRL is loaded.
+pub(super) fn say_loaded(output: &Output, crls: impl IntoIterator<Item = impl Into<View>>) -> Result<(), CommandError> {
     if output.format() == Format::Table {
-        for crl in &crls {
+        for crl in crls.into_iter().map(Into::into) {
             let Some(loaded) = &crl.loaded else { continue };
             output.write(&format!("issuer {}: {}\n", printable(&crl.issuer), loaded.words()))?;
         }
@@ -79,7 +83,7 @@ pub(super) fn read_crl(path: &Path) -> Result<Vec<u8>, CommandError> {
 
 /// A CRL as it is shown.
 #[derive(Debug, Serialize)]
-struct View {
+pub(super) struct View {
     issuer: String,
     issuer_name: String,
     hierarchy: String,

@@ -1,10 +1,12 @@
 //! `ca-server gateway`: gateways, which fetch CRLs with credentials of their own.
 
 use clap::{Args, Subcommand};
-use fleetca_proto::v1::{CreateGatewayRequest, ListGatewaysRequest, RevokeGatewayRequest};
+use fleetca_proto::v1::{CreateGatewayRequest, ListCrlsRequest, ListGatewaysRequest, RevokeGatewayRequest};
 
 use super::{
-    CommandError, Session, paging, peer,
+    CommandError, Session, crl,
+    output::Format,
+    paging, peer,
     receipt::{InForce, Receipt},
     token::TokenFile,
     words::{parse_reason, reason_wire},
@@ -61,7 +63,11 @@ pub async fn run(args: Gateway, session: &Session) -> Result<(), CommandError> {
                 Ok((page.gateways, page.next_page_token))
             });
             let gateways: Vec<peer::Gateway> = gateways.await?.into_iter().map(peer::Gateway::from).collect();
-            session.output().list(&gateways)
+            session.output().list(&gateways)?;
+            if session.output().format() == Format::Table {
+                crl::say_loaded(session.output(), operator.list_crls(ListCrlsRequest {}).await?.into_inner().crls)?;
+            }
+            Ok(())
         }
         Command::Revoke { id, reason } => {
             let receipt = operator.revoke_gateway(RevokeGatewayRequest { id, reason: reason_wire(reason) }).await?;
