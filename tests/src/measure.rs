@@ -6,7 +6,6 @@
 use std::{fs, hint::black_box, thread, time::Duration};
 
 use ring::{
-    digest,
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey},
 };
@@ -72,16 +71,6 @@ pub fn verify_plus_sign() -> Duration {
         public.verify(black_box(&message), signature.as_ref()).expect("our own signature");
         black_box(key.sign(&SystemRandom::new(), black_box(&message)).expect("the key signs"));
     })
-}
-
-/// The cost of copying these octets and hashing the copy (SHA-256): what publishing them costs at least.
-pub fn copy_and_hash(octets: &[u8], times: u32) -> Duration {
-    let before = cpu_in("/proc/thread-self/schedstat");
-    for _ in 0..times {
-        let copy = black_box(octets).to_vec();
-        black_box(digest::digest(&digest::SHA256, black_box(&copy)));
-    }
-    (cpu_in("/proc/thread-self/schedstat") - before) / times
 }
 
 /// The value that this part of all (0 to 1) does not exceed. Sorts them; panics where there are none.

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     thread,
+    time::Duration,
 };
 
 use crate::wait::{SOON, until, until_true};
@@ -69,8 +70,13 @@ impl Running {
     }
 
     /// Waits for a fact about it, and panics with its error output when it ends first.
-    pub fn until<T>(&mut self, what: &str, mut fact: impl FnMut(&Running) -> Option<T>) -> T {
-        until(SOON, &format!("{}: {what}", self.name), || {
+    pub fn until<T>(&mut self, what: &str, fact: impl FnMut(&Running) -> Option<T>) -> T {
+        self.until_within(SOON, what, fact)
+    }
+
+    /// [`Running::until`], for what may take longer.
+    pub fn until_within<T>(&mut self, limit: Duration, what: &str, mut fact: impl FnMut(&Running) -> Option<T>) -> T {
+        until(limit, &format!("{}: {what}", self.name), || {
             let found = fact(self);
             if found.is_none()
                 && let Some(status) = self.ended()

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use ca_server::step::Step;
@@ -125,7 +126,7 @@ impl Server {
         set_lines(&folder.path().join("ca/config.toml"), &settings.lines);
         let logs = TempDir::new().expect("a temporary folder");
         let command = serve_command(folder.path(), &settings, [ANY_PORT; 4].map(str::to_owned));
-        let (process, addresses) = serve(command, logs.path());
+        let (process, addresses) = serve(command, logs.path(), SOON);
         Server { process: Some(process), addresses, settings, folder, logs }
     }
 
@@ -234,9 +235,14 @@ impl Server {
 
     /// Serves the same folder again, on the same ports. The server must have ended.
     pub fn start_again(&mut self) {
+        self.start_again_within(SOON);
+    }
+
+    /// [`Server::start_again`], where it may take longer.
+    pub fn start_again_within(&mut self, limit: Duration) {
         assert!(self.process.is_none(), "the server still runs");
         let command = serve_command(self.folder.path(), &self.settings, ports(self.addresses));
-        let (process, addresses) = serve(command, self.logs.path());
+        let (process, addresses) = serve(command, self.logs.path(), limit);
         self.process = Some(process);
         self.addresses = addresses;
     }
@@ -282,9 +288,10 @@ fn set_lines(file: &Path, lines: &str) {
     fs::write(file, format!("{lines}\n{text}")).expect("settings can be written");
 }
 
-fn serve(command: Command, logs: &Path) -> (Running, Addresses) {
+fn serve(command: Command, logs: &Path, limit: Duration) -> (Running, Addresses) {
     let mut process = Running::start("ca-server", command, logs);
-    let addresses = process.until("it says that it is ready", |process| read_ready_line(&process.stdout()));
+    let ready = |process: &Running| read_ready_line(&process.stdout());
+    let addresses = process.until_within(limit, "it says that it is ready", ready);
     (process, addresses)
 }
 

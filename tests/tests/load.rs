@@ -50,3 +50,27 @@ fn devices_of_all_methods_enroll_under_load_and_every_figure_is_told() {
         assert_eq!(result["methods"][method]["enrollments"], enrollments, "{method} in {output}");
     }
 }
+
+#[test]
+fn revocations_beside_many_others_are_measured_and_every_figure_is_told() {
+    let mut command = Command::new(binaries::helper("crl_load"));
+    command.args(["--entries", "1000", "--gateways", "3", "--per-second", "10", "--seconds", "1", "--bulk", "20"]);
+    let output = run(command.args(["--output", "json"])).succeeded();
+    let result: Value = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}, in: {output}"));
+    for figure in [
+        "encode_sign_ms",
+        "copy_hash_ms",
+        "ratio",
+        "read_back_ms",
+        "revoke_to_signed_ms",
+        "revoke_to_served_ms",
+        "revoke_to_served_wall_ms",
+        "restart_ms",
+        "peak_rss_mb",
+    ] {
+        assert!(result[figure].as_f64().is_some_and(|value| value > 0.0), "{figure} in {output}");
+    }
+    assert_eq!(result["entries"], 1000);
+    assert_eq!(result["bulk"]["devices"], 20, "{output}");
+    assert!(result["watch"]["publications"].as_u64().is_some_and(|count| count > 0), "{output}");
+}

@@ -2,9 +2,10 @@
 //! revocation costs it until the CRL that holds it is served, and what it keeps in memory; beside what the least of it costs:
 //! copying and hashing the same octets once.
 //!
-//! With `--gateways` so many watch that CRL and acknowledge each new one, while devices are revoked.
+//! With `--gateways` so many watch that CRL and acknowledge each new one, while devices are revoked; with `--bulk` so many
+//! more are revoked at last, by one command.
 //!
-//! `cargo run --release -p fleetca-tests --bin crl_load -- [--entries N] [--gateways N] [--output json]`
+//! `cargo run --release -p fleetca-tests --bin crl_load -- [--entries N] [--gateways N] [--bulk N] [--output json]`
 //!
 //! The certificates are rows without their octets, which no publication reads: a store of whole ones would be ten times as long.
 
@@ -36,10 +37,15 @@ use rusqlite::{Connection, params};
 use serde_json::json;
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// How long a start may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How much of the store is kept in memory while it is filled, in KiB.
+const CACHE_KIB: i64 = 8 << 20;
 /// Devices that are revoked while it is measured.
 const MORE: u32 = 7;
-/// How often a figure of this process is taken.
+/// A figure of this process is taken so often, or more where there is less to do: the kernel counts in milliseconds.
 const TIMES: u32 = 5;
+const OCTETS: usize = 64 << 20;
 
 /// Publishes CRLs of a store with many revoked certificates, and says what it costs.
 #[derive(Debug, Parser)]
@@ -57,6 +63,9 @@ struct Arguments {
     /// For so many seconds
     #[arg(long, value_name = "N", default_value_t = 60, requires = "gateways")]
     seconds: u32,
+    /// Revoke a fleet of so many devices by one command
+    #[arg(long, value_name = "N")]
+    bulk: Option<u32>,
     /// Form of the results
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -69,20 +78,20 @@ enum Output {
 }
 
 fn main() {
-    let Arguments { entries, gateways, per_second, seconds, output } = Arguments::parse();
+    let Arguments { entries, gateways, per_second, seconds, bulk, output } = Arguments::parse();
     let revocations = gateways.map_or(0, |_| per_second * seconds);
     let mut server = Server::start();
     let admin = server.admin();
-    admin.create_fleet("load");
+    ["load", "bulk"].into_iter().for_each(|fleet| admin.create_fleet(fleet));
     let empty = peak_rss(server.process().pid());
     server.stop();
-    generate(&server.dir().join("ca.db"), entries, MORE + revocations);
+    generate(&server.dir().join("ca.db"), entries, MORE + revocations, bulk.unwrap_or(0));
 
     // The first start writes the CRL anew, as after a loss; the second one rebuilds what was published.
-    server.start_again();
+    server.start_again_within(PATIENCE);
     server.stop();
     let began = Instant::now();
-    server.start_again();
+    server.start_again_within(PATIENCE);
     let restart = began.elapsed();
     let pid = server.process().pid();
     let issuers = admin.run(&["issuer", "list"]);
@@ -119,6 +128,12 @@ fn main() {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         result["watch"] = runtime.block_on(watchers::run(&server, pid, issuer, full().into(), &plan));
         result["watch"]["peak_rss_mb"] = (peak_rss(pid) / 1024).into();
+    }
+    if let Some(devices) = bulk {
+        let (before, began) = (cpu_of(pid), Instant::now());
+        admin.run(&["device", "revoke", "--fleet", "bulk", "--all", "--reason", "keyCompromise", "--yes"]);
+        let (took, cpu) = (began.elapsed(), cpu_of(pid) - before);
+        result["bulk"] = json!({ "devices": devices, "wall_ms": ms(took), "server_cpu_ms": ms(cpu) });
     }
     match output {
         Output::Json => println!("{result}"),
@@ -177,17 +192,18 @@ impl Limits {
             prepared.assemble(&signature)
         };
         let octets = make();
+        let times = u32::try_from(OCTETS / octets.len()).map_or(TIMES, |times| times.max(TIMES));
         // Of the same issuer, so that it may be a successor.
         let before = ParsedCrl::parse(octets.clone()).expect("a CRL");
         let after = CrlTemplate { number: template.number + 1, ..template }.prepare(Some(&before), []);
         let signature = key.sign(after.tbs()).expect("the key signs");
         let after = after.assemble(&signature);
         Limits {
-            encode_sign: cpu_each(TIMES, || drop(black_box(make()))),
-            copy_hash: cpu_each(TIMES, || {
+            encode_sign: cpu_each(times, || drop(black_box(make()))),
+            copy_hash: cpu_each(times, || {
                 black_box(digest(&SHA256, &black_box(octets.to_vec())));
             }),
-            read_back: cpu_each(TIMES, || {
+            read_back: cpu_each(times, || {
                 let crl = ParsedCrl::parse(after.clone()).expect("a CRL");
                 crl.verify(&issuer).expect("its signature verifies");
                 assert!(check_successor(&before, &crl).expect("a successor").is_empty());
@@ -212,17 +228,23 @@ fn issuer(key: &SoftwareSigner) -> IssuerCertificate {
 }
 
 /// Puts devices into a store that nobody has open: so many that are revoked, for reasons of all kinds, on dates of the last
-/// days, with certificates that are still valid; and some that are active.
-fn generate(path: &Path, entries: u32, more: u32) {
+/// days, with certificates that are still valid; and some that are active, some of them in another fleet.
+fn generate(path: &Path, entries: u32, more: u32, bulk: u32) {
     let mut db = Connection::open(path).expect("the store");
-    db.pragma_update(None, "synchronous", "OFF").expect("it is only read afterwards");
+    // It is only read afterwards, and what is written in any order is put in order in memory.
+    db.query_row("PRAGMA journal_mode = OFF", [], |_| Ok(())).expect("nobody has it open");
+    db.pragma_update(None, "synchronous", "OFF").expect("a setting");
+    db.pragma_update(None, "cache_size", -CACHE_KIB).expect("a setting");
     let issuer: i64 =
         db.query_row("SELECT key FROM issuers WHERE role = 'device'", [], |row| row.get(0)).expect("an issuing CA");
-    let fleet: i64 = db.query_row("SELECT key FROM fleets WHERE name = 'load'", [], |row| row.get(0)).expect("a fleet");
+    let fleet = |name: &str| -> i64 {
+        db.query_row("SELECT key FROM fleets WHERE name = ?1", [name], |row| row.get(0)).expect("a fleet")
+    };
+    let (load, other) = (fleet("load"), fleet("bulk"));
     let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().expect("a clock").as_millis()).expect("a time");
     let (day, reasons) = (86_400_000, [1, 1, 1, 3, 4, 5, 5, 0, 6, 9]);
     let transaction = db.transaction().expect("a transaction");
-    let insert = |index: u32, id: &str, revoked: Option<(i64, i64)>| {
+    let insert = |index: u32, fleet: i64, id: &str, revoked: Option<(i64, i64)>| {
         let random = digest(&SHA256, &index.to_be_bytes());
         let random = random.as_ref();
         let mut octets = [0; 10];
@@ -259,10 +281,13 @@ fn generate(path: &Path, entries: u32, more: u32) {
     };
     for index in 0..entries {
         let at = now - i64::from(index % 86_400) * 1000;
-        insert(index, &format!("load-{index}"), Some((at, reasons[index as usize % reasons.len()])));
+        insert(index, load, &format!("load-{index}"), Some((at, reasons[index as usize % reasons.len()])));
     }
     for index in 0..more {
-        insert(entries + index, &format!("more-{index}"), None);
+        insert(entries + index, load, &format!("more-{index}"), None);
+    }
+    for index in 0..bulk {
+        insert(entries + more + index, other, &format!("bulk-{index}"), None);
     }
     let last = "UPDATE issuers SET last_change = ?1 WHERE key = ?2";
     transaction.execute(last, params![entries, issuer]).expect("the last change");
