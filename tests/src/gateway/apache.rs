@@ -59,8 +59,8 @@ impl Gateway for Apache {
         true
     }
 
-    fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, HTTP))
+    fn visitor(&self, device: &Presented) -> Visitor {
+        Visitor::new(self, self.port, &self.place.identity().ca, device, HTTP)
     }
 }
 

@@ -49,7 +49,7 @@ impl Gateway for Envoy {
         "true".to_owned()
     }
 
-    fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, HTTP))
+    fn visitor(&self, device: &Presented) -> Visitor {
+        Visitor::new(self, self.port, &self.place.identity().ca, device, HTTP)
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Admission, Gateway, Presented,
     place::Place,
     start_on_free_port,
-    visitor::{Manners, Visitor},
+    visitor::{Manners, NOTHING, Visitor},
 };
 use crate::{
     process::{Running, run},
@@ -18,6 +18,7 @@ const OURS: &str = "user root\npersistence false\nlog_dest stderr\nlog_type all\
 
 /// MQTT 3.1.1: CONNECT without a client ID and its acknowledgement, PINGREQ and PINGRESP.
 const MQTT: Manners = Manners {
+    before_tls: NOTHING,
     hello: b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
     welcome: b"\x20\x02\x00\x00",
     again: b"\xc0\x00",
@@ -57,8 +58,8 @@ impl Gateway for Mosquitto {
         self.process.pid()
     }
 
-    fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, MQTT))
+    fn visitor(&self, device: &Presented) -> Visitor {
+        Visitor::new(self, self.port, &self.place.identity().ca, device, MQTT)
     }
 
     /// Publishes one message, acknowledged by the broker.

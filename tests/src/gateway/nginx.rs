@@ -47,8 +47,8 @@ impl Gateway for Nginx {
     }
 
     /// nginx finishes the handshake with everybody, and answers those whose certificate it refuses with status 400.
-    fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, HTTP))
+    fn visitor(&self, device: &Presented) -> Visitor {
+        Visitor::new(self, self.port, &self.place.identity().ca, device, HTTP)
     }
 }
 

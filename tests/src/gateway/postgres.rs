@@ -6,10 +6,24 @@ use std::{
     process::Command,
 };
 
-use super::{Admission, Gateway, Presented, place::Place, start_on_free_port, visitor::Visitor};
+use super::{
+    Admission, Gateway, Presented,
+    place::Place,
+    start_on_free_port,
+    visitor::{Manners, Visitor},
+};
 use crate::{
     process::{Running, run},
     require,
+};
+
+/// SSLRequest, and that TLS may begin; StartupMessage as `devices`, to ReadyForQuery; and a simple query, to its row.
+const POSTGRESQL: Manners = Manners {
+    before_tls: (b"\0\0\0\x08\x04\xd2\x16\x2f", b"S"),
+    hello: b"\0\0\0\x28\0\x03\0\0user\0devices\0database\0postgres\0\0",
+    welcome: b"Z\0\0\0\x05I",
+    again: b"Q\0\0\0\x18SELECT 'still here'\0",
+    still: b"\0\0\0\x0astill here",
 };
 
 /// PostgreSQL, with a cluster of its own, which ends with its place.
@@ -59,9 +73,8 @@ impl Gateway for Postgres {
         self.process.pid()
     }
 
-    /// Its protocol speaks before TLS begins.
-    fn visitor(&self, _: &Presented) -> Option<Visitor> {
-        None
+    fn visitor(&self, device: &Presented) -> Visitor {
+        Visitor::new(self, self.port, &self.place.identity().ca, device, POSTGRESQL)
     }
 
     /// Asks one question.

@@ -6,11 +6,12 @@ use super::{
     Gateway, Presented,
     place::Place,
     start_on_free_port,
-    visitor::{Manners, Visitor},
+    visitor::{Manners, NOTHING, Visitor},
 };
 use crate::{process::Running, require};
 
-const ECHO: Manners = Manners { hello: b"hello\n", welcome: b"hello\n", again: b"again\n", still: b"again\n" };
+const ECHO: Manners =
+    Manners { before_tls: NOTHING, hello: b"hello\n", welcome: b"hello\n", again: b"again\n", still: b"again\n" };
 
 /// stunnel, which ends with its place.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Gateway for Stunnel {
         self.process.pid()
     }
 
-    fn visitor(&self, device: &Presented) -> Option<Visitor> {
-        Some(Visitor::new(self, self.port, &self.place.identity().ca, device, ECHO))
+    fn visitor(&self, device: &Presented) -> Visitor {
+        Visitor::new(self, self.port, &self.place.identity().ca, device, ECHO)
     }
 }

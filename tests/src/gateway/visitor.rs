@@ -20,6 +20,8 @@ use crate::{
 /// What to say, and what is answered to those who were let in.
 #[derive(Clone, Copy, Debug)]
 pub struct Manners {
+    /// What is said before TLS begins, and all that is answered; both empty where nothing is.
+    pub before_tls: (&'static [u8], &'static [u8]),
     /// What is said at first.
     pub hello: &'static [u8],
     /// What the answer holds.
@@ -31,7 +33,10 @@ pub struct Manners {
 }
 
 /// A request that leaves the connection open, and the same again.
-pub const HTTP: Manners = Manners { hello: GET, welcome: OK, again: GET, still: OK };
+pub const HTTP: Manners = Manners { before_tls: NOTHING, hello: GET, welcome: OK, again: GET, still: OK };
+
+/// TLS begins at once.
+pub const NOTHING: (&[u8], &[u8]) = (b"", b"");
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
@@ -69,11 +74,19 @@ impl Visitor {
         let name = ServerName::try_from("localhost").expect("localhost is a name");
         let connection = ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
         // stunnel lets go of its port for a moment at each reload; one that has ended listens no more.
-        let socket = until(SOON, "somebody listens", || match TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && process::lives(self.pid) => None,
-            connected => Some(connected),
-        })?;
+        let mut socket =
+            until(SOON, "somebody listens", || match TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && process::lives(self.pid) => None,
+                connected => Some(connected),
+            })?;
         socket.set_read_timeout(Some(SOON))?;
+        let (request, agreement) = self.manners.before_tls;
+        socket.write_all(request)?;
+        let mut answer = vec![0; agreement.len()];
+        socket.read_exact(&mut answer)?;
+        if answer != agreement {
+            return Err(io::Error::other("no TLS here"));
+        }
         let mut visit = Visit { stream: StreamOwned::new(connection, socket), manners: self.manners };
         visit.speak(self.manners.hello, self.manners.welcome)?;
         Ok(visit)
