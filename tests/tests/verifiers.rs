@@ -1,5 +1,5 @@
 //! Verifiers that others wrote, each with our complete CRLs: the good pass, who is revoked or on hold does not, and
-//! neither does anybody where a CRL is missing. Of both hierarchies: chains of devices under two issuing CAs, and gateways'.
+//! neither does anybody where a CRL is missing or was changed, as far as the verifier looks. Of both hierarchies: chains of devices under two issuing CAs, and gateways'.
 
 use std::{
     collections::BTreeMap,
@@ -107,6 +107,18 @@ impl World {
             path
         })
     }
+
+    /// A file with all CRLs, that of the first device's issuing CA with another signature.
+    fn changed(&self) -> PathBuf {
+        let [_, issuing] = self.needed();
+        let mut der = http::get(&self.server.http_url(&format!("/crl/{issuing}/full.crl"))).ok();
+        *der.last_mut().expect("a CRL has octets") ^= 1;
+        let changed = text(&pem::write_crl(self.server.scratch(), "signed-otherwise", &der));
+        let path = self.server.scratch().join("changed.pem");
+        let others = ids(&self.server).into_iter().filter(|id| *id != issuing);
+        fs::write(&path, others.map(|id| crl(&self.server, &id)).collect::<String>() + &changed).expect("a file");
+        path
+    }
 }
 
 /// One more issuing CA for devices; the server is stopped for it.
@@ -160,7 +172,7 @@ fn openssl_lets_in_who_is_good_and_nobody_without_all_crls() {
         verified.expect("openssl is there").code == 0
     };
     world.judge(|hierarchy, case| verify(hierarchy, case, &world.crls));
-    for crls in world.incomplete() {
+    for crls in world.incomplete().into_iter().chain([world.changed()]) {
         assert!(!verify(&world.devices, &world.devices.cases[0], &crls), "{}", crls.display());
     }
 }
@@ -231,7 +243,11 @@ fn webpki_lets_in(hierarchy: &Hierarchy, case: &Case, crls: &Path) -> bool {
     );
     match verified {
         Ok(_) => true,
-        Err(webpki::Error::CertRevoked | webpki::Error::UnknownRevocationStatus) => false,
+        Err(
+            webpki::Error::CertRevoked
+            | webpki::Error::UnknownRevocationStatus
+            | webpki::Error::InvalidCrlSignatureForPublicKey,
+        ) => false,
         Err(error) => panic!("{}: {error}", case.chain().display()),
     }
 }
@@ -240,33 +256,70 @@ fn webpki_lets_in(hierarchy: &Hierarchy, case: &Case, crls: &Path) -> bool {
 fn rustls_webpki_lets_in_who_is_good_and_nobody_without_all_crls() {
     let world = World::new();
     world.judge(|hierarchy, case| webpki_lets_in(hierarchy, case, &world.crls));
-    for crls in world.incomplete() {
+    for crls in world.incomplete().into_iter().chain([world.changed()]) {
         assert!(!webpki_lets_in(&world.devices, &world.devices.cases[0], &crls), "{}", crls.display());
     }
 }
 
-/// Java with its compiler is large, and nothing else here needs it: where it is not at hand this is told and passed over,
-/// also under CI.
+/// Runs a program that prints a line for each chain, its file and a verdict, and gives the verdicts.
+fn verdicts(command: &mut Command, cases: &[Case]) -> Vec<String> {
+    let said = run(command.args(cases.iter().map(Case::chain))).succeeded();
+    let of = |case: &Case| {
+        let line = said.lines().find_map(|line| line.strip_prefix(&format!("{}: ", case.chain().display())));
+        line.unwrap_or_else(|| panic!("nothing of {}: {said}", case.chain().display())).to_owned()
+    };
+    cases.iter().map(of).collect()
+}
+
+/// Builds what asks mbedTLS, which has no program for it in Debian.
+fn mbedtls(folder: &Path) -> Option<PathBuf> {
+    require::file(Path::new("/usr/include/mbedtls/x509_crt.h"), "it is in Debian's libmbedtls-dev")?;
+    let program = folder.join("verify");
+    let mut compile = Command::new(require::program("cc")?);
+    compile.args(["-Wall", "-Werror", "-o"]).arg(&program);
+    compile.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("c/verify.c")).args(["-lmbedx509", "-lmbedcrypto"]);
+    run(&mut compile).succeeded();
+    Some(program)
+}
+
+#[test]
+fn mbedtls_lets_in_who_is_good_and_nobody_by_a_crl_that_was_changed() {
+    let world = World::new();
+    let Some(program) = mbedtls(world.server.scratch()) else { return };
+    let command = |hierarchy: &Hierarchy, crls: &Path| {
+        let mut command = Command::new(&program);
+        command.arg(&hierarchy.root).arg(crls);
+        command
+    };
+    for hierarchy in world.hierarchies() {
+        let expected = hierarchy.cases.iter().map(|case| if case.says == GOOD { GOOD } else { "revoked" });
+        let says = verdicts(&mut command(hierarchy, &world.crls), &hierarchy.cases);
+        assert_eq!(says, expected.collect::<Vec<_>>());
+    }
+    let first = |crls: &Path| verdicts(&mut command(&world.devices, crls), &world.devices.cases[..1]).remove(0);
+    let changed = first(&world.changed());
+    assert!(changed.contains("CRL is not correctly signed"), "{changed}");
+    // It misses no CRL: whoever lets it judge has to see to the set.
+    for crls in world.incomplete() {
+        assert_eq!(first(&crls), GOOD, "{}", crls.display());
+    }
+    let cut = world.server.scratch().join("cut.pem");
+    let whole = text(&world.crls);
+    fs::write(&cut, &whole[..whole.len() / 2]).expect("a file");
+    assert_eq!(run(&mut command(&world.devices, &cut)).code, 2, "half of a file");
+}
+
 #[test]
 fn java_lets_in_who_is_good_by_crls_and_by_ocsp() {
     let world = World::new();
-    let at_hand =
-        |program: &str| Command::new(program).arg("-version").output().is_ok_and(|output| output.status.success());
-    if !at_hand("java") || !at_hand("javac") {
-        return require::skip("no JDK is at hand (Debian: apt-get install default-jdk-headless, 260 MB)").unwrap_or(());
-    }
+    // It compiles what it runs.
+    let (Some(java), Some(_)) = (require::program("java"), require::program("javac")) else { return };
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("java/Verify.java");
     let says = |hierarchy: &Hierarchy, crls: &Path| {
-        let mut command = Command::new("java");
+        let mut command = Command::new(&java);
         // Quick to start; and nothing is fetched that is not asked for.
         command.args(["-XX:TieredStopAtLevel=1", "-Xshare:auto"]).arg(&program).arg(&hierarchy.root).arg(crls);
-        command.arg(world.server.http_url("/ocsp")).args(hierarchy.cases.iter().map(Case::chain));
-        let said = run(&mut command).succeeded();
-        let of = |case: &Case| {
-            let line = said.lines().find_map(|line| line.strip_prefix(&format!("{}: ", case.chain().display())));
-            line.unwrap_or_else(|| panic!("nothing of {}: {said}", case.chain().display())).to_owned()
-        };
-        hierarchy.cases.iter().map(of).collect::<Vec<_>>()
+        verdicts(command.arg(world.server.http_url("/ocsp")), &hierarchy.cases)
     };
     for hierarchy in world.hierarchies() {
         let expected: Vec<_> = hierarchy.cases.iter().map(|case| format!("{0}, {0}", case.says)).collect();
