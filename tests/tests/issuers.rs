@@ -1,8 +1,14 @@
 //! Several issuing CAs of devices: made by a ceremony, each with its own complete CRL; devices spread over them; and
 //! bundles that hold what is needed.
 
+#[path = "issuers/ceremony.rs"]
+mod ceremony;
 #[path = "issuers/crisis.rs"]
 mod crisis;
+#[path = "issuers/fleets.rs"]
+mod fleets;
+#[path = "issuers/retired.rs"]
+mod retired;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -95,9 +101,16 @@ fn sync(options: &[&str], out: &Path) -> Finished {
     run(Command::new(binaries::enroll_client()).arg("sync-crls").args(options).arg("--out").arg(out))
 }
 
-/// Devices that are spread over both.
-fn devices(server: &Server, fleet: &str) -> Vec<Device> {
-    (0..8).map(|n| Device::enroll(server, fleet, &format!("{fleet}-{n}"))).collect()
+/// Devices, as many as it takes until each of these issuing CAs has one.
+fn devices(server: &Server, fleet: &str, over: &BTreeSet<String>) -> Vec<Device> {
+    let (mut devices, mut without) = (Vec::new(), over.clone());
+    while !without.is_empty() {
+        assert!(devices.len() < 64, "hardly any came under one of them");
+        let device = Device::enroll(server, fleet, &format!("{fleet}-{}", devices.len()));
+        without.remove(&issuer_of(server, &device));
+        devices.push(device);
+    }
+    devices
 }
 
 #[test]
@@ -115,7 +128,7 @@ fn a_second_issuing_ca_signs_for_its_share_of_the_devices_and_each_has_its_own_c
     assert!(listed.values().all(|issuer| issuer["standing"] == "active"), "{listed:?}");
     assert_ne!(listed[&one]["name"], listed[&other]["name"]);
 
-    let devices = devices(&server, "pumps");
+    let devices = devices(&server, "pumps", &both);
     let signers: BTreeSet<_> = devices.iter().map(|device| issuer_of(&server, device)).collect();
     assert_eq!(signers, both);
     for name in ["/crl/bundle.pem", "/crl/fleet/pumps/bundle.pem"] {
@@ -160,51 +173,6 @@ fn a_second_issuing_ca_signs_for_its_share_of_the_devices_and_each_has_its_own_c
     assert!(Crl::fetch(&server, &one).lists(&before) && Crl::fetch(&server, &other).lists(&mover.serial()));
     let records = admin.run(&["audit", "list", "--action", "issuer.created"]);
     assert_eq!(records.as_array().expect("a list").len(), 1);
-}
-
-#[test]
-fn a_fleets_bundle_has_the_issuers_that_it_needs_and_no_other() {
-    let mut server = server();
-    let one = first(&server);
-    let other = create(&mut server);
-    let admin = server.admin();
-    let (of_one, of_other) = (BTreeSet::from([one.clone()]), BTreeSet::from([other.clone()]));
-    admin.run(&["fleet", "create", "ones", "--issuers", &one]);
-    admin.run(&["fleet", "create", "others", "--issuers", &other]);
-    assert_eq!(bundle(&server, "/crl/fleet/ones/bundle.pem"), of_one);
-    assert_eq!(bundle(&server, "/crl/fleet/others/bundle.pem"), of_other);
-    let device = Device::enroll(&server, "others", "d-1");
-    assert_eq!(issuer_of(&server, &device), other);
-
-    let gateway = Device::enroll_gateway(&server, "eu-7");
-    let out = server.scratch().join("others.pem");
-    let folder = gateway.folder().to_path_buf();
-    let over = ["--dir", path(&folder), "--form", "fleet:others"];
-    sync(&over, &out).succeeded();
-    assert_eq!(Crl::all_from_pem(&fs::read_to_string(&out).expect("a file")).len(), 2);
-    let over_http = server.scratch().join("http.pem");
-    let (url, root) = (server.http_url(""), server.device_root());
-    let from_http = ["--http-url", &url, "--trust", path(&root), "--form", "fleet:others"];
-    sync(&from_http, &over_http).succeeded();
-    assert_eq!(Crl::all_from_pem(&fs::read_to_string(&over_http).expect("a file")).len(), 2);
-
-    // Moved: what was signed before is needed until it has expired.
-    let changed = admin.run(&["fleet", "set", "others", "--issuers", &one]);
-    assert_eq!((&changed["issuers"], &changed["named_issuers"]), (&json!([one]), &json!([one])));
-    assert_eq!(bundle(&server, "/crl/fleet/others/bundle.pem"), BTreeSet::from([one.clone(), other.clone()]));
-    assert_eq!(bundle(&server, "/crl/fleet/ones/bundle.pem"), of_one);
-    device.renew();
-    assert_eq!(issuer_of(&server, &device), one);
-    for (options, out) in [(&over[..], &out), (&from_http, &over_http)] {
-        sync(options, out).succeeded();
-        assert_eq!(Crl::all_from_pem(&fs::read_to_string(out).expect("a file")).len(), 3);
-    }
-    let all = admin.run(&["fleet", "set", "others", "--issuers", "all"]);
-    assert_eq!((all["issuers"].as_array().expect("a list").len(), &all["named_issuers"]), (2, &Value::Null));
-    assert!(
-        admin.refused(&["fleet", "set", "ones", "--issuers", "0123456789abcdef"]).contains("no issuing CA of devices")
-    );
-    assert_eq!(admin.reason(&["fleet", "set", "ones", "--issuers", "0123456789abcdef"]), "INVALID_ARGUMENT");
 }
 
 #[test]
