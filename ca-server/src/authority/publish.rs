@@ -8,6 +8,7 @@ mod dating;
 mod delta;
 mod device_list;
 mod error;
+mod make;
 mod patches;
 mod pending;
 mod published;

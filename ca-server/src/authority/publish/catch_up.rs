@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::{
     PublishError, Publisher,
+    make::template,
     pending::Pending,
     sha256,
-    turn::{Base, Engine, template},
+    turn::{Base, Engine},
 };
 use crate::{
     identity::{IssuerId, SerialNumber},

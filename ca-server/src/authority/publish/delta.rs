@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{PublishError, Published, Publisher, pending::Pending, sha256, turn::template};
+use super::{PublishError, Published, Publisher, make::template, pending::Pending, sha256};
 use crate::{
     identity::{IssuerId, SerialNumber, Timestamp},
     pki::{Edit, EntryList, IssuerCertificate, ParsedDelta},

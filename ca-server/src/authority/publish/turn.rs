@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, PoisonError},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -14,13 +13,13 @@ use tokio::{
 
 use super::{
     CADENCE, LIFETIME, PublishError, Published, Publisher,
-    pending::{Pending, Turn, next_horizon},
-    sha256,
+    make::{Made, make},
+    pending::{Pending, next_horizon},
 };
 use crate::{
     authority::{OnlineIssuer, notice},
     identity::{IssuerId, SerialNumber, Timestamp},
-    pki::{CaRole, CrlEntry, CrlTemplate, Edit, IssuerCertificate, ParsedCrl, check_successor},
+    pki::{CaRole, ParsedCrl},
     step::{Step, reached},
     store::{ClaimedCrl, CrlHead, StoreError},
 };
@@ -99,17 +98,19 @@ impl Publisher {
             der: None,
         };
         let base = engine.base.as_ref().map(|base| &base.crl);
-        let (crl, steps) = aside(|| {
-            let prepared = template(online.issuer.certificate(), &head).prepare(base, turn.edits());
-            head.signature = online.signer.sign(prepared.tbs())?;
-            let (der, steps) = prepared.assemble_with_steps(&head.signature);
-            reached(Step::CrlSigned);
-            let signed = Instant::now();
-            head.sha256 = sha256(&der);
-            let crl = check(online, base, &turn, der)?;
-            self.telemetry.crl_checked(signed.elapsed());
-            Ok::<_, PublishError>((crl, steps))
+        let made = aside(|| {
+            let sign = |tbs: &[u8]| online.signer.sign(tbs);
+            make(online.issuer.certificate(), sign, &mut head, base, &turn, |template| {
+                template.prepare(base, turn.edits())
+            })
         })?;
+        let Made { crl, steps, instead_of, checked } = made;
+        self.telemetry.crl_checked(checked);
+        if let Some(why) = instead_of {
+            let detail = format!("CRL {number} is written anew: {why}");
+            tracing::error!(issuer = %id, %detail, "what was made of the last CRL is not what was to come: report this fault");
+            self.telemetry.event("crl.carried", &format!("issuer/{id}"), &detail, now);
+        }
         if let Err(error) = self.store.put_crl(head.clone(), previous, None).await {
             if matches!(error, StoreError::Conflict) {
                 // Somebody else has published: the next turn goes on from there.
@@ -119,7 +120,7 @@ impl Publisher {
         }
         reached(Step::CrlRecorded);
         tracing::info!(issuer = %id, number = head.number, entries = crl.entries().len(), "published a CRL");
-        if let Some(base) = &engine.base {
+        if let Some((base, steps)) = engine.base.as_ref().zip(steps) {
             let steps = steps.through(&base.crl);
             let from = (base.crl.number(), base.sha256);
             self.patches_of(id, |patches| patches.add(from, head.number, steps));
@@ -211,44 +212,5 @@ fn aside<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => block_in_place(work),
         _ => work(),
-    }
-}
-
-/// Reads back what was written: our issuer's signature, all that was to change, and a fit successor of the CRL before it.
-fn check(
-    online: &OnlineIssuer,
-    base: Option<&ParsedCrl>,
-    turn: &Turn<'_>,
-    der: Bytes,
-) -> Result<ParsedCrl, PublishError> {
-    let crl = match base {
-        Some(base) => ParsedCrl::parse_next(der, base)?,
-        None => ParsedCrl::parse(der)?,
-    };
-    crl.verify(online.issuer.certificate())?;
-    if !crl.entries().is_ascending() {
-        return Err(PublishError::Order);
-    }
-    // A date is what can be said of it: whole seconds.
-    let reason = |entry: CrlEntry| entry.reason;
-    let lacks = |(serial, entry): &Edit| crl.entries().get(serial).map(reason) != entry.map(reason);
-    if let Some((serial, _)) = turn.edits().find(lacks) {
-        return Err(PublishError::LosesEntry(serial.into()));
-    }
-    let Some(base) = base else { return Ok(crl) };
-    match check_successor(base, &crl)?.into_iter().find(|lost| !turn.takes_off(lost)) {
-        Some(lost) => Err(PublishError::LosesEntry(lost.into())),
-        None => Ok(crl),
-    }
-}
-
-/// What a CRL with this head has besides its entries.
-pub(super) fn template<'a>(issuer: &'a IssuerCertificate, head: &CrlHead) -> CrlTemplate<'a> {
-    CrlTemplate {
-        issuer,
-        number: head.number,
-        this_update: head.this_update,
-        next_update: head.next_update,
-        distribution_point: None,
     }
 }
