@@ -1,7 +1,7 @@
 //! Patches: from a CRL that was served of late to the one that is served now.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
@@ -27,9 +27,9 @@ const LEAST: usize = 2048;
 pub(super) struct Patches {
     /// Each as the steps from the one before it, the newest last.
     links: VecDeque<Arc<Link>>,
-    /// The patches to the newest, by the number that they begin with, as far as somebody asked; `None`: the whole CRL is
-    /// the shorter way, or there is no room for the patch. So none is made twice.
-    made: HashMap<u64, Option<Bytes>>,
+    /// The patches to the newest and to the one before it, by the numbers to which and from which they lead, as far as
+    /// somebody asked; `None`: the whole CRL is the shorter way, or there is no room for the patch. So none is made twice.
+    made: BTreeMap<(u64, u64), Option<Bytes>>,
 }
 
 struct Link {
@@ -42,7 +42,7 @@ struct Link {
 impl Patches {
     /// A CRL took the place of the one with this number and hash.
     pub fn add(&mut self, (from, from_sha256): (u64, [u8; 32]), to: u64, steps: Vec<CrlPatchStep>) {
-        self.made.clear();
+        self.made.retain(|(made_to, _), _| *made_to == from);
         if self.links.back().is_some_and(|last| last.to != from) {
             self.links.clear();
         }
@@ -57,28 +57,27 @@ impl Patches {
         self.links.drain(..self.links.len() - kept);
     }
 
-    /// The way from the CRL of this number, and of this hash where that is said, to `to`, the newest one.
+    /// The way from the CRL of this number, and of this hash where that is said, to the one with the number `to`: not always
+    /// the newest, since others may be published while somebody waits.
     fn way(&self, to: u64, from: u64, sha256: Option<&[u8; 32]>) -> Option<Way> {
-        if self.links.back()?.to != to {
-            return None;
-        }
         let begins = |link: &Arc<Link>| link.from == from && sha256.is_none_or(|sha256| link.from_sha256 == *sha256);
         let first = self.links.iter().position(begins)?;
-        match self.made.get(&from) {
+        let last = self.links.iter().skip(first).position(|link| link.to == to)? + first;
+        match self.made.get(&(to, from)) {
             Some(made) => Some(Way::Made(made.clone())),
-            None => Some(Way::Links(self.links.range(first..).cloned().collect())),
+            None => Some(Way::Links(self.links.range(first..=last).cloned().collect())),
         }
     }
 
-    /// Remembers a patch, if it still leads to the newest; where there is no room for all, those from further behind go.
+    /// Remembers a patch that leads to the newest or to the one before it. Where there is no room for all, those go that lead
+    /// to the latter, then those from further behind.
     fn keep(&mut self, to: u64, from: u64, patch: &Option<Bytes>) {
-        if self.links.back().is_none_or(|last| last.to != to) {
+        if self.links.back().is_none_or(|last| last.to != to && last.from != to) {
             return;
         }
-        self.made.insert(from, patch.clone());
+        self.made.insert((to, from), patch.clone());
         while self.made.values().flatten().map(Bytes::len).sum::<usize>() > LONGEST {
-            let longest_way = self.made.iter_mut().filter(|(_, made)| made.is_some()).min_by_key(|(from, _)| **from);
-            let Some((_, made)) = longest_way else { break };
+            let Some(made) = self.made.values_mut().find(|made| made.is_some()) else { break };
             *made = None;
         }
     }
@@ -121,8 +120,9 @@ fn octets(steps: &[CrlPatchStep]) -> usize {
 
 impl Publisher {
     /// The patch (a serialized [`CrlPatch`]) that turns the CRL with this number, and with this SHA-256 where it is said,
-    /// into the one given, if that is the one that is served and there is a short one. It may have to be made: one at a
-    /// time, however many ask, so that they take neither the processors nor the threads from publications.
+    /// into the one given, if that was served of late and there is a short one. It may have to be made: one at a time,
+    /// however many ask, so that they take neither the processors nor the threads from publications. What is published
+    /// meanwhile takes nothing from who waits.
     pub async fn patch(self: &Arc<Self>, to: &Arc<Published>, from: u64, sha256: Option<&[u8; 32]>) -> Option<Bytes> {
         let way = || self.patches_of(to.issuer, |patches| patches.way(to.number, from, sha256));
         if let Way::Made(made) = way()? {
@@ -164,21 +164,22 @@ mod tests {
         assert_eq!(patches.links.len(), 2, "the newest, as far as there is room");
         add(&mut patches, 211, LONGEST + 1);
         assert!(patches.links.is_empty() && patches.way(211, 210, None).is_none());
-        // What was made has a bound of its own, and leads to the newest only.
+        // What was made has a bound of its own, and leads to the newest, or to the one before it.
         add(&mut patches, 212, 10);
         let half = Some(Bytes::from(vec![7; LONGEST / 2 + 1]));
-        patches.keep(211, 210, &half);
+        patches.keep(210, 209, &half);
         assert!(patches.made.is_empty());
         for order in [[211, 210], [210, 211]] {
             patches.made.clear();
             order.iter().for_each(|from| patches.keep(212, *from, &half));
-            assert_eq!(
-                (patches.made[&211].is_some(), patches.made[&210].is_some()),
-                (true, false),
-                "and not made again"
-            );
+            let kept = [211, 210].map(|from| patches.made[&(212, from)].is_some());
+            assert_eq!(kept, [true, false], "and not made again");
         }
+        patches.keep(211, 210, &half);
+        assert_eq!([(212, 211), (211, 210)].map(|made| patches.made[&made].is_some()), [true, false]);
         add(&mut patches, 213, 10);
+        assert!(patches.made.keys().all(|(to, _)| *to == 212));
+        add(&mut patches, 214, 10);
         assert!(patches.made.is_empty());
     }
 }

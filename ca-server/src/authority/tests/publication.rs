@@ -8,6 +8,9 @@ use std::{
     task::Poll,
 };
 
+use fleetca_proto::v1::CrlPatch;
+use prost::Message;
+
 use super::*;
 
 #[tokio::test]
@@ -142,6 +145,24 @@ async fn a_crowd_that_asks_for_patches_has_each_made_once_and_one_at_a_time() {
     let patches = futures::future::join_all(asking).await;
     let made: BTreeSet<_> = patches.iter().map(|patch| patch.as_ptr()).collect();
     assert_eq!((patches.len(), made.len()), (149, 3));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_patch_gets_it_although_other_crls_are_published_meanwhile() {
+    let world = World::new().await;
+    let publisher = &world.authority.publisher;
+    let from = world.crl().number();
+    world.publish(false).await;
+    let asked = publisher.current(&world.issuer()).unwrap();
+    let bench = publisher.bench.clone().acquire_owned().await.unwrap();
+    let mut waiting = Box::pin(publisher.patch(&asked, from, None));
+    assert!(futures::poll!(waiting.as_mut()).is_pending(), "another one is being made");
+    for _ in 0..3 {
+        world.publish(false).await;
+    }
+    drop(bench);
+    let patch = CrlPatch::decode(waiting.await.expect("a short one")).unwrap();
+    assert_eq!((patch.from, patch.number, &patch.sha256[..]), (from, asked.number, &asked.sha256[..]));
 }
 
 /// A key whose next signature, once somebody has said so, waits for a word.
