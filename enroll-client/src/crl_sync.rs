@@ -315,10 +315,17 @@ impl Desk {
 impl CrlSync {
     /// Acknowledges what is held, fetches, verifies, swaps, tells, and acknowledges that.
     pub async fn run(&self) -> Result<Synced, SyncError> {
-        let mut desk = self.open()?;
+        let mut desk = self.begin().await?;
         let outcome = self.turn(&mut desk, LONGEST_FETCH).await;
         age::warn_of_age(&desk.state);
         self.with_age(outcome, &mut desk).await
+    }
+
+    async fn begin(&self) -> Result<Desk, SyncError> {
+        match self.open() {
+            Ok(desk) => Ok(desk),
+            Err(failure) => Err(self.with_age_unopened(failure).await),
+        }
     }
 
     fn open(&self) -> Result<Desk, SyncError> {

@@ -50,7 +50,7 @@ impl CrlSync {
             },
             outcome => return outcome,
         };
-        if let Some(command) = &self.on_stale {
+        if self.on_stale.is_some() {
             // Once the CRLs are young again, the gateway's program is told as of new ones. A disk that takes nothing, which may
             // be why they are old, keeps nobody from stopping it.
             if self.tells() && !desk.state.hook_pending {
@@ -60,11 +60,35 @@ impl CrlSync {
                     desk.state.hook_pending = true;
                 }
             }
-            if let Err(failed) = hook::run(command, &self.out).await {
-                error!(error = %failed, "--on-stale: the gateway may still let devices in");
-            }
+            self.stop_gateway().await;
         }
         Err(failure)
+    }
+
+    /// A failure to begin at all, as where the disk can only be read. The gateway is stopped where what it holds is too old,
+    /// or nobody can say how old it is; not where another process is at it.
+    pub(super) async fn with_age_unopened(&self, failure: SyncError) -> SyncError {
+        if matches!(failure, SyncError::Locked(_)) || self.max_age.is_none() {
+            return failure;
+        }
+        let (is_known, old) = match State::load(&self.beside(".state.json")) {
+            Ok(kept) => (true, self.kept_too_long(&kept)),
+            Err(_) => (false, None),
+        };
+        if !is_known || old.is_some() {
+            self.stop_gateway().await;
+        }
+        match old {
+            Some((issuer, age)) => SyncError::FailedAndTooOld { failure: Box::new(failure), issuer, age },
+            None => failure,
+        }
+    }
+
+    async fn stop_gateway(&self) {
+        let Some(command) = &self.on_stale else { return };
+        if let Err(failed) = hook::run(command, &self.out).await {
+            error!(error = %failed, "--on-stale: the gateway may still let devices in");
+        }
     }
 
     /// Whether what the file holds is that old, and the gateway is to let nobody in for it.
@@ -72,7 +96,7 @@ impl CrlSync {
         self.on_stale.is_some() && self.kept_too_long(kept).is_some()
     }
 
-    fn kept_too_long(&self, kept: &State) -> Option<(IssuerId, Duration)> {
+    pub(super) fn kept_too_long(&self, kept: &State) -> Option<(IssuerId, Duration)> {
         let in_file = kept.crls.iter().filter(|(_, crl)| crl.in_file && !crl.is_root);
         self.too_old(in_file.map(|(issuer, crl)| (issuer, crl.this_update)))
     }

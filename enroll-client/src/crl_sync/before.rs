@@ -57,7 +57,9 @@ impl CrlSync {
             kept.in_file = false;
             state.crls.entry(issuer.clone()).or_insert(kept).seen = Some(seen);
         }
-        state.refused = std::mem::take(&mut desk.state.file_sha256);
+        // Where it is back already, and failed as well, the one that was refused before it stays what is not tried again.
+        let failed = &desk.state.file_sha256;
+        state.refused = if *failed == state.file_sha256 { &desk.state.refused } else { failed }.clone();
         state.hook_pending = true;
         self.remember(desk, state)?;
         durable::replace(&self.out, &file, PUBLIC).map_err(self.io(&self.out))?;

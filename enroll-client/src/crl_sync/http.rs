@@ -18,12 +18,13 @@ use super::{
     Fetched, Form, SyncError,
     crl::Crl,
     form::IssuerId,
-    state::State,
+    state::{Kept, State},
     watch::{LONGEST_PATCH, patched},
 };
 use crate::{
     certificate::{Certificate, hex, sha256},
     trust::Roots,
+    wall_time::WallTime,
 };
 
 /// The most that one answer may hold.
@@ -143,13 +144,14 @@ pub(super) async fn fetch(
     let is_same = kept.form == form.to_string() && kept.source == url.to_string();
     let known = known.filter(|_| is_same).zip(kept.etag.as_deref());
     let (mut crls, etag) = match known {
-        Some((file, etag)) => up_to_date(url, form, &path, file, etag).await?,
+        Some((file, etag)) => up_to_date(url, form, &path, still_good(file, kept)?, etag).await?,
         None => whole(url, &path).await?,
     };
     if crls.is_empty() {
         return Err(SyncError::Empty);
     }
-    if is_same {
+    // Wherever it came from: all of it is signed.
+    if kept.form == form.to_string() {
         crls.extend(left_out(url, &crls, kept).await?);
     }
     let issuers = issuers(url, roots, &crls).await?;
@@ -166,10 +168,20 @@ async fn whole(url: &HttpUrl, path: &str) -> Result<Crls, SyncError> {
     }
 }
 
+/// What the file holds of issuers whose certificates have not expired.
+fn still_good(file: &[u8], kept: &State) -> Result<Vec<Vec<u8>>, SyncError> {
+    let (mut held, now) = (Vec::new(), WallTime::now());
+    for crl in ders(file)? {
+        if kept.crls.get(&issuer_of(&crl)?).is_none_or(|kept| kept.issuer_not_after >= now) {
+            held.push(crl);
+        }
+    }
+    Ok(held)
+}
+
 /// What is held, if it is what is served; otherwise what patches make of it; and where that is not all that is served
 /// now, the whole.
-async fn up_to_date(url: &HttpUrl, form: &Form, path: &str, file: &[u8], etag: &str) -> Result<Crls, SyncError> {
-    let held = ders(file)?;
+async fn up_to_date(url: &HttpUrl, form: &Form, path: &str, held: Vec<Vec<u8>>, etag: &str) -> Result<Crls, SyncError> {
     let served = match ask(url, Method::HEAD, path, Some(etag), 0).await {
         Ok(Answer::Unchanged) => return Ok((held, Some(etag.to_owned()))),
         Ok(Answer::Content { etag, .. }) => etag,
@@ -223,11 +235,14 @@ fn issuer_of(crl: &[u8]) -> Result<IssuerId, SyncError> {
 }
 
 /// The CRLs of issuing CAs that the file holds and the bundle does not any more. Nobody has said who sent it: what was
-/// held is held on to for as long as there is a CRL of it. Where there is none the verdict asks why.
+/// held is held on to for as long as there is a CRL of it, and its certificate has not expired. Where there is none the
+/// verdict asks why.
 async fn left_out(url: &HttpUrl, crls: &[Vec<u8>], kept: &State) -> Result<Vec<Vec<u8>>, SyncError> {
     let here: Vec<_> = crls.iter().map(|crl| issuer_of(crl)).collect::<Result<_, _>>()?;
-    let mut found = Vec::new();
-    for (id, _) in kept.crls.iter().filter(|(id, crl)| crl.in_file && !crl.is_root && !here.contains(id)) {
+    let (mut found, now) = (Vec::new(), WallTime::now());
+    let is_gone = |id: &IssuerId| !here.contains(id);
+    let counts = |crl: &Kept| crl.in_file && !crl.is_root && crl.issuer_not_after >= now;
+    for (id, _) in kept.crls.iter().filter(|(id, crl)| counts(crl) && is_gone(id)) {
         match get(url, &format!("/crl/{id}/full.pem"), MOST_BYTES).await {
             Ok(Answer::Content { body, .. }) => found.extend(ders(&body)?),
             Ok(Answer::Unchanged) => return Err(SyncError::NotCrls("an answer to another question")),

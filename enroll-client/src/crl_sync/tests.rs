@@ -195,48 +195,26 @@ async fn a_hook_that_failed_runs_again_although_nothing_changed() {
 }
 
 #[tokio::test]
-async fn an_old_crl_is_written_and_then_complained_of() {
+async fn over_http_an_issuer_is_held_on_to_whatever_the_servers_url_and_not_once_it_has_expired() {
     let mut gateway = Gateway::new().await;
-    gateway.sync.max_age = Some(Duration::from_secs(10));
-    gateway.publish(&gateway.bundle(7, &[1]));
-    let refused = gateway.sync.run().await.err().unwrap();
-    assert!(matches!(refused, SyncError::TooOld { .. }));
-    assert!(matches!(refused.action(), Action::Retry { .. }));
-    assert!(gateway.file().contains("X509 CRL"));
-}
-
-#[tokio::test]
-async fn a_gateway_whose_crls_are_too_old_is_stopped_and_told_of_nothing_until_they_are_young_again() {
-    let mut gateway = Gateway::new().await;
-    gateway.publish(&gateway.bundle(7, &[1]));
-    gateway.sync.max_age = Some(Duration::from_secs(10));
-    gateway.sync.on_stale = Some("echo >> \"$FLEETCA_FILE.stopped\"".into());
-    let stopped = |gateway: &Gateway| gateway.lines("stopped");
-    for times in [1, 2] {
-        assert!(matches!(gateway.sync.run().await, Err(SyncError::TooOld { .. })));
-        assert_eq!((gateway.reloads(), stopped(&gateway)), (0, times));
+    let other = gateway.house.device_root.issuing("second CA");
+    let id = IssuerId::of(&other.certificate);
+    let (of_other, bundle) = (other.crl(3, &[]), gateway.bundle(7, &[1]));
+    let elsewhere = Site::open().await;
+    for site in [&gateway.site, &elsewhere] {
+        site.put(&format!("/crl/{id}/full.pem"), crate::certificate::pem("X509 CRL", &of_other));
+        site.put(&format!("/issuers/{id}.cer"), other.certificate.der().to_vec());
     }
-    let pages = std::mem::take(&mut *gateway.site.pages.lock().unwrap());
-    assert!(matches!(gateway.sync.run().await, Err(SyncError::FailedAndTooOld { .. })));
-    assert_eq!((gateway.reloads(), stopped(&gateway)), (0, 3), "nor is what was begun brought to its end");
-    *gateway.site.pages.lock().unwrap() = pages;
-    gateway.sync.max_age = Some(Duration::from_secs(1 << 40));
-    assert!(!gateway.sync.run().await.unwrap().changed);
-    assert_eq!((gateway.reloads(), stopped(&gateway)), (1, 3), "the same file, and it may be used");
-}
+    gateway.publish(&[bundle[0].clone(), of_other, bundle[1].clone()]);
+    assert_eq!(gateway.sync.run().await.unwrap().crls.len(), 3);
+    elsewhere.put_bundle(&gateway.house, &bundle);
+    gateway.sync.source = Source::Http { url: elsewhere.url.clone(), roots: gateway.house.device_root.roots() };
+    assert_eq!(gateway.sync.run().await.unwrap().crls.len(), 3, "nobody has said that it ended");
 
-#[tokio::test]
-async fn a_gateway_is_stopped_even_where_nothing_can_be_written() {
-    let mut gateway = Gateway::new().await;
-    gateway.publish(&gateway.bundle(7, &[1]));
-    gateway.sync.run().await.unwrap();
-    fs::create_dir(durable::beside(&gateway.sync.beside(".state.json"))).unwrap();
-    gateway.site.pages.lock().unwrap().clear();
-    gateway.sync.max_age = Some(Duration::from_secs(10));
-    gateway.sync.on_stale = Some("echo >> \"$FLEETCA_FILE.stopped\"".into());
-    let old = gateway.sync.run().await.unwrap_err();
-    assert!(matches!(old, SyncError::FailedAndTooOld { .. }), "{old}");
-    assert_eq!(gateway.lines("stopped"), 1);
+    let mut state = State::load(&gateway.sync.beside(".state.json")).unwrap();
+    state.crls.get_mut(&id).unwrap().issuer_not_after = WallTime::from_unix(1);
+    fs::write(gateway.sync.beside(".state.json"), state.to_json()).unwrap();
+    assert_eq!(gateway.sync.run().await.unwrap().crls.len(), 2, "what it signed has expired, too");
 }
 
 #[tokio::test]

@@ -79,8 +79,7 @@ impl Verdict {
         Ok(verdict)
     }
 
-    /// What to remember from now on: what is held, and the numbers of issuers that are no longer in the file, as long
-    /// as their certificates last.
+    /// What to remember from now on: what is held, and the numbers of issuers that are no longer in the file.
     pub(super) fn state(&self, before: &State, form: &Form) -> State {
         let mut crls = before.crls.clone();
         crls.values_mut().for_each(|crl| crl.in_file = false);
@@ -142,11 +141,11 @@ impl Verdict {
             .clone()
             .find(|(id, crl)| crl.in_file && missing(id) && !is_gone(id, crl))
             .map(|(id, _)| id.clone());
-        // No issuing CA is left: its root has to say so of each that was there, whoever else does. Then that CRL is what a
-        // gateway needs, from then on.
+        // No issuing CA is left: each that was there has expired, or its root says so, whoever else does. Then that CRL is what
+        // a gateway needs, from then on.
         let issuing = known_before.filter(|(_, crl)| !crl.is_root);
         let were_there: Vec<_> = issuing.clone().filter(|(_, crl)| crl.in_file).collect();
-        let has_ended = |crl: &Kept| ended.any(&crl.issuer_serial);
+        let has_ended = |crl: &Kept| crl.issuer_not_after < now || ended.any(&crl.issuer_serial);
         let none_left = match were_there.is_empty() {
             true => issuing.clone().any(|(_, crl)| has_ended(crl)),
             false => were_there.iter().all(|(_, crl)| has_ended(crl)),

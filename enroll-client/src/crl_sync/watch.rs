@@ -69,7 +69,7 @@ impl CrlSync {
     }
 
     async fn keep_watching(&self, mut tell: impl FnMut(Result<&Synced, &Alarm<'_>>)) -> Result<Infallible, SyncError> {
-        let mut desk = self.open()?;
+        let mut desk = self.begin().await?;
         let (mut failures, mut warned) = (0, None);
         loop {
             let outcome = match &self.source {
@@ -116,15 +116,17 @@ impl CrlSync {
         self.look_again(desk)?;
         let credential = Credential::load(dir)?;
         match self.watch_with(&credential, desk, tell, failures).await {
-            // Nothing comes, and something may wait to be done.
-            Err(failure @ (SyncError::Connect(_) | SyncError::TimedOut)) => {
-                self.finish(desk).await?;
-                Err(failure)
-            }
             // The agent has renewed it meanwhile.
             Err(SyncError::Refused(_)) if Credential::load(dir)?.leaf().der() != credential.leaf().der() => Ok(()),
             // A server from before there was this call.
             Err(SyncError::Refused(refusal)) if refusal.code == Code::Unimplemented => self.poll(desk, tell).await,
+            // Nothing comes, and something may wait to be done.
+            Err(
+                failure @ (SyncError::Connect(_) | SyncError::TimedOut | SyncError::Refused(_) | SyncError::Trust(_)),
+            ) => match self.finish(desk).await {
+                Err(failed) if !ends(&failure) => Err(failed),
+                _ => Err(failure),
+            },
             outcome => outcome,
         }
     }
@@ -148,12 +150,12 @@ impl CrlSync {
                     }
                 }
                 // The gateway lives with what it had, and what failed is not tried again: the next one comes here first.
-                Err(failure) => match self.with_age(Err(failure), desk).await {
-                    Err(failure @ (SyncError::Probe { restored: true, .. } | SyncError::KnownBad)) => {
-                        tell(Err(&Alarm::new(&failure, desk.shown())));
-                    }
-                    outcome => return outcome,
-                },
+                Err(failure @ (SyncError::Probe { restored: true, .. } | SyncError::KnownBad))
+                    if self.kept_too_long(&desk.state).is_none() =>
+                {
+                    tell(Err(&Alarm::new(&failure, desk.shown())));
+                }
+                Err(failure) => return Err(failure),
             }
         }
         Ok(())

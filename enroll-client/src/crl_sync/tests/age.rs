@@ -1,8 +1,7 @@
-//! What is said of CRLs that grow old, before gateways refuse everybody, and of those that may be old from the beginning.
+//! CRLs that grow old: what is said before gateways refuse everybody, and what is done where they are too old.
 
 use std::io;
 
-use ::time::Duration;
 use tracing::subscriber::{DefaultGuard, set_default};
 
 use super::*;
@@ -46,8 +45,8 @@ async fn warnings(issuing: (i64, i64), root: (i64, i64), watching: bool) -> Vec<
     let crl = |ca: &crate::test_pki::Ca, (minutes, hours): (i64, i64)| {
         ca.crl_with(7, &[1], |params| {
             let now = ::time::OffsetDateTime::now_utc();
-            params.this_update = now - Duration::minutes(minutes);
-            params.next_update = now + Duration::hours(hours);
+            params.this_update = now - ::time::Duration::minutes(minutes);
+            params.next_update = now + ::time::Duration::hours(hours);
         })
     };
     gateway.publish(&[crl(&gateway.house.device_ca, issuing), crl(&gateway.house.device_root, root)]);
@@ -107,4 +106,79 @@ async fn a_first_run_over_plain_http_is_warned_of_and_no_later_one() {
         gateway.sync.run().await.unwrap();
         assert_eq!(log.text().matches("no number is known from before").count(), 1, "{}", log.text());
     }
+}
+
+#[tokio::test]
+async fn an_old_crl_is_written_and_then_complained_of() {
+    let mut gateway = Gateway::new().await;
+    gateway.sync.max_age = Some(Duration::from_secs(10));
+    gateway.publish(&gateway.bundle(7, &[1]));
+    let refused = gateway.sync.run().await.err().unwrap();
+    assert!(matches!(refused, SyncError::TooOld { .. }));
+    assert!(matches!(refused.action(), Action::Retry { .. }));
+    assert!(gateway.file().contains("X509 CRL"));
+}
+
+#[tokio::test]
+async fn a_gateway_whose_crls_are_too_old_is_stopped_and_told_of_nothing_until_they_are_young_again() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.max_age = Some(Duration::from_secs(10));
+    gateway.sync.on_stale = Some("echo >> \"$FLEETCA_FILE.stopped\"".into());
+    let stopped = |gateway: &Gateway| gateway.lines("stopped");
+    for times in [1, 2] {
+        assert!(matches!(gateway.sync.run().await, Err(SyncError::TooOld { .. })));
+        assert_eq!((gateway.reloads(), stopped(&gateway)), (0, times));
+    }
+    let pages = std::mem::take(&mut *gateway.site.pages.lock().unwrap());
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::FailedAndTooOld { .. })));
+    assert_eq!((gateway.reloads(), stopped(&gateway)), (0, 3), "nor is what was begun brought to its end");
+    *gateway.site.pages.lock().unwrap() = pages;
+    gateway.sync.max_age = Some(Duration::from_secs(1 << 40));
+    assert!(!gateway.sync.run().await.unwrap().changed);
+    assert_eq!((gateway.reloads(), stopped(&gateway)), (1, 3), "the same file, and it may be used");
+}
+
+#[tokio::test]
+async fn a_gateway_is_stopped_even_where_nothing_can_be_written() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.run().await.unwrap();
+    fs::create_dir(durable::beside(&gateway.sync.beside(".state.json"))).unwrap();
+    gateway.site.pages.lock().unwrap().clear();
+    gateway.sync.max_age = Some(Duration::from_secs(10));
+    gateway.sync.on_stale = Some("echo >> \"$FLEETCA_FILE.stopped\"".into());
+    let old = gateway.sync.run().await.unwrap_err();
+    assert!(matches!(old, SyncError::FailedAndTooOld { .. }), "{old}");
+    assert_eq!(gateway.lines("stopped"), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_is_stopped_even_where_a_run_cannot_begin() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.run().await.unwrap();
+    gateway.sync.on_stale = Some("echo >> \"$FLEETCA_FILE.stopped\"".into());
+    // As on a disk that can only be read.
+    let lock = gateway.sync.beside(".lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    gateway.sync.max_age = Some(Duration::from_secs(3600));
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::Io { .. })));
+    assert_eq!(gateway.lines("stopped"), 0, "what is held is young");
+    gateway.sync.max_age = Some(Duration::from_secs(10));
+    let old = gateway.sync.run().await.unwrap_err();
+    assert!(matches!(old, SyncError::FailedAndTooOld { .. }), "{old}");
+    let old = gateway.sync.watch(|_| {}, std::future::pending()).await.unwrap_err();
+    assert!(matches!(old, SyncError::FailedAndTooOld { .. }), "{old}");
+    assert_eq!(gateway.lines("stopped"), 2);
+    // Nobody can say how old it is.
+    fs::write(gateway.sync.beside(".state.json"), "{").unwrap();
+    fs::remove_dir(&lock).unwrap();
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::State { .. })));
+    assert_eq!(gateway.lines("stopped"), 3);
+    // Another process looks after it.
+    let _held = gateway.sync.lock().unwrap();
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::Locked(_))));
+    assert_eq!(gateway.lines("stopped"), 3);
 }

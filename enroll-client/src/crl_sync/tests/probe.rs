@@ -60,6 +60,28 @@ async fn that_the_file_from_before_is_back_is_told_until_it_was_heard() {
 }
 
 #[tokio::test]
+async fn what_has_failed_is_not_tried_again_although_the_file_from_before_fails_as_well() {
+    let mut gateway = Gateway::new().await;
+    gateway.publish(&gateway.bundle(7, &[1]));
+    gateway.sync.probe = Some("true".into());
+    gateway.sync.run().await.unwrap();
+    let good = gateway.file();
+    gateway.publish(&gateway.bundle(8, &[1, 2]));
+    // It dies of the new one, is not told that the old one is back, and then does not live with that either.
+    gateway.sync.on_change = Some("test ! -e \"$FLEETCA_FILE.dead\"".into());
+    gateway.sync.probe = Some("touch \"$FLEETCA_FILE.dead\"; false".into());
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::Hook(_))));
+    gateway.sync.on_change = Some("true".into());
+    for _ in 0..3 {
+        gateway.sync.run().await.unwrap_err();
+        assert_eq!(gateway.file(), good);
+    }
+    gateway.sync.probe = Some("true".into());
+    assert!(matches!(gateway.sync.run().await, Err(SyncError::KnownBad)));
+    assert_eq!(gateway.file(), good);
+}
+
+#[tokio::test]
 async fn what_was_never_verified_never_comes_back() {
     let mut gateway = Gateway::new().await;
     fs::write(&gateway.sync.out, "").unwrap();
