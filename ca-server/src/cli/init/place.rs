@@ -27,7 +27,8 @@ pub fn was_cut_short(path: &Path) -> bool {
 
 /// Why a folder can't be taken in which there is something.
 pub fn why_not(path: &PathBuf, dir: &Path, root_dir: &Path) -> String {
-    if path == dir && request::waiting(dir).is_ok_and(|waiting| waiting.is_some()) {
+    let is_made = Folder::new(dir).config().exists();
+    if path == dir && !is_made && request::waiting(dir).is_ok_and(|waiting| waiting.is_some()) {
         let next = "go on with `init --issuer-cert FILE --root-cert FILE --root-crl FILE`, or remove the folder";
         return format!("a request for the certificate of its issuing CA waits here: {next}");
     }

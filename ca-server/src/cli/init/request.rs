@@ -19,6 +19,7 @@ use crate::{
     clock::{Clock, SystemClock},
     folder::{self, Folder},
     signer::{Passphrase, SoftwareSigner},
+    step::{Step, reached},
 };
 
 /// What `init --csr-out` was told, for when its answer comes.
@@ -28,6 +29,22 @@ pub struct Asked {
     names: Vec<String>,
     public_url: Option<String>,
     operator: String,
+    /// Its key has a passphrase.
+    is_encrypted: bool,
+}
+
+impl Asked {
+    fn into_args(self, dir: &Path, args: Init) -> Result<Init, CommandError> {
+        let wrong = |error: &dyn ToString| local(format!("{}/init.json: {}", dir.display(), error.to_string()));
+        let names = self.names.iter().map(|name| name.parse()).collect::<Result<_, _>>();
+        Ok(Init {
+            trust_domain: Some(self.trust_domain.parse().map_err(|error| wrong(&error))?),
+            names: names.map_err(|error| wrong(&error))?,
+            public_url: self.public_url,
+            operator: self.operator.parse().map_err(|error| wrong(&error))?,
+            ..args
+        })
+    }
 }
 
 /// All is made and only to be moved into place; the root keys go there.
@@ -61,8 +78,9 @@ pub fn ask(args: &Init, csr_out: &Path, session: &Session) -> Result<(), Command
         names: args.names.iter().map(ToString::to_string).collect(),
         public_url: args.public_url.clone(),
         operator: args.operator.to_string(),
+        is_encrypted: args.key_passphrase_file.is_some(),
     };
-    super::locations(args)?;
+    let locations = super::locations(args)?;
     let request = match waiting(&dir)? {
         Some((before, request)) if before == asked => request,
         Some(_) => {
@@ -96,10 +114,12 @@ pub fn ask(args: &Init, csr_out: &Path, session: &Session) -> Result<(), Command
     session.output().told(&requested, |_| {
         format!(
             "a request for the certificate of the issuing CA: {}\nits key stays in {}, where nothing serves yet\n\
-             next: have the root sign it, and with its answer: ca-server init --dir {} --issuer-cert FILE --root-cert FILE \
+             CRLs will be at {}, as every certificate says for good{}\nnext: have the root sign it, and with its answer: ca-server init --dir {} --issuer-cert FILE --root-cert FILE \
              --root-crl FILE",
             csr_out.display(),
             requested.dir.display(),
+            locations.base(),
+            if args.public_url.is_none() { ": for trials only, as --public-url was not given" } else { "" },
             args.dir.display(),
         )
     })
@@ -110,17 +130,12 @@ pub fn ask(args: &Init, csr_out: &Path, session: &Session) -> Result<(), Command
 pub fn answered(args: Init) -> Result<Result<(Init, Foreign), Made>, CommandError> {
     let dir = std::path::absolute(&args.dir)?;
     let Some((asked, request)) = waiting(&dir)? else {
+        if Folder::new(&dir).config().exists() {
+            return made_already(&dir, args).map(Err);
+        }
         return Err(foreign::wrong(&dir, "no request waits here: `ca-server init --csr-out FILE` makes one"));
     };
-    let usage = |error: &dyn ToString| local(format!("{}/init.json: {}", dir.display(), error.to_string()));
-    let names = asked.names.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(|error| usage(&error))?;
-    let args = Init {
-        trust_domain: Some(asked.trust_domain.parse().map_err(|error| usage(&error))?),
-        names,
-        public_url: asked.public_url,
-        operator: asked.operator.parse().map_err(|error| usage(&error))?,
-        ..args
-    };
+    let args = asked.into_args(&dir, args)?;
     let ready = ready_file(&dir);
     if ready.exists() {
         let Ready { root_dir } = read_json(&ready)?;
@@ -140,6 +155,20 @@ pub fn answered(args: Init) -> Result<Result<(Init, Foreign), Made>, CommandErro
     let head = foreign::judged(root_crl, judge_root_crl(&root, &crl, None, |_| true, now))?;
     foreign::lets_live(root_crl, &crl, &issuing)?;
     Ok(Ok((args, Foreign { root: ForeignRoot { root, issuing, crl: head }, signer: Arc::new(signer) })))
+}
+
+/// The CA is there, and its request is not: an attempt was cut short in its very last step, or long ago.
+fn made_already(dir: &Path, args: Init) -> Result<Made, CommandError> {
+    let answered = draft_of(dir)?;
+    let [asked, ready] = ["init.json", "ready.json"].map(|name| answered.join(name));
+    if !asked.exists() || !ready.exists() {
+        discard(&answered)?;
+        return Err(foreign::wrong(dir, "there is a CA already, made of its request: `ca-server serve` serves it"));
+    }
+    let args = read_json::<Asked>(&asked)?.into_args(dir, args)?;
+    let made = Made::of(&args, &read_json::<Ready>(&ready)?.root_dir)?;
+    discard(&answered)?;
+    Ok(made)
 }
 
 /// All is made: from here on the same command goes on, whatever it is given.
@@ -166,8 +195,11 @@ pub fn move_all(dir: &Path, root_dir: &Path) -> Result<(), CommandError> {
     if draft.exists() {
         move_into_place(&draft, dir)?;
     }
-    let requests = Folder::new(dir).requests();
-    fs::remove_dir_all(&requests).and_then(|()| folder::sync(dir)).map_err(CommandError::file(&requests))
+    // At one stroke: half a request would be taken for one that still waits.
+    let (requests, answered) = (Folder::new(dir).requests(), draft_of(dir)?);
+    let gone = fs::rename(&requests, &answered).and_then(|()| folder::sync(dir));
+    reached(Step::PartMoved);
+    gone.and_then(|()| fs::remove_dir_all(&answered)).map_err(CommandError::file(&requests))
 }
 
 /// The request that waits in a folder for which there is no CA yet, and what it was made with.
