@@ -33,7 +33,13 @@ pub use self::{dating::Leap, error::PublishError, published::Published};
 
 pub(super) use self::pending::Pending;
 
-use self::{dating::Dating, delta::Deltas, patches::Patches, turn::Engine};
+use self::{
+    dating::Dating,
+    delta::Deltas,
+    device_list::{BENCH, Lists},
+    patches::Patches,
+    turn::Engine,
+};
 use super::{Issuers, OnlineIssuer, Refusal};
 use crate::{
     clock::Clock,
@@ -46,6 +52,8 @@ use crate::{
 
 /// Changes within this time go into one publication.
 const TOGETHER: Duration = Duration::from_millis(200);
+/// Before the first one after a quiet time: a burst has begun, and its first change is not alone.
+const BURST: Duration = Duration::from_millis(20);
 /// How often an issuer publishes where nothing changes. A device's own list is good for an hour.
 pub(super) const CADENCE: Duration = Duration::from_secs(30 * 60);
 /// How long a CRL is good: an outage of the CA this long locks nobody out.
@@ -63,7 +71,9 @@ pub struct Publisher {
     telemetry: Arc<Telemetry>,
     engines: tokio::sync::Mutex<HashMap<IssuerId, Engine>>,
     served: ArcSwap<HashMap<IssuerId, Arc<Published>>>,
-    lists: Mutex<HashMap<(IssuerId, String), Arc<Published>>>,
+    lists: Mutex<Lists>,
+    /// Where devices' own lists are made.
+    pub(super) list_bench: Semaphore,
     patches: Mutex<HashMap<IssuerId, Patches>>,
     /// Where patches are made.
     pub(super) bench: Arc<Semaphore>,
@@ -99,6 +109,7 @@ impl Publisher {
             engines: tokio::sync::Mutex::default(),
             served: ArcSwap::default(),
             lists: Mutex::default(),
+            list_bench: Semaphore::new(BENCH),
             patches: Mutex::default(),
             bench: Arc::new(Semaphore::new(1)),
             most_in_delta: OnceLock::new(),
@@ -117,7 +128,9 @@ impl Publisher {
     pub async fn run(self: Arc<Self>) {
         loop {
             // A time-out is no fault: the cadence and other processes' changes are looked at then.
-            let _ = tokio::time::timeout(POLL, self.wake.notified()).await;
+            if tokio::time::timeout(POLL, self.wake.notified()).await.is_ok() {
+                tokio::time::sleep(BURST).await;
+            }
             if let Err(error) = self.publish_due(None).await {
                 tracing::error!(%error, "publishing a CRL failed: the last one goes on being served");
             }

@@ -247,6 +247,7 @@ impl From<PublishError> for Refusal {
             PublishError::Store(error) => error.into(),
             PublishError::Signer(error) => error.into(),
             PublishError::Restored => Refusal::Restored,
+            PublishError::Busy => Refusal::Contended,
             refused => Refusal::Publish(refused),
         }
     }

@@ -202,6 +202,7 @@ pub(super) async fn device(
     let list = match rooms.device_list(&issuer, handle).await {
         Ok(Some(list)) => list,
         Ok(None) | Err(PublishError::UnknownIssuer) => return not_found(),
+        Err(PublishError::Busy) => return short(StatusCode::SERVICE_UNAVAILABLE, "busy, try again"),
         Err(error) => {
             tracing::warn!(%issuer, %error, "no list for a device");
             return not_published();

@@ -49,6 +49,9 @@ pub enum PublishError {
     /// Nothing is published until an operator has decided.
     #[error("RESTORED: the past of this CA was restored, and nobody has decided yet; see `ca-server restore`")]
     Restored,
+    /// Too many ask at the same time.
+    #[error("too many ask for devices' own lists")]
+    Busy,
     /// A publication was cut off.
     #[error("the publication was cut off")]
     CutOff,

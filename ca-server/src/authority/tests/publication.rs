@@ -219,6 +219,44 @@ async fn who_asks_for_a_delta_keeps_no_publication_waiting() {
     assert_eq!((receipt.crls, old.entries, new.entries), (vec![(issuer, new.number)], 1, 2));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_devices_list_keeps_no_publication_waiting() {
+    let mut world = World::new().await;
+    let key = world.signers[&CaRole::DeviceIssuing].clone();
+    let slow = Arc::new(SlowOnce { key, next: Mutex::default() });
+    world.signers.insert(CaRole::DeviceIssuing, slow.clone());
+    let world = world.restarted().await;
+    let (publisher, issuer) = (world.authority.publisher.clone(), world.issuer());
+    let pump = subject("pump-1");
+    world.enroll("pump-1").await;
+    let handle = world.authority.store.holder(&pump).await.unwrap().unwrap().handle;
+    let (reached, is_reached) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    *slow.next.lock().unwrap() = Some((reached, goes_on));
+    let list = |publisher: &Arc<Publisher>| {
+        let (publisher, pump, handle) = (publisher.clone(), pump.clone(), handle.clone());
+        async move { publisher.device_list(&issuer, &pump, &handle).await }
+    };
+    let asked = tokio::spawn(list(&publisher));
+    tokio::task::spawn_blocking(move || is_reached.recv().unwrap()).await.unwrap();
+    let revoked = world.authority.revoke(&pump, RevocationReason::KeyCompromise, "operator/ana");
+    let receipt = tokio::time::timeout(Duration::from_secs(10), revoked).await.expect("nobody waits for it").unwrap();
+    go_on.send(()).unwrap();
+    let old = asked.await.unwrap().unwrap();
+    let new = list(&publisher).await.unwrap();
+    assert_eq!((old.entries, new.entries), (0, 1), "what was made too late is kept for nobody");
+    assert_eq!(receipt.crls, [(issuer, new.number)]);
+    assert_eq!(list(&publisher).await.unwrap().der.as_ptr(), new.der.as_ptr(), "and this one is");
+
+    // A few are made at the same time, whoever asks, and by whichever way.
+    let all = publisher.list_bench.acquire_many(4).await.unwrap();
+    list(&publisher).await.expect("it is made already");
+    world.publish(false).await;
+    assert!(matches!(list(&publisher).await, Err(PublishError::Busy)));
+    drop(all);
+    list(&publisher).await.unwrap();
+}
+
 /// The events of one kind that wait to be written: how often it was told of.
 fn told(world: &World, kind: &str) -> u64 {
     world.authority.telemetry.take_events().iter().filter(|event| event.kind == kind).map(|event| event.count).sum()
