@@ -11,7 +11,8 @@ use crate::{hook, wall_time::WallTime};
 const OLD: Duration = Duration::from_secs(3600);
 /// When nextUpdate is near: at most gateways nobody gets in after it.
 const NEAR: Duration = Duration::from_secs(24 * 3600);
-/// The same of a root's CRL, which takes a ceremony: somebody has to fetch the key.
+/// The same of a root's CRL, which takes a ceremony: somebody has to fetch the key. At most a quarter of its time, where a
+/// root signs once a month.
 const NEAR_OF_ROOT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Says what somebody should know long before gateways refuse everybody.
@@ -22,8 +23,8 @@ pub(super) fn warn_of_age(state: &State) {
         if !crl.is_root && age > OLD {
             warn!(%issuer, %number, seconds = age.as_secs(), "the CRL is older than twice the CA's cadence: nothing newer comes");
         }
-        let near = if crl.is_root { NEAR_OF_ROOT } else { NEAR };
-        if crl.next_update.is_some_and(|next| now.until(next) < near) {
+        let near = |next| if crl.is_root { NEAR_OF_ROOT.min(crl.this_update.until(next) / 4).max(NEAR) } else { NEAR };
+        if crl.next_update.is_some_and(|next| now.until(next) < near(next)) {
             let whose = if crl.is_root { "root" } else { "issuing CA" };
             error!(%issuer, %number, whose, "the CRL's nextUpdate is near: after it gateways refuse everybody");
         }

@@ -61,7 +61,12 @@ impl Verdict {
             verify_issuer(issuer.certificate, &fetched.roots, now)
                 .map_err(|reason| SyncError::Issuer { issuer: id.clone(), reason })?;
             let refused = |reason| SyncError::Crl { issuer: id.clone(), reason };
-            crl.verify(issuer.certificate, now).map_err(refused)?;
+            match crl.verify(issuer.certificate, now) {
+                // A root's that is held already and has run out meanwhile, as nobody signed another one, keeps no newer list of
+                // an issuing CA out: it makes nothing worse than it is.
+                Err(CrlError::Stale(_)) if issuer.is_root && holds(kept, &id, der) => {}
+                verified => verified.map_err(refused)?,
+            }
             check_number(&crl, kept.crls.get(&id)).map_err(refused)?;
             if issuer.is_root {
                 ended.0.insert(id.clone(), crl.serials().map_err(refused)?.into_iter().collect());
@@ -183,6 +188,11 @@ fn known_issuers(fetched: &Fetched) -> BTreeMap<IssuerId, Issuer<'_>> {
         .collect()
 }
 
+/// Whether the file has just this CRL.
+fn holds(kept: &State, id: &IssuerId, der: &[u8]) -> bool {
+    kept.crls.get(id).is_some_and(|crl| crl.in_file && crl.sha256 == hex(&sha256(der)))
+}
+
 fn check_number(crl: &Crl<'_>, kept: Option<&Kept>) -> Result<(), CrlError> {
     let Some(kept) = kept else { return Ok(()) };
     let before = CrlNumber::from_hex(&kept.number);
@@ -292,6 +302,29 @@ mod tests {
         crl[at] ^= 1;
         let refused = judge(&house, vec![crl, house.device_root.crl(1, &[])], &State::default());
         assert_eq!(refusal(refused), CrlError::Signature);
+    }
+
+    #[test]
+    fn a_roots_crl_that_has_run_out_in_the_file_keeps_no_newer_list_of_an_issuing_ca_out() {
+        let house = House::new();
+        let root =
+            |hours: i64| house.device_root.crl_with(1, &[], |crl| crl.next_update = date() + Duration::hours(hours));
+        let roots_crl = root(1);
+        let kept = remember(&house, vec![house.device_ca.crl(7, &[]), roots_crl.clone()]);
+        let later = WallTime::from_unix((date() + Duration::hours(2)).unix_timestamp());
+        let judge = |crls: Vec<Vec<u8>>, kept: &State| Verdict::of(&fetched(&house, crls), &Form::Bundle, kept, later);
+        let verdict = judge(vec![house.device_ca.crl(8, &[1]), roots_crl.clone()], &kept).unwrap();
+        assert_eq!(verdict.held[0].entries, 1);
+        // No other one that has run out, none of an issuing CA, and none for a first file.
+        for (crls, kept) in [
+            (vec![house.device_ca.crl(8, &[1]), root(1)], &State::default()),
+            (
+                vec![house.device_ca.crl_with(8, &[1], |crl| crl.next_update = date() + Duration::hours(1)), root(3)],
+                &kept,
+            ),
+        ] {
+            assert!(matches!(refusal(judge(crls, kept)), CrlError::Stale(_)));
+        }
     }
 
     #[test]

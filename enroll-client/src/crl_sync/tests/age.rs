@@ -89,12 +89,16 @@ async fn an_issuing_cas_crl_of_more_than_twice_the_cadence_is_warned_of() {
 #[tokio::test]
 async fn a_next_update_that_comes_near_is_warned_of_and_a_roots_long_before() {
     assert_eq!(warnings((1, 23), (1, 31 * 24), false).await, [(NEAR, OF_ISSUING_CA)]);
-    assert_eq!(warnings((1, 25), (1, 29 * 24), false).await, [(NEAR, OF_ROOT)]);
+    // A root's that is good for a year, and one that is for 32 days.
+    let month = 24 * 24 * 60;
+    assert_eq!(warnings((1, 25), (300 * 24 * 60, 29 * 24), false).await, [(NEAR, OF_ROOT)]);
+    assert_eq!(warnings((1, 25), (month - 24 * 60, 9 * 24), false).await, []);
+    assert_eq!(warnings((1, 25), (month + 24 * 60, 7 * 24), false).await, [(NEAR, OF_ROOT)]);
 }
 
 #[tokio::test]
 async fn a_watch_warns_too() {
-    assert_eq!(warnings((61, 25), (1, 29 * 24), true).await, [(OLD, OF_ISSUING_CA), (NEAR, OF_ROOT)]);
+    assert_eq!(warnings((61, 25), (300 * 24 * 60, 29 * 24), true).await, [(OLD, OF_ISSUING_CA), (NEAR, OF_ROOT)]);
 }
 
 #[tokio::test]
