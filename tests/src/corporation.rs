@@ -16,7 +16,8 @@ use crate::{
 /// Extensions that an issuing CA's certificate gets where nothing else is said. The subject key identifier is OpenSSL's
 /// own, by SHA-1.
 pub const ISSUING: &str = "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\n\
-                           subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid:always\n";
+                           subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid:always\n\
+                           certificatePolicies=2.5.29.32.0\n";
 
 /// Extensions of a root.
 pub const ROOT: &str =

@@ -1,7 +1,10 @@
 //! Files of many rows: CSV with a head (RFC 4180, also with `;` or tabs between fields), or JSON lines. Each row comes with
 //! its line; what is wrong is told with file, line and column.
 
-use std::{io::Read, path::Path};
+use std::{
+    io::{self, Read},
+    path::Path,
+};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -37,14 +40,24 @@ pub(super) fn read<T: DeserializeOwned>(file: &Path, columns: &[&str]) -> Result
     text(&octets(file)?).and_then(|text| parse(text, columns)).map_err(RowError::of(file))
 }
 
+/// The longest file that is read, in octets: some hundred times what all rows of one call need.
+const LONGEST: u64 = 1 << 30;
+
 /// What is in a file; `-` is the standard input.
 pub(super) fn octets(file: &Path) -> Result<Vec<u8>, CommandError> {
-    let mut octets = Vec::new();
     let read = match file.as_os_str() == "-" {
-        true => std::io::stdin().lock().read_to_end(&mut octets).map(|_| octets),
-        false => std::fs::read(file),
+        true => at_most(LONGEST, std::io::stdin().lock()),
+        false => std::fs::File::open(file).and_then(|file| at_most(LONGEST, file)),
     };
     read.map_err(CommandError::file(file))
+}
+
+fn at_most(longest: u64, from: impl Read) -> io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    match from.take(longest + 1).read_to_end(&mut octets)? as u64 > longest {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {longest} octets"))),
+        false => Ok(octets),
+    }
 }
 
 /// Tells of a refusal of one of a file's rows which file it is.
@@ -228,6 +241,13 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<Vec<(u32, Pump)>, RowError> {
         parse(text(bytes)?, &COLUMNS)
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read_to_its_end() {
+        assert_eq!(at_most(3, &b"abc"[..]).unwrap(), b"abc");
+        let error = at_most(3, io::repeat(0)).unwrap_err();
+        assert_eq!(error.to_string(), "more than 3 octets");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The request (PKCS#10, RFC 2986) by which somebody else's root is asked for the certificate of an issuing CA.
 
-use const_oid::ObjectIdentifier;
+use const_oid::{ObjectIdentifier, db::rfc5280::ANY_POLICY};
 
 use super::encode::{Der, INTEGER, SEQUENCE, SET, context_constructed};
 use super::extensions as write;
@@ -36,6 +36,7 @@ pub fn prepare_csr(trust_domain: &TrustDomain, key: &PublicKey) -> PreparedCsr {
                         write::basic_constraints(list, profile.path_length());
                         write::key_usage(list, profile.key_usage());
                         write::subject_key_identifier(list, &key.key_identifier());
+                        write::certificate_policy(list, &ANY_POLICY);
                     });
                 });
             });
@@ -58,7 +59,9 @@ impl PreparedCsr {
 
 #[cfg(test)]
 mod tests {
-    use const_oid::db::rfc5280::{ID_CE_BASIC_CONSTRAINTS, ID_CE_KEY_USAGE, ID_CE_SUBJECT_KEY_IDENTIFIER};
+    use const_oid::db::rfc5280::{
+        ID_CE_BASIC_CONSTRAINTS, ID_CE_CERTIFICATE_POLICIES, ID_CE_KEY_USAGE, ID_CE_SUBJECT_KEY_IDENTIFIER,
+    };
     use der::Decode;
     use x509_cert::{ext::Extension, request::CertReq};
 
@@ -79,7 +82,12 @@ mod tests {
         assert_eq!(requested.oid, EXTENSION_REQUEST);
         let extensions: Vec<Extension> = requested.values.get(0).unwrap().decode_as().unwrap();
         let oids: Vec<_> = extensions.iter().map(|extension| (extension.extn_id, extension.critical)).collect();
-        let wanted = [(ID_CE_BASIC_CONSTRAINTS, true), (ID_CE_KEY_USAGE, true), (ID_CE_SUBJECT_KEY_IDENTIFIER, false)];
+        let wanted = [
+            (ID_CE_BASIC_CONSTRAINTS, true),
+            (ID_CE_KEY_USAGE, true),
+            (ID_CE_SUBJECT_KEY_IDENTIFIER, false),
+            (ID_CE_CERTIFICATE_POLICIES, false),
+        ];
         assert_eq!(oids, wanted);
     }
 }

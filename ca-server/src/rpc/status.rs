@@ -18,6 +18,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The same where an operator has to act first: on hold, or after a fork. The device comes back untouched once it is
 /// released.
 pub const RETRY_AFTER_PEOPLE: Duration = Duration::from_secs(60);
+/// The most that one waits for an issuing CA that is to sign.
+const RETRY_AFTER_ISSUER: Duration = Duration::from_secs(300);
 
 /// What a client does next; it follows this where it does not know the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +172,10 @@ pub fn status(refused: Refused, telemetry: &Telemetry, now: Timestamp) -> Status
         );
         let wait = match why {
             Refusal::EnrollmentQuota { again_at } => again_at.since(now).max(RETRY_AFTER),
-            Refusal::NoIssuer { again_at: Some(again_at) } => again_at.since(now).max(RETRY_AFTER),
+            // When it signs at the latest: gateways' words may let it sign sooner.
+            Refusal::NoIssuer { again_at: Some(again_at) } => {
+                again_at.since(now).clamp(RETRY_AFTER, RETRY_AFTER_ISSUER)
+            }
             _ if people => RETRY_AFTER_PEOPLE,
             _ => RETRY_AFTER,
         };
