@@ -50,7 +50,7 @@ pub use clock_check::{ClockError, check_clock};
 pub use devices::NewDevice;
 pub use enroll::{Answer, Challenge, EnrollmentRequest, Explained, Outcome, Seen, Trail, Way};
 pub use initialize::{ForeignRoot, InitializeError, Initialized, Plan, initialize};
-pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer, Place};
+pub use issuers::{IssuerKeys, Issuers, IssuersError, OnlineIssuer, Place, ends_too_soon};
 pub use local::{issue_server_certificate, recover_operator};
 pub use notice::HeldCrl;
 pub use ocsp::{OcspReply, OcspResponder, SignedReply};

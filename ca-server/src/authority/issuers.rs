@@ -8,7 +8,7 @@ use super::Refusal;
 use crate::{
     identity::{AuthoritySerial, IssuerId, Kind, Subject, Timestamp, TrustDomain},
     inventory::partition::{Choice, Partition, Spread, Standing},
-    pki::{CaRole, Issuer, IssuerCertificate, LeafRequest, Locations, is_named},
+    pki::{CaRole, Issuer, IssuerCertificate, LeafRequest, Locations, Profile, is_named},
     signer::Signer,
     store::{Domain, IssuerRow, NewCertificate},
 };
@@ -275,13 +275,16 @@ impl Issuers {
         self.chosen(spread, now, |choice| choice.all_signers())
     }
 
-    /// Whether somebody signs for the fleet now, were this one retired.
+    /// Whether somebody signs for the fleet now, were this one retired: somebody who does not end before what it would sign.
     pub fn can_do_without(&self, spread: &Spread, retired: IssuerId, now: Timestamp) -> bool {
         let places = self.places();
+        let goes = |id: IssuerId| {
+            id == retired || self.certificate(&id).is_none_or(|certificate| ends_too_soon(certificate, now))
+        };
         let all: Vec<_> = places
             .iter()
             .map(|place| Partition {
-                standing: if retired == place.id { Standing::Retired } else { place.standing },
+                standing: if goes(place.id) { place.standing.without_signing() } else { place.standing },
                 ..self.partition(place, now)
             })
             .collect();
@@ -309,6 +312,11 @@ impl Issuers {
         let ready = soonest.filter_map(|place| place.ready_at(self.wait)).min()?;
         Some(ready.max(Timestamp::from_millis(spread.since_millis) + self.wait))
     }
+}
+
+/// Whether certificates of devices that are signed now may outlive their CA.
+pub fn ends_too_soon(certificate: &IssuerCertificate, now: Timestamp) -> bool {
+    certificate.not_after() < now + Profile::Leaf(Kind::Device).longest_validity()
 }
 
 fn places(rows: &[IssuerRow], loaded: &[IssuerId]) -> Vec<Place> {

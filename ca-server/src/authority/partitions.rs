@@ -60,7 +60,7 @@ impl Authority {
             let stranded = fleets.iter().find(|fleet| !self.issuers.can_do_without(&fleet.policy.spread, id, now));
             if let Some(FleetRow { name, .. }) = stranded {
                 return Err(Refusal::State(format!(
-                    "no other issuing CA would sign for the fleet {name} now: name others for it (`fleet set {name} \
+                    "no other issuing CA that lasts would sign for the fleet {name} now: name others for it (`fleet set {name} \
                      --issuers`), or wait until they may sign (`issuer list`)"
                 )));
             }
@@ -69,7 +69,7 @@ impl Authority {
         }
         if !self.issuers.can_do_without(&Spread::default(), id, now) {
             return Err(Refusal::State(
-                "it is the only issuing CA that signs now: `issuer create`, or `rotate`".into(),
+                "it is the only issuing CA that signs now, and lasts: `issuer create`, or `rotate`".into(),
             ));
         }
         let audit = Draft::done(self.now(), actor, "issuer.retired", format!("issuer/{id}"));

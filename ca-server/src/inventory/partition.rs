@@ -35,6 +35,14 @@ impl Standing {
         }
     }
 
+    /// The same, but that it signs no certificate any more.
+    pub const fn without_signing(self) -> Self {
+        match self {
+            Standing::Active => Standing::Retired,
+            other => other,
+        }
+    }
+
     /// Whether it publishes a CRL, which belongs into bundles.
     pub const fn publishes(self) -> bool {
         matches!(self, Standing::Active | Standing::Retired)

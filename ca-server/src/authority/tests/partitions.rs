@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     audit::Draft,
     authority::proof::{SaidCrl, Shown},
-    inventory::partition::Standing,
+    inventory::partition::{Spread, Standing},
     pki::IssuerCertificate,
     store::{Acknowledged, IssuerChange, IssuerRow, StoreError},
 };
@@ -351,4 +351,19 @@ async fn an_issuing_ca_that_a_fleet_has_nobody_else_for_is_not_retired() {
     assert_eq!((world.signers("pumps").await, device.0.issuer), (set(&[second]), second));
     let records = crate::store::AuditQuery { action: Some("issuer.retired".into()), limit: 9, ..Default::default() };
     assert_eq!(world.authority.store.audit_records(&records).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_issuing_ca_is_not_retired_for_one_that_ends_before_what_it_would_sign() {
+    let world = World::new().await;
+    let first = world.issuer();
+    world.at(DAY * 100);
+    let (world, second) = world.with_issuer(None).await;
+    let issuers = world.authority.issuers();
+    let ends = issuers.certificate(&first).unwrap().not_after();
+    let can = |at| issuers.can_do_without(&Spread::default(), second, at);
+    assert!(can(START + DAY * 101));
+    assert!(can(ends - DAY * 8));
+    assert!(!can(ends - DAY * 7), "what it signs lasts as long as it, and was backdated");
+    assert!(!can(ends + DAY));
 }

@@ -7,6 +7,7 @@ use super::ceremony::Ceremony;
 use super::create::{forget_key, record};
 use crate::{
     identity::IssuerId,
+    inventory::partition::Standing,
     pki::{IssuerCertificate, ParsedCrl},
     signer::{Signer, SoftwareSigner},
     store::IssuerRow,
@@ -28,13 +29,29 @@ impl<'a> Answer<'a> {
         Ok(Self { path, certificate, request })
     }
 
-    /// The same, where it was taken in before, in the place of the same one.
-    pub fn known(&self, ceremony: &Ceremony, before: Option<&IssuerRow>) -> Option<IssuerCertificate> {
-        let known = ceremony.issuers.certificate(&self.certificate.id())?;
+    /// The same, where it was taken in before, in the place of the same one. Refused where that signs no more.
+    pub fn known(
+        &self,
+        ceremony: &Ceremony,
+        before: Option<&IssuerRow>,
+    ) -> Result<Option<IssuerCertificate>, CommandError> {
+        let Some(known) = ceremony.issuers.certificate(&self.certificate.id()) else { return Ok(None) };
         let places = ceremony.issuers.places();
-        let place = places.iter().find(|place| place.id == known.id())?;
+        let Some(place) = places.iter().find(|place| place.id == known.id()) else { return Ok(None) };
         let is_same = known.der() == self.certificate.der() && place.replaces == before.map(|before| before.id);
-        is_same.then(|| known.clone())
+        match place.standing {
+            _ if !is_same => Ok(None),
+            Standing::Active => Ok(Some(known.clone())),
+            standing => Err(foreign::wrong(
+                self.path,
+                &format!(
+                    "it was taken in before, as {}, which is {} by now, and signs no more: ask for another with `ca-server issuer \
+                     request`",
+                    place.id,
+                    standing.as_str()
+                ),
+            )),
+        }
     }
 
     /// Judges it, puts its key to the others, and records it.

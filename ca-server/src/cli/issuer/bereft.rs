@@ -2,9 +2,10 @@
 
 use super::super::{CommandError, local};
 use crate::{
-    identity::IssuerId,
+    authority::ends_too_soon,
+    identity::{IssuerId, Timestamp},
     inventory::partition::{Choice, Partition, Standing},
-    pki::CaRole,
+    pki::{CaRole, IssuerCertificate},
     store::{IssuerRow, Store},
 };
 
@@ -12,9 +13,14 @@ use crate::{
 const FLEETS: u32 = 100;
 
 /// Those whose devices no issuing CA may sign for, however long they wait, if this one stands so from now on; by name.
-pub async fn bereft(store: &dyn Store, gone: IssuerId, standing: Standing) -> Result<Vec<String>, CommandError> {
+pub async fn bereft(
+    store: &dyn Store,
+    gone: IssuerId,
+    standing: Standing,
+    now: Timestamp,
+) -> Result<Vec<String>, CommandError> {
     let rows = store.issuers().await.map_err(local)?;
-    let left = left(&rows, gone, standing);
+    let left = left(&rows, gone, standing, now);
     let (mut names, mut after) = (Vec::new(), String::new());
     loop {
         let fleets = store.fleets(&after, FLEETS).await.map_err(local)?;
@@ -29,12 +35,20 @@ pub async fn bereft(store: &dyn Store, gone: IssuerId, standing: Standing) -> Re
     }
 }
 
-/// The issuing CAs as they will stand, when all of them have had their time.
-fn left(rows: &[IssuerRow], gone: IssuerId, standing: Standing) -> Vec<Partition> {
+/// The issuing CAs as they will stand, when all of them have had their time. One that ends before what it would sign now
+/// counts for nobody.
+fn left(rows: &[IssuerRow], gone: IssuerId, standing: Standing, now: Timestamp) -> Vec<Partition> {
     let device = rows.iter().filter(|row| row.role == CaRole::DeviceIssuing);
+    let lasts = |row: &IssuerRow| {
+        IssuerCertificate::parse(&row.certificate).is_ok_and(|certificate| !ends_too_soon(&certificate, now))
+    };
     let partition = |row: &IssuerRow| Partition {
         id: row.id,
-        standing: if row.id == gone { standing } else { row.standing },
+        standing: match row.id == gone {
+            true => standing,
+            false if lasts(row) => row.standing,
+            false => row.standing.without_signing(),
+        },
         replaces: row.replaces,
         ready: true,
         loaded: false,

@@ -77,7 +77,7 @@ async fn made_of(
 ) -> Result<(), CommandError> {
     let answer = issuer_cert.map(|path| Answer::read(ceremony, path)).transpose()?;
     // Cut short behind its record, the same command goes on.
-    let known = answer.as_ref().and_then(|answer| answer.known(ceremony, before));
+    let known = answer.as_ref().map(|answer| answer.known(ceremony, before)).transpose()?.flatten();
     if known.is_none()
         && let Some(IssuerRow { id, standing: standing @ (Standing::Retired | Standing::Ended), .. }) = before
     {

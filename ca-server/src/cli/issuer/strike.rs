@@ -92,7 +92,7 @@ async fn strike(
         reason: reason.as_str(),
         root_crl: head.number,
         live,
-        fleets_without_issuer: bereft(ceremony.store.as_ref(), id, standing).await?,
+        fleets_without_issuer: bereft(ceremony.store.as_ref(), id, standing, now).await?,
     };
     let previous = known.as_ref().map(|known| known.number);
     let is_known = previous == Some(head.number);
