@@ -58,12 +58,13 @@ pub use proof::{LoadedAt, LoadedBy, LoadedCrl, Shown, Takes, Watching};
 pub use publish::{Leap, PublishError, Published, Publisher};
 pub use refusal::{Refusal, Refused};
 pub use restore::{
-    LONGEST_WINDOW, RestoreError, TakenBack, latest, newest_shown, notice_restored, resume, take_back, undecided,
+    LONGEST_WINDOW, Looked, RestoreError, TakenBack, UnknownCrl, latest, look_at, notice_restored, resume, take_back,
+    undecided,
 };
 pub use revoke::Receipt;
 pub use root_crl::{ROOT_CRL_LIFETIME, is_dated_ahead, judge_root_crl, root_crl};
 pub use seal::seal_once;
-pub use struck::struck;
+pub use struck::{Struck, struck};
 pub use tokens::{NewToken, TokenFor};
 
 /// How long a gateway's certificate is valid.
@@ -78,6 +79,9 @@ const RESTORED: &str = "ca.restored";
 
 /// The record of a CRL of a lost time that was taken in, and of what follows from it.
 const TAKEN_BACK: &str = "crl.taken_back";
+
+/// The record, and the event, of a root's CRL that somebody holds and that was forgotten here.
+const ROOT_FORGOTTEN: &str = "crl.root_forgotten";
 
 /// The certificate authority: everything that a use case needs.
 pub struct Authority {

@@ -167,7 +167,7 @@ mod tests {
             "ca-server audit verify --head head.json",
             "ca-server backup --dir ca --out copy --passphrase-file phrase",
             "ca-server restore --from copy --dir ca --keys keys --crl crls.pem --crl control.crl --resume --window 3d",
-            "ca-server restore --dir ca --resume --accept-loss",
+            "ca-server restore --dir ca --resume --accept-loss 0123456789abcdef --accept-loss 00000000000000aa",
         ] {
             assert!(parses(line), "{line}");
         }
@@ -192,7 +192,8 @@ mod tests {
             "ca-server device revoke --fleet pumps --all --yes=",
             "ca-server device revoke --fleet pumps --all --yes=null",
             "ca-server operator create ana --out ana.token",
-            "ca-server restore --dir ca --accept-loss",
+            "ca-server restore --dir ca --accept-loss 0123456789abcdef",
+            "ca-server restore --dir ca --resume --accept-loss",
             "ca-server restore --dir ca --keys keys",
         ] {
             assert!(!parses(line), "{line}");

@@ -34,7 +34,7 @@ const MAX_DISTINCT: usize = 1000;
 const MAX_GATEWAYS: usize = 1000;
 
 /// Every kind of security event: `docs/audit.md` says what each means.
-pub const EVENTS: [&str; 35] = [
+pub const EVENTS: [&str; 36] = [
     "approval.crowded",
     "attestation.ambiguous",
     "attestation.failed",
@@ -53,6 +53,7 @@ pub const EVENTS: [&str; 35] = [
     "crl.given_up",
     "crl.head_forged",
     "crl.mismatch",
+    "crl.root_forgotten",
     "crl.unreadable",
     "csr.pop_failed",
     "csr.refused",
@@ -154,6 +155,7 @@ impl Default for Telemetry {
             "clock.leapt",
             "crl.mismatch",
             "certificate.forgotten",
+            "crl.root_forgotten",
             "ca.restored",
         ] {
             drop(events.get_or_create(&Kind { kind }));

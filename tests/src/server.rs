@@ -10,6 +10,7 @@ use std::{
 };
 
 use ca_server::step::Step;
+use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use crate::{
@@ -246,6 +247,15 @@ impl Server {
         self.process = Some(process);
         self.addresses = addresses;
     }
+}
+
+/// The issuing CA of devices in a backup that has one.
+pub fn issuer_in(backup: &Path) -> String {
+    let path = format!("file:{}?immutable=1", backup.join("ca.db").display());
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let database = Connection::open_with_flags(path, flags).expect("a database");
+    let sql = "SELECT id FROM issuers WHERE role = 'device'";
+    database.query_one(sql, [], |row| row.get(0)).expect("one issuing CA of devices")
 }
 
 /// `ca-server init` in a folder that does not exist yet.

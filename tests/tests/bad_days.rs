@@ -25,7 +25,7 @@ use fleetca_tests::{
     ledger::Ledger,
     mount::{Disk, ReadOnly},
     process::{Finished, run},
-    server::{Server, init},
+    server::{Server, init, issuer_in},
     stranger::{self, Refusal, SubjectKey},
     wait::{SOON, until, until_true},
 };
@@ -351,7 +351,7 @@ fn what_is_not_there_is_named_with_what_to_do() {
         (&["serve", "--dir", gone], &nowhere, "init"),
         (&["operator", "recover", "--dir", gone, "--out", gone], &nowhere, "init"),
         (&["serve", "--dir", dir, "--config", gone], &no_settings, "init"),
-        (&["restore", "--dir", gone, "--resume", "--accept-loss"], &no_folder, "init"),
+        (&["restore", "--dir", gone, "--resume", "--accept-loss", "0123456789abcdef"], &no_folder, "init"),
         (&["serve", "--dir", dir, "--key-passphrase-file", gone], &no_passphrase, "under [keys] in the settings"),
         (&["key", "encrypt", "--dir", dir, "--new-passphrase-file", gone], &no_passphrase, "in the settings"),
         // An address for documentation: nobody has it.
@@ -451,7 +451,8 @@ fn no_command_dates_anything_by_a_clock_a_week_ahead_unless_it_is_accepted() {
     let admin = scratch.join("admin");
     let recover = ["operator", "recover", "--dir", path(&dir), "--out", path(&admin)];
     let encrypt = ["key", "encrypt", "--dir", path(&dir), "--new-passphrase-file", path(&secret)];
-    let restore = ["restore", "--from", path(&backup), "--dir", path(&new), "--resume", "--accept-loss"];
+    let lost = issuer_in(&backup);
+    let restore = ["restore", "--from", path(&backup), "--dir", path(&new), "--resume", "--accept-loss", &lost];
     for command in [&recover[..], &encrypt, &restore] {
         let Finished { code, stderr, .. } = local(command);
         assert_eq!((code, stderr.lines().count()), (1, 1), "{command:?}: {stderr}");

@@ -13,7 +13,7 @@ use fleetca_tests::{
     kill::{at_every_step, killed_at},
     operator::Operator,
     process::{Finished, run},
-    server::{PUBLIC_URL, Server, TRUST_DOMAIN},
+    server::{PUBLIC_URL, Server, TRUST_DOMAIN, issuer_in},
 };
 use tempfile::TempDir;
 
@@ -134,13 +134,14 @@ fn restore_killed_anywhere(folder_is_there: bool) {
     let (copy, keys) = (server.scratch().join("backup"), server.dir().join("keys"));
     ca_server(&["backup", "--dir", path(&server.dir()), "--out", path(&copy)]).succeeded();
     server.stop();
+    let lost = issuer_in(&copy);
     at_every_step(|step, times| {
         let folder = TempDir::new().expect("a temporary folder");
         let (dir, out) = (folder.path().join("ca"), folder.path().join("admin"));
         if folder_is_there {
             fs::create_dir(&dir).expect("a folder");
         }
-        let from = ["--from", path(&copy), "--keys", path(&keys), "--resume", "--accept-loss"];
+        let from = ["--from", path(&copy), "--keys", path(&keys), "--resume", "--accept-loss", &lost];
         let restore = [&["restore", "--dir", path(&dir)], &from[..]].concat();
         if killed_at(step, times, folder.path(), &restore).is_none() {
             return false;
@@ -155,7 +156,7 @@ fn restore_killed_anywhere(folder_is_there: bool) {
             assert!(again.code == 0 || is_whole, "{step:?} {times}: {again:?}");
         }
         ca_server(&["operator", "recover", "--dir", path(&dir), "--out", path(&out)]).succeeded();
-        let decided = ca_server(&["restore", "--dir", path(&dir), "--resume", "--accept-loss"]);
+        let decided = ca_server(&["restore", "--dir", path(&dir), "--resume", "--accept-loss", &lost]);
         assert!(decided.code == 1 && decided.stderr.contains("nothing to decide"), "{step:?} {times}: {decided:?}");
         true
     });
@@ -181,11 +182,12 @@ fn a_decision_killed_at_any_step_is_made_by_the_same_command() {
     server.stop();
     let (crls, keys) = (server.scratch().join("crls.pem"), server.dir().join("keys"));
     fs::write(&crls, bundle).expect("a file");
+    let lost = issuer_in(&copy);
     at_every_step(|step, times| {
         let folder = TempDir::new().expect("a temporary folder");
         let dir = folder.path().join("ca");
         ca_server(&["restore", "--from", path(&copy), "--dir", path(&dir), "--keys", path(&keys)]).succeeded();
-        let decide = ["restore", "--dir", path(&dir), "--crl", path(&crls), "--resume", "--accept-loss"];
+        let decide = ["restore", "--dir", path(&dir), "--crl", path(&crls), "--resume", "--accept-loss", &lost];
         let is_killed = killed_at(step, times, folder.path(), &decide).is_some();
         let again = ca_server(&decide);
         let is_decided = again.code == 1 && again.stderr.contains("nothing to decide");

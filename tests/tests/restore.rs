@@ -17,7 +17,7 @@ use fleetca_tests::{
     mount::ReadOnly,
     newcomers,
     process::{Finished, run},
-    server::{Server, init_with},
+    server::{Server, init_with, issuer_in},
     stranger::{Refusal, SubjectKey},
 };
 
@@ -121,8 +121,8 @@ fn after_a_restoration_no_issuing_ca_signs_that_its_root_has_revoked() {
     let options = ["--from", text(&copy), "--keys", text(&keys), "--crl", text(&newest), "--resume"];
     // Whom that CA cut off in the lost time only its own last CRL tells, which no gateway keeps.
     let refused = restore(&server.dir(), &options);
-    assert!(refused.code == 1 && refused.stderr.contains(&format!("no CRL of issuer {stolen}")), "{refused:?}");
-    restore(&server.dir(), &[&options[..], &["--accept-loss"]].concat()).succeeded();
+    assert!(refused.code == 1 && refused.stderr.contains(&format!("--accept-loss {stolen}")), "{refused:?}");
+    restore(&server.dir(), &[&options[..], &["--accept-loss", &stolen]].concat()).succeeded();
     let ports = ["--listen", "--operator-listen", "--http-listen", "--metrics-listen"];
     let ports = ports.into_iter().flat_map(|option| [option, "127.0.0.1:0"]);
     let refused = run(Command::new(binaries::ca_server()).arg("serve").arg("--dir").arg(server.dir()).args(ports));
@@ -135,6 +135,45 @@ fn after_a_restoration_no_issuing_ca_signs_that_its_root_has_revoked() {
     assert_eq!(found.expect("it is known")["standing"], "revoked", "{issuers}");
     let refused = try_renew(&device);
     assert!(refused.code == 4 && refused.stderr.contains("ISSUER_REVOKED"), "{refused:?}");
+}
+
+/// The backup is from before it was known that a key is stolen: what has taken over from its CA is in no backup at all.
+#[test]
+fn after_a_restoration_to_before_the_rotation_a_revoked_issuing_ca_is_known_by_the_newest_file_all_the_same() {
+    let mut server = Server::start_with_limits(&[("issuer_wait_seconds", 0)]);
+    let roots = server.scratch().join("roots");
+    fs::rename(server.dir().join("offline"), &roots).expect("the root keys are moved offline");
+    server.admin().create_fleet("sensors");
+    let gateway = Device::enroll_gateway(&server, "eu-7");
+    let copy = backup(&server, "backup", &[]);
+    let stolen = issuer_in(&copy);
+    server.stop();
+    let made = ceremony(&server, &roots, "rotate", &stolen).succeeded();
+    let rotated = made.split("for devices: ").nth(1).and_then(|rest| rest.get(..16)).expect("its ID").to_owned();
+    ceremony(&server, &roots, "revoke", &stolen).succeeded();
+    server.start_again();
+    sync(&server, &gateway).succeeded();
+
+    let lost = lose(&mut server);
+    let (newest, keys) = (crls(&server), lost.join("keys"));
+    // Of the stolen CA's key nothing is left, and nothing is wanted.
+    let options = ["--from", text(&copy), "--keys", text(&keys), "--crl", text(&newest), "--resume", "--accept-loss"];
+    let told = restore(&server.dir(), &[&options[..], &[&stolen]].concat()).succeeded();
+    assert!(told.contains(&format!("of issuer {rotated}, WHICH IS NOT KNOWN HERE")), "{told}");
+    assert!(told.contains("A CEREMONY WAS LOST"), "{told}");
+    let ports = ["--listen", "--operator-listen", "--http-listen", "--metrics-listen"];
+    let ports = ports.into_iter().flat_map(|option| [option, "127.0.0.1:0"]);
+    let refused = run(Command::new(binaries::ca_server()).arg("serve").arg("--dir").arg(server.dir()).args(ports));
+    assert!(refused.code == 1 && refused.stderr.contains(&format!("issuer revoke {stolen}")), "{refused:?}");
+    ceremony(&server, &roots, "rotate", &stolen).succeeded();
+    ceremony(&server, &roots, "revoke", &stolen).succeeded();
+    server.start_again();
+    recover(&server);
+    // The gateway shows what it holds of an issuing CA that there is no more, and goes on with what there is.
+    sync(&server, &gateway).succeeded();
+    let ready = http::get(&server.metrics_url("/readyz"));
+    assert_eq!(ready.status, 200, "{ready:?}");
+    Device::enroll(&server, "sensors", "d-1");
 }
 
 #[test]
@@ -235,7 +274,7 @@ fn a_fleet_that_was_open_when_the_backup_was_made_is_closed_until_an_operator_op
     world.server.admin().run(&["fleet", "set", "boards", "--unknown-devices", "refuse"]);
 
     let keys = lose(&mut world.server).join("keys");
-    let options = ["--from", text(&copy), "--keys", text(&keys), "--resume", "--accept-loss"];
+    let options = ["--from", text(&copy), "--keys", text(&keys), "--resume", "--accept-loss", &issuer_in(&copy)];
     let told = restore(&world.server.dir(), &options).succeeded();
     assert!(told.contains("NO LONGER OPEN to devices that nobody registered: boards, plant"), "{told}");
     world.server.start_again();
@@ -299,7 +338,7 @@ fn an_old_copy_that_is_served_is_noticed_by_a_gateway_and_stands_still() {
     assert!(running.code == 1 && running.stderr.contains("--crl"), "{running:?}");
     server.start_again();
     assert_eq!(http::get(&server.http_url("/crl/bundle.pem")).status, 503);
-    let locked = restore(&server.dir(), &["--resume", "--accept-loss"]);
+    let locked = restore(&server.dir(), &["--resume", "--accept-loss", "0123456789abcdef"]);
     assert!(locked.code == 1 && locked.stderr.contains("another server is running"), "{locked:?}");
     server.stop();
     // What is none of ours is named, though another one is.
@@ -341,7 +380,7 @@ async fn a_second_certificate_of_the_lost_time_is_a_second_holder() {
     device.renew();
     let lost = lose(&mut server);
     let keys = lost.join("keys");
-    let options = ["--from", text(&copy), "--keys", text(&keys), "--resume", "--accept-loss"];
+    let options = ["--from", text(&copy), "--keys", text(&keys), "--resume", "--accept-loss", &issuer_in(&copy)];
     restore(&server.dir(), &options).succeeded();
     server.start_again();
     recover(&server);
@@ -450,7 +489,7 @@ fn a_backup_that_was_changed_or_would_replace_something_is_refused() {
 fn what_was_never_restored_is_not_decided_upon() {
     let mut server = server();
     server.stop();
-    let refused = restore(&server.dir(), &["--resume", "--accept-loss"]);
+    let refused = restore(&server.dir(), &["--resume", "--accept-loss", "0123456789abcdef"]);
     assert!(refused.code == 1 && refused.stderr.contains("nothing is known of a restored past"), "{refused:?}");
 }
 
@@ -483,7 +522,8 @@ fn the_passphrase_of_a_backup_opens_every_key_in_it() {
     assert!(told.contains("the passphrase that they have in"), "{told}");
     for (name, opens, other) in [("anew", &safe, &machine), ("as-it-is", &machine, &safe)] {
         let restored = path(&format!("restored-{name}"));
-        restore(&restored, &["--from", text(&path(name)), "--resume", "--accept-loss"]).succeeded();
+        let lost = issuer_in(&path(name));
+        restore(&restored, &["--from", text(&path(name)), "--resume", "--accept-loss", &lost]).succeeded();
         let recover = |passphrase: &Path| {
             let out = path(&format!("operator-{name}"));
             let options = ["--dir", text(&restored), "--out", text(&out), "--key-passphrase-file", text(passphrase)];
@@ -542,6 +582,6 @@ fn a_database_that_a_server_uses_is_not_even_opened() {
     let server = server();
     let database = server.dir().join("ca.db");
     fs::rename(&database, server.dir().join("elsewhere.db")).expect("it can be moved");
-    let refused = restore(&server.dir(), &["--resume", "--accept-loss"]);
+    let refused = restore(&server.dir(), &["--resume", "--accept-loss", "0123456789abcdef"]);
     assert!(refused.code == 1 && refused.stderr.contains("another server is running"), "{refused:?}");
 }

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use fleetca_proto::transcript;
 
 use super::{
-    Authority, OnlineIssuer, Published, RESTORED, Refusal, Refused,
+    Authority, OnlineIssuer, Published, RESTORED, ROOT_FORGOTTEN, Refusal, Refused,
     proof::{SaidCrl, Shown},
     publish::LIFETIME,
     refuse_cut_off, to_its_end,
@@ -101,9 +101,17 @@ impl Authority {
                 self.telemetry.event("crl.head_forged", &presented.subject.to_string(), &detail, now);
                 break;
             }
-            // A root's CRL tells of no past: it is signed elsewhere, and what was given out is not written down.
-            if served.is_none() && !self.is_of_root(crl) {
-                given_up |= self.weigh(presented, &crl.claimed, now).await.map_err(&about)? == Verdict::GivenUp;
+            if served.is_none() {
+                match self.is_of_root(crl) {
+                    true => self.weigh_root(presented, &crl.claimed, now).await?,
+                    false => {
+                        given_up |= self.weigh(presented, &crl.claimed, now).await.map_err(&about)? == Verdict::GivenUp;
+                    }
+                }
+            }
+            if self.issuers.certificate(&crl.claimed.issuer).is_none() {
+                // Made in a lost time: nothing that is said of it can be written down.
+                continue;
             }
             let crl = Acknowledged { issuer: crl.claimed.issuer, number: crl.claimed.number, at: now };
             genuine.push(SaidCrl { crl, watermark: served.map(|crl| crl.watermark) });
@@ -178,18 +186,47 @@ impl Authority {
         controls.map(|(.., certificate)| certificate).any(|ca| ca.public_key().verify(&bytes, &crl.signature).is_ok())
     }
 
+    /// A root's CRL is signed elsewhere, and what was given out of them is not written down: only that it is newer than the
+    /// one served tells that it was forgotten here. It may have ended an issuing CA that goes on.
+    async fn weigh_root(
+        &self,
+        presented: &PeerCertificate,
+        claimed: &ClaimedCrl,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let ClaimedCrl { issuer, number, .. } = *claimed;
+        if self.publisher.current(&issuer).is_some_and(|served| served.number >= number) {
+            return Ok(());
+        }
+        let detail = format!("issuer {issuer} number {number}");
+        tracing::error!(gateway = %presented.subject, %detail, "a root's CRL that was given out here and forgotten: take it in");
+        self.telemetry.event(ROOT_FORGOTTEN, &presented.subject.to_string(), &detail, now);
+        if self.publisher.is_root_known_to_be(&issuer, number) {
+            return Ok(());
+        }
+        let audit = Draft::done(now, "system", ROOT_FORGOTTEN, format!("issuer/{issuer}"))
+            .fact("shown_by", presented.subject.to_string())
+            .fact("number", number);
+        self.store.record_audit(audit).await?;
+        self.publisher.root_is_known_to_be(issuer, number);
+        Ok(())
+    }
+
     async fn weigh(
         &self,
         presented: &PeerCertificate,
         claimed: &ClaimedCrl,
         now: Timestamp,
     ) -> Result<Verdict, Refusal> {
+        let restorations = self.store.restorations().await?;
         let memory = match self.store.crl_memory(claimed).await {
-            // An issuer that was made in the lost time.
+            // An issuer that was made in a lost time: none of its CRLs can be taken back, once somebody has decided.
+            Err(StoreError::NotFound(_)) if restorations.iter().any(|one| one.is_settled(claimed.this_update)) => {
+                return Ok(Verdict::Known);
+            }
             Err(StoreError::NotFound(_)) => CrlMemory::default(),
             memory => memory?,
         };
-        let restorations = self.store.restorations().await?;
         let verdict = judge(claimed, &memory, &restorations);
         if verdict == Verdict::GivenUp {
             let detail = format!("issuer {} number {}", claimed.issuer, claimed.number);

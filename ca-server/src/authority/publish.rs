@@ -16,7 +16,7 @@ mod root;
 mod turn;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -84,6 +84,8 @@ pub struct Publisher {
     wake: Notify,
     publications: watch::Sender<u64>,
     failure: ArcSwap<Option<String>>,
+    /// The newest CRL of each root that somebody has shown and that was forgotten here.
+    newest_roots: Mutex<BTreeMap<IssuerId, u64>>,
     /// A past was restored, and nobody has decided yet: nothing is published, and nothing served but roots' CRLs.
     halted: AtomicBool,
 }
@@ -99,6 +101,7 @@ impl Publisher {
     ) -> Result<Arc<Self>, PublishError> {
         let undecided = store.restorations().await?.iter().any(|restoration| restoration.resumption.is_none());
         telemetry.restored(undecided);
+        let newest_roots = root::forgotten(store.as_ref()).await?;
         let publisher = Arc::new(Self {
             halted: AtomicBool::new(undecided),
             store,
@@ -118,6 +121,7 @@ impl Publisher {
             wake: Notify::new(),
             publications: watch::Sender::new(0),
             failure: ArcSwap::default(),
+            newest_roots: Mutex::new(newest_roots),
         });
         publisher.load().await?;
         publisher.publish_due(None).await?;

@@ -1,6 +1,8 @@
 //! Restore: what is recorded in a store whose past was restored, offline, before a server runs on it. `docs/adr/0016`
 //! tells why.
 
+mod resume;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
@@ -8,28 +10,25 @@ use std::{
 
 use bytes::Bytes;
 
+pub(super) use self::resume::numbers;
+pub use self::resume::{LONGEST_WINDOW, resume};
 use super::{
     RESTORED, TAKEN_BACK,
-    publish::{CADENCE, LIFETIME, Pending, sha256},
+    publish::{LIFETIME, Pending, sha256},
     revoke::{LOST_HOLD, action},
 };
 use crate::{
-    audit::{Draft, Kept},
+    audit::Draft,
     identity::{IssuerId, Kind, RevocationReason, Subject, Timestamp},
     inventory::device::Status,
     pki::{CaRole, CrlEntry, CrlError, IssuerCertificate, IssuerError, ParsedCrl, Profile, RETENTION},
-    store::{
-        AuditQuery, ClaimedCrl, CrlHead, Cutoff, IssuerRow, Notice, Peer, Restoration, Resumption, Store, StoreError,
-        Taken, TakenCrl,
-    },
+    store::{ClaimedCrl, CrlHead, Cutoff, IssuerRow, Notice, Peer, Restoration, Store, StoreError, Taken, TakenCrl},
 };
 
 /// What was begun before a backup may be committed after it.
 const UNDER_WAY: Duration = Duration::from_secs(60);
 /// How many changes are read at once.
 const BATCH: u32 = 10_000;
-/// The longest window in which certificates of a lost time are taken in: none that it concerns lives longer.
-pub const LONGEST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Why a restoration does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -64,12 +63,21 @@ pub enum RestoreError {
          `serve`: the first gateway that shows what it holds tells of it"
     )]
     NotRestored,
-    /// A decision without the CRLs that it needs.
+    /// A decision without the CRLs that it needs: of these issuers.
     #[error(
-        "no CRL of issuer {0} of the lost time was given: find the newest one that a gateway holds and name it with --crl; or, if there \
-         is none, say --accept-loss: what was revoked in the lost time is valid again then"
+        "no CRL of the lost time was given of issuer {}: find the newest one that a gateway holds and name it with --crl; or, where \
+         there is none, say {}: what that issuer revoked in the lost time is valid again then",
+        listed(.0, "", ", "),
+        listed(.0, "--accept-loss ", " ")
     )]
-    CrlMissing(IssuerId),
+    CrlMissing(Vec<IssuerId>),
+    /// A loss of what there is not.
+    #[error("{0} is no issuer of this CA: see `ca-server issuer list`, or what `restore --resume` asks for")]
+    NoIssuer(IssuerId),
+}
+
+fn listed(issuers: &[IssuerId], before: &str, between: &str) -> String {
+    issuers.iter().map(|id| format!("{before}{id}")).collect::<Vec<_>>().join(between)
 }
 
 /// What became of one CRL that was given.
@@ -77,6 +85,8 @@ pub enum RestoreError {
 pub struct TakenBack {
     /// Whose.
     pub issuer: IssuerId,
+    /// It is a root: somebody signed its CRL in a ceremony.
+    pub is_root: bool,
     /// Its number.
     pub number: u64,
     /// When it was made.
@@ -87,6 +97,24 @@ pub struct TakenBack {
     pub cut_off: Vec<Subject>,
     /// On hold here, and not on the CRL: released in the lost time, as it seems. They stay on hold.
     pub released: Vec<Subject>,
+}
+
+/// What the CRLs that are given tell before anything is taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// The newest thisUpdate of those that are ours.
+    pub newest: Option<Timestamp>,
+    /// Those of issuers that are not known here: of CAs that were made in the lost time, if they are not somebody else's.
+    pub unknown: Vec<UnknownCrl>,
+}
+
+/// A CRL that is passed over, since nobody here can tell whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownCrl {
+    /// The ID of an issuer with the key identifier that it names.
+    pub issuer: IssuerId,
+    /// The number that it says.
+    pub number: u64,
 }
 
 /// Records that the past was restored from a backup that was begun at `made_at`.
@@ -123,15 +151,18 @@ pub async fn latest(store: &dyn Store) -> Result<Restoration, RestoreError> {
 }
 
 /// Takes revocations back from CRLs (DER) of the lost time: of each issuer the newest one, which holds all that those
-/// before it held.
+/// before it held. Those of issuers that are not known are passed over, unless there is no other.
 pub async fn take_back(store: &dyn Store, crls: &[Vec<u8>], now: Timestamp) -> Result<Vec<TakenBack>, RestoreError> {
     let rows = store.issuers().await?;
     let mut newest: BTreeMap<IssuerId, (CaRole, ParsedCrl)> = BTreeMap::new();
     for der in crls {
-        let (row, crl) = verified(&rows, der)?;
+        let Whose::Ours(row, crl) = verified(&rows, der)? else { continue };
         if newest.get(&row.id).is_none_or(|(_, known)| known.number() < crl.number()) {
             newest.insert(row.id, (row.role, crl));
         }
+    }
+    if newest.is_empty() && !crls.is_empty() {
+        return Err(RestoreError::UnknownIssuer);
     }
     let mut done = Vec::new();
     for (id, (role, crl)) in newest {
@@ -140,19 +171,33 @@ pub async fn take_back(store: &dyn Store, crls: &[Vec<u8>], now: Timestamp) -> R
     Ok(done)
 }
 
-/// The newest thisUpdate of these CRLs (DER), each of them one of ours.
-pub async fn newest_shown(store: &dyn Store, crls: &[Vec<u8>]) -> Result<Option<Timestamp>, RestoreError> {
+/// Looks at CRLs (DER): none of them may be broken, or forged. One of ours there must be, if there is any.
+pub async fn look_at(store: &dyn Store, crls: &[Vec<u8>]) -> Result<Looked, RestoreError> {
     let rows = store.issuers().await?;
-    let mut newest = None;
+    let mut seen = Looked::default();
     for (index, der) in crls.iter().enumerate() {
-        let found = verified(&rows, der).map_err(|why| RestoreError::Given { index, why: Box::new(why) })?;
-        newest = newest.max(Some(found.1.this_update()));
+        let given = |why| RestoreError::Given { index, why: Box::new(why) };
+        match verified(&rows, der).map_err(given)? {
+            Whose::Ours(_, crl) => seen.newest = seen.newest.max(Some(crl.this_update())),
+            Whose::Unknown(crl) => seen.unknown.push(crl),
+        }
     }
-    Ok(newest)
+    match seen.newest.is_none() && !crls.is_empty() {
+        true => Err(RestoreError::Given { index: 0, why: Box::new(RestoreError::UnknownIssuer) }),
+        false => Ok(seen),
+    }
 }
 
-/// Reads a CRL and proves whose it is.
-fn verified<'a>(rows: &'a [IssuerRow], der: &[u8]) -> Result<(&'a IssuerRow, ParsedCrl), RestoreError> {
+/// A CRL, and who has signed it.
+enum Whose<'a> {
+    /// An issuer of ours.
+    Ours(&'a IssuerRow, ParsedCrl),
+    /// Nobody can tell.
+    Unknown(UnknownCrl),
+}
+
+/// Reads a CRL and proves whose it is, if that is known.
+fn verified<'a>(rows: &'a [IssuerRow], der: &[u8]) -> Result<Whose<'a>, RestoreError> {
     let der: Bytes = der.to_vec().into();
     let strict = ParsedCrl::parse(der.clone());
     // Somebody else's root lists what this CA never would.
@@ -170,10 +215,11 @@ fn verified<'a>(rows: &'a [IssuerRow], der: &[u8]) -> Result<(&'a IssuerRow, Par
             if !row.role.is_root() {
                 strict?;
             }
-            return Ok((row, crl));
+            return Ok(Whose::Ours(row, crl));
         }
     }
-    Err(RestoreError::UnknownIssuer)
+    let issuer = IssuerId::of_key_identifier(&crl.authority_key());
+    Ok(Whose::Unknown(UnknownCrl { issuer, number: crl.number() }))
 }
 
 async fn take_one(
@@ -186,6 +232,7 @@ async fn take_one(
     let ours = store.crl_head(id).await?;
     let mut back = TakenBack {
         issuer: id,
+        is_root: role.is_root(),
         number: crl.number(),
         this_update: crl.this_update(),
         taken: None,
@@ -311,63 +358,4 @@ async fn released(store: &dyn Store, id: IssuerId, crl: &ParsedCrl) -> Result<Ve
         }
     }
     Ok(found.into_iter().collect())
-}
-
-/// The highest CRL number of each issuer that records of this action tell of, since then.
-async fn numbers(store: &dyn Store, action: &str, since: Timestamp) -> Result<BTreeMap<String, u64>, StoreError> {
-    let query = AuditQuery { limit: BATCH, action: Some(action.into()), newest_first: true, ..AuditQuery::default() };
-    let mut numbers = BTreeMap::new();
-    for Kept { record, .. } in store.audit_records(&query).await? {
-        let detail: serde_json::Value = serde_json::from_str(&record.detail).unwrap_or_default();
-        let issuer = detail["issuer"].as_str().or(record.subject.strip_prefix("issuer/"));
-        if let (Some(issuer), Some(number)) = (issuer, detail["number"].as_u64())
-            && record.at_millis >= since.millis()
-        {
-            let highest = numbers.entry(issuer.to_owned()).or_default();
-            *highest = number.max(*highest);
-        }
-    }
-    Ok(numbers)
-}
-
-/// The decision to go on. `given` are the CRLs that were looked at just now; those taken back since the restoration was
-/// noticed count as well. One with nothing new in it counts only where it is our last, and none may have followed it.
-pub async fn resume(
-    store: &dyn Store,
-    given: &[TakenBack],
-    accept_loss: bool,
-    window: Duration,
-    now: Timestamp,
-) -> Result<Resumption, RestoreError> {
-    let restoration = undecided(store).await?;
-    let shown = numbers(store, RESTORED, restoration.noticed_at).await?;
-    let mut reached = numbers(store, TAKEN_BACK, restoration.noticed_at).await?;
-    for back in given {
-        let ours = store.crl_head(back.issuer).await?;
-        let is_last = ours.is_some_and(|ours| ours.number == back.number);
-        if back.taken.is_some() || is_last && back.this_update + CADENCE >= restoration.lost_until {
-            let number = reached.entry(back.issuer.to_string()).or_default();
-            *number = back.number.max(*number);
-        }
-    }
-    // Somebody holds one that was made later: it is the one to find.
-    let is_enough = |issuer: &String, number: &u64| shown.get(issuer).is_none_or(|later| number >= later);
-    reached.retain(|issuer, number| is_enough(issuer, number));
-    let rows = store.issuers().await?;
-    // Of one that its root has ended in that time, too: its last CRL alone knows whom it cut off before.
-    let needed = rows.iter().filter(|row| row.role == CaRole::DeviceIssuing && row.is_online());
-    if let Some(row) = needed.into_iter().find(|row| !reached.contains_key(&row.id.to_string()))
-        && !accept_loss
-    {
-        return Err(RestoreError::CrlMissing(row.id));
-    }
-    let window_until = now + window.min(LONGEST_WINDOW);
-    let resumption = Resumption { at: now, window_until, loss_accepted: accept_loss };
-    let audit = Draft::done(now, "local", "ca.resumed", domain(store).await?)
-        .fact("lost_from", restoration.lost_from.to_string())
-        .fact("lost_until", restoration.lost_until.to_string())
-        .fact("window_until", window_until.to_string())
-        .fact("loss_accepted", accept_loss);
-    store.record_resumption(resumption, audit).await?;
-    Ok(resumption)
 }

@@ -12,6 +12,7 @@ mod publication;
 mod quotas;
 mod races;
 mod reenrollments;
+mod resume;
 mod second_holders;
 mod takers;
 mod tokens;

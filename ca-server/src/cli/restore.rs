@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::{CommandError, Session, accept_clock::AcceptClock, duration, init::place, local, output::Instant};
 use crate::{
     authority::{
-        LONGEST_WINDOW, RestoreError, TakenBack, latest, newest_shown, notice_restored, resume, struck, take_back,
-        undecided,
+        LONGEST_WINDOW, RestoreError, TakenBack, UnknownCrl, latest, look_at, notice_restored, resume, struck,
+        take_back, undecided,
     },
     backup,
     folder::{self, Folder},
-    identity::Timestamp,
+    identity::{IssuerId, Timestamp},
     pki::{PemLabel, from_pem},
     server,
     store::{ReadStore, Resumption, sqlite::SqliteStore},
@@ -43,9 +43,9 @@ pub struct Restore {
     /// Go on: issue and publish again
     #[arg(long)]
     resume: bool,
-    /// Go on without a CRL: what was revoked in the lost time is valid again
-    #[arg(long, requires = "resume")]
-    accept_loss: bool,
+    /// Go on without a CRL of this issuer: what it revoked in the lost time is valid again; may be repeated
+    #[arg(long, value_name = "ISSUER", requires = "resume")]
+    accept_loss: Vec<IssuerId>,
     /// How long certificates of the lost time are taken in from now on, at most 7d
     #[arg(long, value_name = "DURATION", requires = "resume", default_value = "7d", value_parser = duration::parse)]
     window: Duration,
@@ -61,6 +61,10 @@ struct Restored {
     lost_until: Instant,
     closed_fleets: Vec<String>,
     crls: Vec<Crl>,
+    /// Those of issuers that are not known here, which were passed over.
+    unknown: Vec<Unknown>,
+    /// In the lost time something was done with the root keys: there may be a newer trust bundle than the one here.
+    ceremony_lost: bool,
     resumed: bool,
     window_until: Option<Instant>,
 }
@@ -79,6 +83,13 @@ struct Crl {
     released: Vec<String>,
 }
 
+/// One CRL that nobody here can tell whose it is.
+#[derive(Debug, Serialize)]
+struct Unknown {
+    issuer: String,
+    number: u64,
+}
+
 /// Runs the command.
 pub async fn run(args: Restore, session: &Session) -> Result<(), CommandError> {
     if args.window > LONGEST_WINDOW {
@@ -87,15 +98,15 @@ pub async fn run(args: Restore, session: &Session) -> Result<(), CommandError> {
         ));
     }
     // Before anything is made: a file that can't be read stops nothing halfway.
-    let crls = Shown::read(&args.crls)?;
+    let mut crls = Shown::read(&args.crls)?;
     let restored = match &args.from {
-        Some(from) => make(&args, from, &crls).await?,
+        Some(from) => make(&args, from, &mut crls).await?,
         None => {
             let folder = Folder::new(&args.dir);
             // Opening may change the database's form: not beneath a server that runs.
             let _lock = server::lock(&folder).map_err(local)?;
             let store = SqliteStore::open_existing(&folder.database()).map_err(local)?;
-            let now = now(&args, &store, &crls).await?;
+            let now = now(&args, &store, &mut crls).await?;
             decide(&args, &store, &crls, now).await?
         }
     };
@@ -103,7 +114,7 @@ pub async fn run(args: Restore, session: &Session) -> Result<(), CommandError> {
 }
 
 /// Makes the folder, whole or not at all.
-async fn make(args: &Restore, from: &Path, crls: &Shown) -> Result<Restored, CommandError> {
+async fn make(args: &Restore, from: &Path, crls: &mut Shown) -> Result<Restored, CommandError> {
     if place::was_cut_short(&args.dir) {
         let reason = format!("a `restore` was cut short here: remove {}, and run it again", args.dir.display());
         return Err(CommandError::Content { path: args.dir.clone(), reason });
@@ -123,7 +134,7 @@ async fn make(args: &Restore, from: &Path, crls: &Shown) -> Result<Restored, Com
         notice_restored(&store, manifest.made_at(), now).await.map_err(local)?;
         let restored = decide(args, &store, crls, now).await?;
         // One that its root has ended in the lost time signs nothing here, and its key is gone.
-        let ended = struck(&store, now).await.map_err(local)?;
+        let ended: Vec<_> = struck(&store).await.map_err(local)?.iter().map(|one| one.issuer).collect();
         let issuers = store.issuers().await.map_err(local)?;
         let issuing = issuers.iter().filter(|row| row.is_online() && !ended.contains(&row.id)).map(|row| row.id);
         backup::complete(&folder, &issuing.collect::<Vec<_>>(), args.keys.as_deref()).map_err(local)?;
@@ -141,14 +152,15 @@ async fn make(args: &Restore, from: &Path, crls: &Shown) -> Result<Restored, Com
 }
 
 /// What the clock says, if it can be right: by what the CA dated last, and by the CRLs that are given.
-async fn now(args: &Restore, store: &SqliteStore, crls: &Shown) -> Result<Timestamp, CommandError> {
-    let shown = newest_shown(store, &crls.ders).await.map_err(|error| match error {
+async fn now(args: &Restore, store: &SqliteStore, crls: &mut Shown) -> Result<Timestamp, CommandError> {
+    let looked = look_at(store, &crls.ders).await.map_err(|error| match error {
         RestoreError::Given { index, why } => {
             CommandError::Content { path: crls.files[index].clone(), reason: why.to_string() }
         }
         other => local(other),
     })?;
-    args.clock.now(store, shown).await
+    crls.unknown = looked.unknown;
+    args.clock.now(store, looked.newest).await
 }
 
 /// Takes CRLs back, and goes on if that is asked for.
@@ -161,19 +173,28 @@ async fn decide(args: &Restore, store: &SqliteStore, crls: &Shown, now: Timestam
     let restoration = restoration.map_err(local)?;
     let given = take_back(store, &crls.ders, now).await.map_err(local)?;
     let resumption = match args.resume {
-        true => Some(resume(store, &given, args.accept_loss, args.window, now).await.map_err(local)?),
+        true => Some(resume(store, &given, &args.accept_loss, args.window, now).await.map_err(local)?),
         false => restoration.resumption,
     };
     let instant = |at: Timestamp| Instant::from_millis(at.millis());
+    let ceremony_lost = !crls.unknown.is_empty() || given.iter().any(|back| back.is_root && back.taken.is_some());
     Ok(Restored {
+        ceremony_lost,
         dir: args.dir.clone(),
         lost_from: instant(restoration.lost_from),
         lost_until: instant(restoration.lost_until),
         closed_fleets: restoration.closed_fleets.iter().map(ToString::to_string).collect(),
         crls: given.into_iter().map(Crl::of).collect(),
+        unknown: crls.unknown.iter().map(Unknown::of).collect(),
         resumed: resumption.is_some(),
         window_until: resumption.map(|Resumption { window_until, .. }| instant(window_until)),
     })
+}
+
+impl Unknown {
+    fn of(UnknownCrl { issuer, number }: &UnknownCrl) -> Self {
+        Self { issuer: issuer.to_string(), number: *number }
+    }
 }
 
 impl Crl {
@@ -198,6 +219,8 @@ struct Shown {
     ders: Vec<Vec<u8>>,
     /// The file that each of them is in.
     files: Vec<PathBuf>,
+    /// Those that are passed over.
+    unknown: Vec<UnknownCrl>,
 }
 
 impl Shown {
@@ -240,6 +263,16 @@ fn words(restored: &Restored) -> String {
                 text += &format!("    {what} {}\n", whom.join(", "));
             }
         }
+    }
+    for Unknown { issuer, number } in &restored.unknown {
+        text += &format!(
+            "  CRL {number} of issuer {issuer}, WHICH IS NOT KNOWN HERE: passed over. An issuing CA that was made in the lost time \
+             is gone: make another (`issuer create`, or `rotate`); its devices attest anew\n"
+        );
+    }
+    if restored.ceremony_lost {
+        text += "  A CEREMONY WAS LOST, as it seems: clients that took the trust bundle of then refuse the one of here, until the \
+                 next `issuer create`, `rotate`, `end` or `revoke` makes a newer one\n";
     }
     text += "  unspent tokens and operators' certificates of before have ended\n";
     if !restored.closed_fleets.is_empty() {

@@ -63,6 +63,13 @@ impl Keepers {
         if let Some(failure) = self.publisher.failure() {
             reasons.push(format!("publishing CRLs: {failure}"));
         }
+        for (root, number) in self.publisher.forgotten_roots() {
+            reasons.push(format!(
+                "issuer {root}: a gateway holds CRL {number} of this root, newer than the one here, which may have ended an issuing \
+                 CA: take the root's CRL out of that gateway's file, and in with `ca-server crl publish --root-crl FILE`; see the \
+                 event crl.root_forgotten"
+            ));
+        }
         let mut issuers: Vec<_> = self.issuers.certificates().filter(|(id, ..)| self.issuers.publishes(id)).collect();
         issuers.sort_by_key(|(id, ..)| **id);
         for (id, role, certificate) in issuers {

@@ -12,7 +12,8 @@ use crate::{
     authority::{IssuerKeys, Issuers, IssuersError, struck},
     folder::Folder,
     identity::{IssuerId, Timestamp},
-    pki::IssuerCertificate,
+    inventory::partition::Standing,
+    pki::{CaRole, IssuerCertificate},
     signer::{AbsentSigner, Passphrase, Signer, SoftwareSigner},
     store::{Store, sqlite::SqliteStore},
 };
@@ -40,8 +41,15 @@ pub async fn open_without_keys(folder: &Folder, now: Timestamp) -> Result<Opened
 async fn open_with(folder: &Folder, keys: Option<Option<&Passphrase>>, now: Timestamp) -> Result<Opened, ServerError> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open_existing(&folder.database())?);
     let domain = store.domain().await?;
-    let rows = store.issuers().await?;
-    let struck = struck(store.as_ref(), now).await?;
+    let mut rows = store.issuers().await?;
+    let (struck, over): (Vec<_>, Vec<_>) = struck(store.as_ref()).await?.into_iter().partition(|one| one.counts(now));
+    let struck: Vec<IssuerId> = struck.iter().map(|one| one.issuer).collect();
+    for row in &mut rows {
+        // It has nothing to sign any more, as its root says, and perhaps no key.
+        if row.role == CaRole::DeviceIssuing && over.iter().any(|over| over.issuer == row.id) {
+            row.standing = Standing::Ended;
+        }
+    }
     let mut signers = IssuerKeys::new();
     for row in rows.iter().filter(|row| row.is_online()) {
         let path = folder.issuer_key(row.id);

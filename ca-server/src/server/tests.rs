@@ -1,7 +1,10 @@
 //! A whole server in this process, with a clock in the test's hand: what happens to it in the course of weeks, and when
 //! one of its parts ends.
 
-use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+};
 
 use clap::Parser;
 use futures::FutureExt;
@@ -20,7 +23,7 @@ use crate::{
     clock::{ManualClock, SystemClock},
     identity::{HostName, Timestamp},
     inventory::fleet::Policy,
-    pki::PeerCertificate,
+    pki::{IssuerCertificate, PeerCertificate},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -222,4 +225,47 @@ async fn a_part_that_ends_is_told_of() {
     server.tasks.abort_all();
     assert_eq!(server.failed().await, "a port");
     server.stop().await;
+}
+
+/// Of a backup from before its root ended it: whoever ended it has removed its key, and it has expired since.
+#[tokio::test]
+async fn a_ca_that_its_root_has_ended_and_that_has_expired_needs_no_key_and_keeps_nothing_from_being_served() {
+    let world = World::new().await;
+    let folder = world.folder();
+    let ceremony = async |what: &[&str]| {
+        let (dir, roots) = (folder.path(), folder.path().join("offline"));
+        let place = ["--dir", dir.to_str().unwrap(), "--root-dir", roots.to_str().unwrap()];
+        let line = ["ca-server", "issuer"].iter().chain(what).chain(&place).copied().collect::<Vec<_>>();
+        Cli::try_parse_from(line).unwrap().run().await;
+    };
+    let open = async |now| open(&folder, None, now).await;
+    let first = {
+        let store = open(world.begun).await.unwrap().store;
+        let rows = store.issuers().await.unwrap();
+        rows.iter().find(|row| row.role == CaRole::DeviceIssuing).unwrap().clone()
+    };
+    let (id, until) = (first.id, IssuerCertificate::parse(&first.certificate).unwrap().not_after());
+    ceremony(&["rotate", &id.to_string()]).await;
+    let copy = world.dir.path().join("ca.db");
+    fs::copy(folder.database(), &copy).unwrap();
+    ceremony(&["revoke", &id.to_string()]).await;
+    let root_crl = {
+        let store = open(world.begun).await.unwrap().store;
+        let rows = store.issuers().await.unwrap();
+        let root = rows.iter().find(|row| row.role == CaRole::DeviceRoot).unwrap().id;
+        store.crl_head(root).await.unwrap().unwrap()
+    };
+    for name in ["ca.db", "ca.db-wal", "ca.db-shm"] {
+        let _ = fs::remove_file(folder.path().join(name));
+    }
+    fs::copy(&copy, folder.database()).unwrap();
+    {
+        let store = open_without_keys(&folder, world.begun).await.unwrap().store;
+        let before = store.crl_head(root_crl.issuer).await.unwrap().map(|head| head.number);
+        store.put_crl(root_crl, before, None).await.unwrap();
+    }
+    assert!(!folder.issuer_key(id).exists());
+    assert_eq!(open(until).await.unwrap().struck, [id]);
+    let opened = open(until + Duration::from_secs(1)).await.unwrap();
+    assert!(opened.struck.is_empty() && !opened.issuers.publishes(&id));
 }

@@ -45,6 +45,11 @@ impl Restoration {
         (self.lost_from..=self.lost_until).contains(&at)
     }
 
+    /// Whether this instant lies in the lost time, and somebody has decided upon it.
+    pub fn is_settled(&self, at: Timestamp) -> bool {
+        self.resumption.is_some() && self.covers(at)
+    }
+
     /// Whether certificates of the lost time are taken in now.
     pub fn is_open(&self, now: Timestamp) -> bool {
         // Also before the decision, by a clock that was ahead then.

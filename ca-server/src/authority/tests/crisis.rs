@@ -30,7 +30,7 @@ impl World {
     }
 
     /// Their root signs a CRL anew, and it is taken in; gives its number.
-    async fn renew_root_crl(&self) -> (IssuerId, u64) {
+    pub(super) async fn renew_root_crl(&self) -> (IssuerId, u64) {
         let (root, now) = (self.roots().device.unwrap(), self.authority.now());
         let (der, head) = root_crl(&root.certificate, root.signer.as_ref(), None, None, now).unwrap();
         let audit = Draft::done(now, "operator/ana", "crl.root_taken_in", "crl".into());
@@ -289,13 +289,15 @@ async fn what_a_revoked_issuing_ca_signed_is_refused_where_its_roots_crl_is_load
 }
 
 #[tokio::test]
-async fn an_issuing_ca_on_its_roots_crl_must_not_sign_until_it_has_expired_and_cannot() {
+async fn an_issuing_ca_on_its_roots_crl_must_not_sign_and_is_known_to_be_on_it_when_it_has_expired() {
     let world = World::new().await;
     let first = world.issuer();
-    let struck = async |at| struck(world.authority.store.as_ref(), at).await.unwrap();
-    assert_eq!(struck(START).await, []);
+    let struck = async || struck(world.authority.store.as_ref()).await.unwrap();
+    assert_eq!(struck().await, []);
     world.root_lists(first).await;
+    let found = struck().await;
+    assert_eq!(found.iter().map(|one| one.issuer).collect::<Vec<_>>(), [first]);
     let until = world.authority.issuers().certificate(&first).unwrap().not_after();
-    assert_eq!((struck(START).await, struck(until).await), (vec![first], vec![first]));
-    assert_eq!(struck(until + Duration::from_secs(1)).await, []);
+    let counts = [START, until, until + Duration::from_secs(1)].map(|at| found[0].counts(at));
+    assert_eq!(counts, [true, true, false]);
 }

@@ -160,3 +160,80 @@ async fn a_restoration_that_is_noticed_by_a_clock_that_is_behind_can_be_settled(
     assert!(matches!(refused.map_err(|refused| refused.why), Err(Refusal::GivenUp)));
     assert!(!world.authority.publisher.is_halted());
 }
+
+impl World {
+    /// A gateway in force.
+    pub(super) async fn enrolled_gateway(&self, id: &str) -> Device {
+        let token = self.token(TokenFor::Gateway(id.parse().unwrap()), Duration::ZERO).await.unwrap();
+        self.enroll_as(v1::Kind::Gateway, &token, id, &request()).await.unwrap()
+    }
+
+    /// A CRL of this issuer that the CA gave out at this time after the start, and has forgotten.
+    pub(super) fn lost_head_of(&self, issuer: IssuerId, after: Duration) -> HeldCrl {
+        let head = self.lost_head(after);
+        let claimed = ClaimedCrl { issuer, ..head.claimed };
+        HeldCrl { claimed, signature: sign_head(self.authority.issuers().control(), &claimed).unwrap() }
+    }
+
+    pub(super) fn device_root(&self) -> IssuerId {
+        self.authority.issuers().device_root().unwrap().id()
+    }
+}
+
+#[tokio::test]
+async fn a_roots_crl_that_a_gateway_shows_and_that_was_forgotten_is_told_of_until_it_is_taken_in() {
+    let world = World::new().await;
+    let (gateway, root) = (world.enrolled_gateway("eu-7").await, world.device_root());
+    world.at(HOUR * 2);
+    let served = world.authority.publisher.current(&root).unwrap().number;
+    let head = world.lost_head_of(root, HOUR);
+    assert!(head.claimed.number > served);
+    world.authority.telemetry.take_events();
+    for _ in 0..2 {
+        world.authority.acknowledge(&gateway.0, std::slice::from_ref(&head), Shown::Loaded).await.unwrap();
+    }
+    let events = world.authority.telemetry.take_events();
+    let event = events.iter().find(|event| event.kind == "crl.root_forgotten").expect("it is told");
+    assert_eq!((event.subject.as_str(), event.count), ("gateway/eu-7", 2));
+    let query = crate::store::AuditQuery { limit: 9, action: Some("crl.root_forgotten".into()), ..Default::default() };
+    assert_eq!(world.authority.store.audit_records(&query).await.unwrap().len(), 1, "once");
+    assert!(!world.authority.publisher.is_halted(), "a root signs elsewhere");
+    let world = world.restarted().await;
+    assert_eq!(world.authority.publisher.forgotten_roots(), [(root, head.claimed.number)]);
+    // What nobody has signed tells nothing.
+    let forged = HeldCrl { signature: vec![7; 70], ..world.lost_head_of(root, HOUR * 9) };
+    world.authority.acknowledge(&gateway.0, &[forged], Shown::Loaded).await.unwrap();
+    assert_eq!(world.authority.publisher.forgotten_roots(), [(root, head.claimed.number)]);
+    world.renew_root_crl().await;
+    assert_eq!(world.authority.publisher.forgotten_roots(), []);
+    world.authority.acknowledge(&gateway.0, &[head], Shown::Loaded).await.unwrap();
+    assert_eq!(world.authority.publisher.forgotten_roots(), []);
+}
+
+#[tokio::test]
+async fn a_list_of_an_issuing_ca_of_the_lost_time_stops_the_ca_until_somebody_has_decided_and_not_again() {
+    let world = World::new().await;
+    let gateway = world.enrolled_gateway("eu-7").await;
+    let head = world.lost_head_of("0123456789abcdef".parse().unwrap(), HOUR * 2);
+    world.at(HOUR * 3);
+    let tell = async |world: &World| {
+        let told = world.authority.acknowledge(&gateway.0, std::slice::from_ref(&head), Shown::Loaded).await;
+        told.map_err(|refused| refused.why)
+    };
+    assert!(matches!(tell(&world).await, Err(Refusal::Restored)));
+    for loss_accepted in [false, true] {
+        let world = World::new().await;
+        let gateway = world.enrolled_gateway("eu-7").await;
+        let head = world.lost_head_of("0123456789abcdef".parse().unwrap(), HOUR * 2);
+        let world = world.loses(HOUR, HOUR * 3).await.resumes(loss_accepted).await;
+        world.authority.acknowledge(&gateway.0, &[head], Shown::Loaded).await.unwrap();
+        assert!(!world.authority.publisher.is_halted());
+        // Nothing is written down of an issuer that is not known.
+        world.authority.keep_words().await;
+        let kept = world.authority.store.gateways().await.unwrap();
+        assert!(kept.iter().all(|row| row.loaded.is_empty()), "{kept:?}");
+        let later = world.lost_head_of("0123456789abcdef".parse().unwrap(), HOUR * 9);
+        let told = world.authority.acknowledge(&gateway.0, &[later], Shown::Loaded).await;
+        assert!(matches!(told.map_err(|refused| refused.why), Err(Refusal::Restored)), "of no lost time");
+    }
+}
