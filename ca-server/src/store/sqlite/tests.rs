@@ -212,6 +212,42 @@ async fn lists_under_way_keep_nothing_from_being_published() {
     tokio::time::timeout(std::time::Duration::from_secs(60), needed).await.expect("waits for the lists");
 }
 
+/// What a statement searches, as SQLite plans it: its text is taken from where it is run.
+fn plan(db: &Connection, source: &str, name: &str) -> Vec<String> {
+    let begin = format!("\"-- {name}()\\n");
+    let (_, text) = source.split_once(&begin).unwrap_or_else(|| panic!("no statement {name}"));
+    let sql = text.split('"').next().unwrap().replace("\\\n", "");
+    let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let nothing = vec![rusqlite::types::Null; statement.parameter_count()];
+    let rows = statement.query_map(rusqlite::params_from_iter(nothing), |row| row.get::<_, String>(3)).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[test]
+fn what_a_publication_reads_does_not_grow_with_what_was() {
+    let folder = Folder::new();
+    drop(folder.open());
+    let db = Connection::open(folder.database()).unwrap();
+    let (issuers, past, proof) = (include_str!("issuers.rs"), include_str!("past.rs"), include_str!("proof.rs"));
+    let certificates = include_str!("changes_left.rs");
+    for (source, name, searched) in [
+        (issuers, "changes", "(issuer=? AND sequence>?)"),
+        (issuers, "expired", "(issuer=? AND not_after>? AND not_after<?)"),
+        (issuers, "last_change", "(id=?)"),
+        (issuers, "crl_head", "(rowid=?)"),
+        (issuers, "published", "(rowid=?)"),
+        (past, "forget_published", "(issuer=? AND next_update<?)"),
+        (proof, "published_after", "(issuer=? AND number>?)"),
+        (proof, "first_to_hold", "(issuer=? AND watermark>?)"),
+        (certificates, "is_listed", "(serial=?)"),
+    ] {
+        let plan = plan(&db, source, name);
+        assert!(plan.iter().any(|step| step.contains(searched)), "{name}: {plan:?}");
+        let scans = |step: &&String| step.starts_with("SCAN") && *step != "SCAN CONSTANT ROW";
+        assert_eq!(plan.iter().find(scans), None, "{name}: {plan:?}");
+    }
+}
+
 /// A database of the version before quotas, with devices in every state.
 #[tokio::test]
 async fn devices_that_were_there_before_quotas_are_counted() {
