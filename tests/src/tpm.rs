@@ -1,5 +1,6 @@
 //! TPMs: swtpm processes, each with a state of its own, reached over UNIX sockets.
 
+pub mod maker;
 pub mod raw;
 
 use std::{fs, os::unix::net::UnixStream, path::Path, process::Command};

@@ -9,14 +9,15 @@ use enroll_client::{
 };
 use fleetca_proto::{
     transcript::{Role, enrollment},
-    v1::{Kind, Proof, RenewRequest, Start, enroll_request::Step},
+    v1::{Kind, Proof, RenewRequest, Start, TpmEvidence, enroll_request::Step, start::Evidence},
 };
 use fleetca_tests::{
     device::Device,
     process::{Finished, run},
     server::{Server, TRUST_DOMAIN},
     stranger::{Exchange, Refusal, SubjectKey, connect},
-    tpm::Tpm,
+    tpm::{Tpm, maker::Maker},
+    wait::{SOON, until},
 };
 use prost::Message;
 use serde_json::Value;
@@ -30,13 +31,18 @@ fn server() -> Server {
     server
 }
 
-/// Registers a device by what the device's own command says of its TPM.
-fn register(server: &Server, id: &str, tpm: &Tpm, kind: &str) {
+/// What the device's own command says of its TPM.
+fn shown(server: &Server, id: &str, tpm: &Tpm, kind: &str) -> String {
     let mut command = Device::new(server.scratch().join(id)).program("show-tpm");
     let shown = run(command.args([&format!("{},{kind}", tpm.socket()), "--output", "json"])).succeeded();
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
-    let hash = shown["ek_sha256"].as_str().expect("a hash");
-    server.admin().run(&["device", "register", id, "--fleet", "pumps", "--ek-hash", hash]);
+    shown["ek_sha256"].as_str().expect("a hash").to_owned()
+}
+
+/// Registers a device by that.
+fn register(server: &Server, id: &str, tpm: &Tpm, kind: &str) {
+    let hash = shown(server, id, tpm, kind);
+    server.admin().run(&["device", "register", id, "--fleet", "pumps", "--ek-hash", &hash]);
 }
 
 fn enroll(server: &Server, folder: &str, id: Option<&str>, tpm: &Tpm, kind: &str) -> (Device, Finished) {
@@ -88,10 +94,25 @@ fn a_device_enrolls_by_its_tpm_and_renews_with_the_key_in_it() {
 fn a_tpm_that_nobody_has_registered_gets_nothing() {
     let server = server();
     let Some(tpm) = Tpm::start() else { return };
+    // What would have passed.
+    let registered = "ab".repeat(32);
+    let admin = server.admin();
+    admin.run(&["device", "register", "pump-7", "--fleet", "pumps", "--ek-hash", &registered]);
     let (device, finished) = enroll(&server, "pump-7", Some("pump-7"), &tpm, "p-256");
     assert_eq!(finished.code, 1, "{}", finished.stderr);
     assert!(finished.stderr.contains("ATTESTATION_FAILED"), "{}", finished.stderr);
     assert!(!device.folder().join("current").exists());
+    // The event says who came, and neither to the one nor to the others what they should have come with.
+    let told = until(SOON, "the event is told", || {
+        let events = admin.run(&["audit", "list", "--security"]);
+        let mut events = events.as_array().expect("a list").iter();
+        events.find(|event| event["kind"] == "attestation.failed").cloned()
+    });
+    let own = shown(&server, "pump-7", &tpm, "p-256");
+    let detail = told["detail"].as_str().expect("a detail");
+    assert_eq!((&told["subject"], &told["count"]), (&"nobody/tpm".into(), &1.into()), "{told}");
+    assert!(detail.contains(&format!("proven ek:{own}, asked for pump-7")), "{detail}");
+    assert!(!detail.contains(&registered) && !finished.stderr.contains(&registered), "{detail}");
 }
 
 #[test]
@@ -181,8 +202,19 @@ impl Puppet {
         Puppet { attester, key }
     }
 
+    fn evidence(&self) -> TpmEvidence {
+        match self.attester.evidence() {
+            Evidence::Tpm(evidence) => evidence,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn start(&self, csr: Vec<u8>) -> Vec<u8> {
-        let evidence = Some(self.attester.evidence());
+        self.start_by(csr, self.evidence())
+    }
+
+    fn start_by(&self, csr: Vec<u8>, evidence: TpmEvidence) -> Vec<u8> {
+        let evidence = Some(Evidence::Tpm(evidence));
         let (trust_domain, id) = (TRUST_DOMAIN.to_owned(), "pump-7".to_owned());
         Start { trust_domain, kind: Kind::Device.into(), id, csr, evidence }.encode_to_vec()
     }
@@ -245,4 +277,34 @@ async fn a_proof_of_another_stream_key_or_transcript_is_refused() {
     assert_eq!(reason(without.await), "PROTOCOL_ERROR");
 
     attempt(&connection, &start, |start, challenge| puppet.proof(start, challenge)).await.expect("the honest one");
+}
+
+/// Refuse 2, 14, 17, 24: nobody has pinned a root, and what is sent is looked at all the same, before a secret is wrapped.
+#[tokio::test]
+async fn a_certificate_that_is_not_the_endorsement_keys_gets_no_challenge_though_no_root_is_pinned() {
+    let server = server();
+    let Some(tpms) = Tpm::start_many(2) else { return };
+    register(&server, "pump-7", &tpms[0], "p-256");
+    let (connection, puppet) = (connect(&server).await, Puppet::over(&tpms[0]));
+    let (maker, csr) = (Maker::new(), puppet.key.csr().expect("a CSR"));
+    let own = maker.chain(&puppet.evidence().ek_public);
+    let foreign = maker.chain(&Puppet::over(&tpms[1]).evidence().ek_public);
+    let (leaf, authority) = (own[0].clone(), own[1].clone());
+    let start = |ek_chain| puppet.start_by(csr.clone(), TpmEvidence { ek_chain, ..puppet.evidence() });
+    for (what, chain) in [
+        ("another TPM's", foreign),
+        ("its maker's", vec![authority]),
+        ("garbage", vec![vec![0x30; 300]]),
+        ("nothing", vec![vec![]]),
+        ("one cut short", vec![leaf[..leaf.len() - 1].to_vec()]),
+        ("one with something behind it", vec![[&leaf[..], &[0]].concat()]),
+        ("garbage above it", vec![leaf.clone(), vec![0x30; 300]]),
+        ("five", vec![leaf.clone(); 5]),
+        ("a long one above it", vec![leaf, vec![0x30; 8193]]),
+    ] {
+        let refused = attempt(&connection, &start(chain), |_, _| panic!("{what}: a challenge")).await;
+        assert_eq!(Refusal::of(&refused.expect_err(what)).reason, "ATTESTATION_FAILED", "{what}");
+    }
+    let honest = start(own);
+    attempt(&connection, &honest, |start, challenge| puppet.proof(start, challenge)).await.expect("its own");
 }

@@ -28,9 +28,14 @@ pub(super) struct Tpm {
     chain: Vec<Vec<u8>>,
 }
 
-/// Step 1: three keys, fit for their roles by what they say of themselves.
+/// Step 1: three keys, fit for their roles by what they say of themselves; and certificates, if there are any, of which the
+/// first is the endorsement key's, pinned roots or not. Whether they lead to a root is looked at once the TPM is proven:
+/// before that nobody has a signature looked at, nor hears by it what which fleet pins.
 pub(super) fn read(wire: v1::TpmEvidence) -> Result<Tpm, Refusal> {
     let evidence = Evidence::read(&wire.ek_public, &wire.ak_public, &wire.key_public).map_err(refused)?;
+    if !wire.ek_chain.is_empty() {
+        evidence.check_certified(&wire.ek_chain).map_err(refused)?;
+    }
     Ok(Tpm { evidence, chain: wire.ek_chain })
 }
 
@@ -71,7 +76,6 @@ pub(super) async fn verify(
         None => {
             // Nobody has registered it: so a maker has to vouch for it.
             let newcomer = unknown::welcome(authority, &id, |takers| {
-                tpm.evidence.check_certified(&tpm.chain).map_err(refused)?;
                 let taker = takers.taker(Method::Tpm, &tpm.chain).map_err(Refusal::Attestation)?;
                 trail.fleet(Some(&taker.name));
                 // Of the keys that a TPM has one is its identity.
