@@ -9,6 +9,10 @@ use fleetca_tests::{
     server::Server,
 };
 
+/// The extensions of an IDevID with a hardware module's name: type 1.2.3.4, serial 0a0b.
+const MODULE: &str = "keyUsage=digitalSignature\nsubjectAltName=otherName:1.3.6.1.5.5.7.8.4;SEQUENCE:module\n\
+                      [module]\ntype=OID:1.2.3.4\nserial=FORMAT:HEX,OCTETSTRING:0a0b\n";
+
 /// A maker with a root and an intermediate, whose root a fleet pins.
 struct World {
     server: Server,
@@ -79,16 +83,7 @@ fn a_device_enrolls_by_the_identity_that_its_maker_gave_it_and_again() {
             },
         ),
         // By its hardware module's name: type 1.2.3.4, serial 0a0b.
-        (
-            "board-3",
-            "hw:1.2.3.4:0a0b",
-            Wish {
-                subject: "/CN=x",
-                extensions: "keyUsage=digitalSignature\nsubjectAltName=otherName:1.3.6.1.5.5.7.8.4;SEQUENCE:module\n\
-                         [module]\ntype=OID:1.2.3.4\nserial=FORMAT:HEX,OCTETSTRING:0a0b\n",
-                ..IDEVID
-            },
-        ),
+        ("board-3", "hw:1.2.3.4:0a0b", Wish { subject: "/CN=x", extensions: MODULE, ..IDEVID }),
     ];
     for (id, serial, wish) in wishes {
         let idevid = world.idevid(id, &wish);
@@ -102,6 +97,16 @@ fn a_device_enrolls_by_the_identity_that_its_maker_gave_it_and_again() {
         world.enroll(id, &idevid).succeeded();
         assert_eq!(world.shown(id)["generation"], 2);
     }
+}
+
+#[test]
+fn a_serial_number_that_reads_like_a_hardware_module_is_no_identity() {
+    let Some(world) = World::new() else { return };
+    world.register("board-1", "boards", &world.factory, "hw:1.2.3.4:0a0b");
+    let likeness = Wish { subject: "/CN=x/serialNumber=hw:1.2.3.4:0a0b", ..IDEVID };
+    refused(&world.enroll("board-1", &world.idevid("likeness", &likeness)), "ATTESTATION_FAILED");
+    let module = Wish { subject: "/CN=x", extensions: MODULE, ..IDEVID };
+    world.enroll("board-1", &world.idevid("module", &module)).succeeded();
 }
 
 /// Refuse 33: a token that somebody made for it is less than what the device has proven.

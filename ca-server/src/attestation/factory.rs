@@ -101,6 +101,9 @@ pub fn verify(
     Ok(Claims { method: Method::Factory, tier: Tier::Factory, identity: identified.id.to_string() })
 }
 
+/// What a hardware module's name begins with, and no serial number: the two must never be one identity.
+const MODULE: &str = "hw:";
+
 /// The subject's serial number; else the hardware module's, as `hw:TYPE:SERIAL` with the serial in hexadecimal.
 fn serial_of(leaf: &Certificate) -> Option<String> {
     let tbs = leaf.tbs_certificate();
@@ -112,7 +115,7 @@ fn serial_of(leaf: &Certificate) -> Option<String> {
     });
     match (serials.next(), serials.next()) {
         (None, _) => module_name(leaf),
-        (Some(serial), None) => serial,
+        (Some(serial), None) => serial.filter(|serial| !serial.starts_with(MODULE)),
         // Two numbers: which one counts would be a matter of taste.
         (Some(_), Some(_)) => None,
     }
@@ -133,7 +136,7 @@ fn module_name(leaf: &Certificate) -> Option<String> {
     let (kind, serial) = parts.ok()?;
     reader.finish().ok()?;
     let serial = hex(&serial);
-    Some(format!("hw:{kind}:{serial}"))
+    Some(format!("{MODULE}{kind}:{serial}"))
 }
 
 #[cfg(test)]
