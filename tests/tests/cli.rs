@@ -7,6 +7,7 @@ use fleetca_tests::{
     device::Device,
     operator::Operator,
     process::{Finished, run},
+    require,
     server::Server,
 };
 use serde_json::Value;
@@ -147,4 +148,20 @@ fn a_mistake_in_usage_is_json_for_programs_too() {
     assert!(
         run(Command::new(binaries::ca_server()).args(["--output", "json", "--help"])).succeeded().contains("Usage")
     );
+}
+
+/// Features only add: what links nothing more with all of them on, as here, links nothing more with the default ones.
+#[test]
+fn the_programs_link_no_library_of_the_system_but_cs_own() {
+    const KNOWN: [&str; 5] = ["linux-vdso.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux"];
+    let Some(ldd) = require::program("ldd") else { return };
+    for program in [binaries::ca_server(), binaries::enroll_client()] {
+        let told = run(Command::new(&ldd).arg(&program)).succeeded();
+        assert!(told.contains("libc.so.6"), "{told}");
+        for line in told.lines() {
+            let path = line.split_whitespace().next().unwrap_or_default();
+            let name = path.rsplit('/').next().unwrap_or_default();
+            assert!(KNOWN.iter().any(|known| name.starts_with(known)), "{} needs {line}", program.display());
+        }
+    }
 }

@@ -85,6 +85,30 @@ async fn a_failed_attempt_does_not_burn_a_token() {
     stranger::enroll(&connection, "pump-7", &token, &key).await.expect("the token still works");
 }
 
+/// Refuse 20, 23.
+#[tokio::test]
+async fn a_stream_ends_with_its_one_attempt_and_an_honest_proof_behind_it_gets_nothing() {
+    let server = server();
+    let token = token(&server, "pump-7");
+    let connection = stranger::connect(&server).await;
+    let key = SubjectKey::generate();
+    let start = stranger::start("pump-7", &token, &key).encode_to_vec();
+
+    let mut exchange = Exchange::start(&connection, &start).await.expect("a stream");
+    let challenge = exchange.challenge().await.expect("a challenge");
+    let other = JoinToken::generate().expect("another token");
+    let honest = || Step::Proof(stranger::proof(&token, &key, &start, &challenge));
+    exchange.send(Step::Proof(stranger::proof(&other, &key, &start, &challenge)));
+    // One that is on its way already, and one that comes once the first was refused.
+    exchange.send(honest());
+    let refused = exchange.answer().await.expect_err("another key's signature");
+    assert_eq!(Refusal::of(&refused).reason, "ATTESTATION_FAILED");
+    exchange.send(honest());
+    assert!(!matches!(exchange.answer().await, Ok(Some(_))), "the stream has ended");
+    let another = SubjectKey::generate();
+    stranger::enroll(&connection, "pump-7", &token, &another).await.expect("the token was not used");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_racing_uses_of_one_token_give_one_certificate() {
     let server = server();

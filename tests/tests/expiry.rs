@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -197,6 +198,25 @@ async fn a_device_that_slept_comes_back_by_its_expired_certificate_within_the_gr
 
     world.after(30 * 24 + 31 * 24 + 1);
     expired(world.recover(&device).await);
+}
+
+/// Refuse 8, for `previous`: an old image of its disk, which its device has outlived.
+#[tokio::test]
+async fn a_certificate_that_another_took_the_place_of_is_told_to_attest_anew_and_is_an_event() {
+    let world = World::start().await;
+    let device = world.enroll(Kind::Device, "pump-7", world.token("pump-7").await).await;
+    let image = world.folder.path().join("image");
+    run(Command::new("cp").arg("-a").arg(&device).arg(&image)).succeeded();
+    world.renew(&device).await.expect("it renews, and confirms");
+    world.after(48);
+    let refusal = world.recover(&image).await.expect_err("stale");
+    assert_eq!((refusal.reason.as_deref(), refusal.action), (Some("CERTIFICATE_SUPERSEDED"), Action::Reattest));
+    let metrics = world.server.authority().telemetry.metrics_text();
+    assert!(metrics.contains("fleetca_security_events_total{kind=\"certificate.superseded\"} 1"), "{metrics}");
+    let request = GetDeviceRequest { id: "pump-7".into() };
+    let shown = world.operator().await.get_device(request).await.expect("it is there").into_inner();
+    assert_eq!(shown.status(), DeviceStatus::Active, "never a hold");
+    world.recover(&device).await.expect("the newest comes back");
 }
 
 /// Nobody would know where a new key is: so it comes back with the one in its TPM, after its power was cut as well.

@@ -21,6 +21,7 @@ use fleetca_tests::{
     pem::write_key,
     server::{Server, TRUST_DOMAIN},
     stranger::{self, Exchange, Refusal, SubjectKey, reason},
+    wait::{SOON, until_true},
 };
 use prost::Message;
 use tonic::Status;
@@ -385,6 +386,11 @@ async fn a_key_that_another_device_holds_is_refused() {
     let another = admin.enroll(&connection, "sensors", "pump-9").await;
     assert_eq!(reason(another.renew(&server, &key).await), "KEY_REUSED");
     assert_eq!(reason(holder.renew(&server, &key).await), "KEY_REUSED");
+    until_true(SOON, "each is an event", || {
+        let events = server.admin().run(&["audit", "list", "--security"]);
+        let reused = events.as_array().expect("a list").iter().filter(|event| event["kind"] == "key.reused");
+        reused.filter_map(|event| event["count"].as_u64()).sum::<u64>() == 3
+    });
     nothing_happened(&mut server);
 }
 

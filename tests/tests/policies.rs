@@ -10,6 +10,7 @@ use fleetca_tests::{
     pkilint::{self, Subject},
     process::{Finished, run},
     server::Server,
+    tpm::Tpm,
 };
 
 const SETTINGS: &str = "policy_arc = \"1.3.6.1.4.1.99999.1\"";
@@ -78,6 +79,28 @@ fn openssl_lets_in_who_has_proven_enough_and_nobody_else_and_renewals_change_not
         if round == "enrolled" {
             sensor.renew();
             board.renew();
+        }
+    }
+}
+
+#[test]
+fn a_device_with_a_tpm_passes_where_hardware_is_demanded_and_still_does_once_it_has_renewed() {
+    let Some(tpm) = Tpm::start().filter(|_| openssl::command().is_some()) else { return };
+    let server = Server::start_with_settings(SETTINGS);
+    let device = Device::new(server.scratch().join("valve-1"));
+    let ek = run(device.program("show-tpm").arg(tpm.socket())).succeeded();
+    server.admin().run(&["fleet", "create", "valves", "--attest", "tpm"]);
+    server.admin().run(&["device", "register", "valve-1", "--fleet", "valves", "--ek-hash", ek.trim()]);
+    let mut command = device.command("enroll");
+    command.args(["--server", &server.url(), "--attest", &format!("tpm:{}", tpm.socket())]);
+    run(command.arg("--root").arg(server.control_root())).succeeded();
+    for round in ["enrolled", "renewed"] {
+        lint(&server, &device);
+        verify(&server, &device, &[HARDWARE]).succeeded();
+        refused(&verify(&server, &device, &[FACTORY]));
+        refused(&verify(&server, &device, &[TOKEN]));
+        if round == "enrolled" {
+            device.renew();
         }
     }
 }

@@ -150,6 +150,40 @@ fn a_device_enrolls_by_a_registered_key_of_every_kind() {
     }
 }
 
+/// The public half as a JWK.
+fn jwk(key: &Path) -> Value {
+    let der = key.with_extension("der");
+    let mut command = openssl::command().expect("it was there");
+    run(command.args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(key).arg("-out").arg(&der)).succeeded();
+    let spki = std::fs::read(der).expect("it was written");
+    // What a SubjectPublicKeyInfo ends with: the point of P-256, or the key of Ed25519.
+    let last = |from: usize, to: usize| BASE64_URL_SAFE_NO_PAD.encode(&spki[spki.len() - from..spki.len() - to]);
+    match spki.len() {
+        91 => json!({"kty": "EC", "crv": "P-256", "x": last(64, 32), "y": last(32, 0)}),
+        44 => json!({"kty": "OKP", "crv": "Ed25519", "x": last(32, 0)}),
+        length => panic!("a key of {length} octets"),
+    }
+}
+
+#[test]
+fn both_keys_of_a_jwk_set_enroll_their_device() {
+    let Some(server) = server() else { return };
+    let admin = server.admin();
+    admin.run(&["fleet", "set", "pumps", "--reenroll", "registered"]);
+    let keys = [key(&server, "one", P256), key(&server, "two", ED25519)];
+    let set = server.scratch().join("keys.json");
+    std::fs::write(&set, json!({"keys": keys.each_ref().map(|key| jwk(key))}).to_string()).expect("written");
+    let set = set.to_str().expect("a name in UTF-8");
+    let shown = admin.run(&["device", "register", "pump-1", "--fleet", "pumps", "--key", set]);
+    assert_eq!(shown["keys"].as_array().map(Vec::len), Some(2), "{shown}");
+    for (generation, key) in (1..).zip(&keys) {
+        let (device, finished) = enroll(&server, "pump-1", key);
+        finished.succeeded();
+        assert_eq!(admin.run(&["device", "show", "pump-1"])["generation"], generation);
+        std::fs::remove_dir_all(device.folder()).expect("it was there");
+    }
+}
+
 /// Refuse 28: another device's key, a key that nobody registered, another ID.
 #[tokio::test]
 async fn a_key_speaks_for_its_own_device_only() {

@@ -3,6 +3,7 @@
 
 mod crisis;
 mod damaged;
+mod factory;
 mod notice;
 mod partitions;
 mod past;
@@ -12,6 +13,7 @@ mod publication;
 mod quotas;
 mod races;
 mod reenrollments;
+mod registered_keys;
 mod resume;
 mod second_holders;
 mod takers;

@@ -55,6 +55,7 @@ macro_rules! store_contract {
                 an_unknown_fleet_or_issuer_is_named,
             }
             hardware {
+                twenty_tpms_that_race_for_one_device_are_one,
                 hardware_that_is_added_while_others_claim_it_is_one_devices,
                 hardware_that_was_retired_lets_in_nobody_who_was_decided_upon_before,
                 a_key_that_was_retired_lets_in_nobody_who_was_decided_upon_before,

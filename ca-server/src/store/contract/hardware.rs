@@ -43,6 +43,37 @@ pub(crate) async fn hardware_that_is_added_while_others_claim_it_is_one_devices<
     assert_eq!(world.store.hardware_of(&owner.subject).await.unwrap(), [own]);
 }
 
+/// Half of them by an operator's hand, half by themselves.
+pub(crate) async fn twenty_tpms_that_race_for_one_device_are_one<P: Place>() {
+    let world = World::<P>::new().await;
+    let mut racers = Vec::new();
+    for n in 0..20 {
+        let (store, hardware) = (world.store.clone(), HardwareId::Ek([n; 32]));
+        let claim = Enrollment { hardware: Some(hardware.clone()), ..world.enrollment("pump-7", 1) };
+        let row = Registration { hardware: vec![hardware], ..Registration::from(world.new_holder("pump-7", 1)) };
+        racers.push(tokio::spawn(async move {
+            match n % 2 {
+                0 => store.record_enrollment(claim).await,
+                _ => store.record_registrations(vec![row], vec![draft(1, "device.registered")]).await,
+            }
+        }));
+    }
+    let mut won = Vec::new();
+    for (n, racer) in (0..).zip(racers) {
+        match racer.await.unwrap() {
+            Ok(()) => won.push(Hardware { id: HardwareId::Ek([n; 32]), retired_at: None }),
+            Err(StoreError::Conflict | StoreError::Taken(_) | StoreError::Exists(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(won.len(), 1, "{won:?}");
+    assert_eq!(world.store.hardware_of(&device("pump-7")).await.unwrap(), won);
+    for n in 0..20 {
+        let owner = world.store.holder_of_hardware(&HardwareId::Ek([n; 32])).await.unwrap();
+        assert_eq!(owner.is_some(), won[0].id == HardwareId::Ek([n; 32]), "who lost is bound to nothing");
+    }
+}
+
 pub(crate) async fn hardware_that_was_retired_lets_in_nobody_who_was_decided_upon_before<P: Place>() {
     let world = World::<P>::new().await;
     let pump = world.enroll("pump-7", 1).await;
