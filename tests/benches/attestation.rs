@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, hint::black_box};
 
 use ca_server::{
     attestation::{
-        chain::{Roots, Validity},
+        chain::{Leaf, Roots, Rules, Validity},
         factory::{Expected, identify, verify},
         tpm::{Evidence, Proof},
     },
@@ -21,7 +21,10 @@ use enroll_client::{
     },
 };
 use fleetca_proto::transcript::{Role, enrollment};
-use fleetca_tests::{simulator::Factory, tpm::Tpm};
+use fleetca_tests::{
+    simulator::Factory,
+    tpm::{Tpm, maker::Maker},
+};
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey},
@@ -81,10 +84,15 @@ fn tpm(criterion: &mut Criterion) {
     let Some(tpm) = Tpm::start() else { return };
     let location = tpm.socket().parse().expect("a location");
     let mut group = criterion.benchmark_group("attestation");
-    for (name, kind) in [
-        ("tpm_p256", EndorsementKind::P256),
-        ("tpm_p384", EndorsementKind::P384),
-        ("tpm_rsa2048", EndorsementKind::Rsa2048),
+    let maker = Maker::new();
+    let roots = Roots::read([maker.root()]).expect("a root");
+    let none = BTreeSet::new();
+    let rules = Rules { roots: &roots, leaf: Leaf::EndorsementKey, validity: Validity::AtBirth, banned: &none };
+    for (name, kind, is_certified) in [
+        ("tpm_p256", EndorsementKind::P256, false),
+        ("tpm_p256_certified", EndorsementKind::P256, true),
+        ("tpm_p384", EndorsementKind::P384, false),
+        ("tpm_rsa2048", EndorsementKind::Rsa2048, false),
     ] {
         // One real answer of a TPM, verified over and over; a challenge is made each time.
         let attester = TpmAttester::prepare(TpmKey::generate(&location).expect("a key"), Some(kind)).expect("a TPM");
@@ -94,14 +102,21 @@ fn tpm(criterion: &mut Criterion) {
         let credential = Credential { blob: &credential.blob, encrypted_secret: &credential.encrypted_secret };
         let answer = attester.answer(&START, &CHALLENGE, credential).expect("an answer");
         let csr = attester.key().csr().expect("a CSR");
+        let chain = if is_certified { maker.chain(attester.endorsement_key()) } else { Vec::new() };
         let subject = attester.key().sign(&enrollment("tpm", Role::Subject, &START, &CHALLENGE)).expect("a signature");
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let evidence = read().expect("evidence");
+                if is_certified {
+                    evidence.check_certified(black_box(&chain)).expect("its own certificate");
+                }
                 black_box(evidence.challenge(&SystemRandom::new()).expect("a challenge"));
                 let certified = &answer.certified;
                 let proof = Proof { mac: &answer.mac, attest: &certified.attest, signature: &certified.signature };
                 evidence.verify(&START, &CHALLENGE, &secret, proof).expect("the TPM's answer");
+                if is_certified {
+                    evidence.verify_endorsement(&chain, &rules, SystemClock.now()).expect("it leads to the root");
+                }
                 possession(&csr, "tpm", &subject);
             });
         });
