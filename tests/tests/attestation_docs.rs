@@ -42,19 +42,29 @@ fn page() -> String {
     fs::read_to_string(binaries::workspace().join("docs/attestation.md")).expect("there is such a page")
 }
 
-/// The contents of all fenced blocks in `sh`.
-fn shell_blocks() -> String {
+/// The contents of each fenced block in `sh`.
+fn shell_blocks() -> Vec<String> {
     let page = page();
-    page.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap_or_default()).collect()
+    let blocks = page.split("```sh\n").skip(1);
+    blocks.map(|block| block.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
-/// Runs the blocks in one shell, with this server and TPM in the place of those that are written.
-fn walk(server: &Server, tpm: &Tpm) -> Finished {
+/// What only the block has that is run on the device's next board: a TPM is added.
+const NEXT_BOARD: &str = "device hardware add valve-7 --ek-hash";
+
+/// Runs the blocks in one shell, with this server and these TPMs in the place of those that are written: that of the first
+/// board, and that of the next.
+fn walk(server: &Server, tpms: &[Tpm; 2]) -> Finished {
     let folder = server.scratch().join("walk");
     fs::create_dir(&folder).expect("a folder");
     fs::copy(server.control_root(), folder.join("control-root.pem")).expect("the root is copied");
-    let script = format!("set -euo pipefail\n{}", shell_blocks());
-    let script = script.replace("https://ca.example:7443", &server.url()).replace("/dev/tpmrm0", &tpm.socket());
+    let [first, next] = tpms.each_ref().map(Tpm::socket);
+    let on_its_board = |block: String| {
+        let tpm = if block.contains(NEXT_BOARD) { &next } else { &first };
+        block.replace("/dev/tpmrm0", tpm)
+    };
+    let script: String = shell_blocks().into_iter().map(on_its_board).collect();
+    let script = format!("set -euo pipefail\n{script}").replace("https://ca.example:7443", &server.url());
     let file = server.scratch().join("walk.sh");
     fs::write(&file, script).expect("the script is written");
     let mut command = Command::new("timeout");
@@ -77,26 +87,32 @@ fn every_method_and_every_recovery_works_as_it_is_written() {
             return;
         }
     }
-    let Some(tpm) = Tpm::start() else { return };
+    let (Some(first), Some(next)) = (Tpm::start(), Tpm::start()) else { return };
     let server = Server::start();
-    let finished = walk(&server, &tpm);
+    let finished = walk(&server, &[first, next]);
     assert_eq!(finished.code, 0, "the walk stopped:\n{}\n---- error output\n{}", finished.stdout, finished.stderr);
     let admin = server.admin();
     for (id, status, tier, generation) in [
         ("sensor-1", "active", "token", 2),
         ("pump-7", "active", "registered", 2),
         ("board-1", "decommissioned", "factory", 3),
-        ("valve-7", "active", "hardware", 2),
+        ("valve-7", "active", "hardware", 3),
     ] {
         let shown = admin.run(&["device", "show", id]);
         let told = (&shown["status"], &shown["tier"], &shown["generation"]);
         assert_eq!(told, (&status.into(), &tier.into(), &generation.into()), "{id}: {shown}");
     }
+    let valve = admin.run(&["device", "show", "valve-7"]);
+    let [now, before] = ["hardware", "retired_hardware"].map(|list| valve[list].as_array().map(Vec::len));
+    assert_eq!((now, before), (Some(1), Some(1)), "{valve}");
+    let pump = admin.run(&["device", "show", "pump-7"]);
+    let keys = pump["keys"].as_array().expect("keys");
+    assert!(keys.len() == 3 && keys[2]["active_from"].as_str() < keys[2]["retires_at"].as_str(), "{pump}");
 }
 
 #[test]
 fn every_command_of_the_page_is_run_here_or_by_a_test_that_is_named() {
-    let blocks = shell_blocks();
+    let blocks = shell_blocks().concat();
     for line in page().lines().filter(|line| line.starts_with("    ") && !blocks.contains(line)) {
         let known = OUTSIDE.iter().find(|(command, _)| line.trim().starts_with(command));
         let (_, test) = known.unwrap_or_else(|| panic!("not run by any test: {line}"));

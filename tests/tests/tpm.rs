@@ -1,5 +1,6 @@
 //! The device's half of `tpm` against the verifier's, over real TPMs (swtpm), and everything that such a TPM can be made
-//! to say in order to deceive.
+//! to say in order to deceive. Commands are made by hand (`fleetca_tests::tpm::raw`) and not by tpm2-tools: its `tpm2_certify`
+//! takes no nonce, and the hostile cases need structures that no tool writes.
 
 use std::{
     collections::BTreeSet,
