@@ -185,6 +185,9 @@ fn later_issuing_cas_come_and_go_by_what_the_corporate_root_signs() {
     let ended = ceremony(&mut server, &["end", &second, "--root-crl", path(&crl)]);
     assert_eq!(serde_json::from_str::<Value>(&ended.succeeded()).expect("JSON")["standing"], "ended");
     verified(&server, &device).succeeded();
+    // An old answer is no new issuing CA.
+    let again = ceremony(&mut server, &rotate);
+    assert!(again.code == 1 && again.stderr.contains(&format!("as {second}, which is ended")), "{again:?}");
     admin.run(&["audit", "verify"]);
     let records = admin.run(&["audit", "list", "--action", "issuer.revoked"]);
     assert!(records[0]["serial"].as_str().is_some_and(|serial| serial.len() > 32), "{records}");

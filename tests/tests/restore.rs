@@ -1,5 +1,8 @@
 //! Backups, and what becomes of a CA whose past was restored: by `restore`, or by somebody who put an old disk back.
 
+#[path = "restore/ceremonies.rs"]
+mod ceremonies;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -85,95 +88,6 @@ fn try_renew(device: &Device) -> Finished {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
-}
-
-/// `ca-server issuer ACTION ISSUER`, with the root keys in a folder of their own; the server must not run.
-fn ceremony(server: &Server, roots: &Path, action: &str, issuer: &str) -> Finished {
-    local(&["issuer", action, issuer, "--dir", text(&server.dir()), "--root-dir", text(roots)])
-}
-
-#[test]
-fn after_a_restoration_no_issuing_ca_signs_that_its_root_has_revoked() {
-    let mut server = Server::start_with_limits(&[("issuer_wait_seconds", 0)]);
-    let roots = server.scratch().join("roots");
-    fs::rename(server.dir().join("offline"), &roots).expect("the root keys are moved offline");
-    let admin = server.admin();
-    admin.create_fleet("sensors");
-    let issuers = admin.run(&["issuer", "list"]);
-    let issuer = issuers.as_array().expect("a list").iter().find(|issuer| issuer["hierarchy"] == "device");
-    let stolen = issuer.expect("an issuing CA")["id"].as_str().expect("an ID").to_owned();
-    let device = Device::enroll(&server, "sensors", "d-1");
-    server.stop();
-    ceremony(&server, &roots, "rotate", &stolen).succeeded();
-    server.start_again();
-    let copy = backup(&server, "backup", &[]);
-    server.stop();
-    ceremony(&server, &roots, "revoke", &stolen).succeeded();
-    server.start_again();
-    let mut fetch = Command::new(binaries::enroll_client());
-    fetch.args(["sync-crls", "--http-url", &server.http_url(""), "--trust"]).arg(server.device_root());
-    run(fetch.arg("--out").arg(crls(&server))).succeeded();
-
-    // The key was in the backup; its folder has none of the stolen CA any more.
-    let lost = lose(&mut server);
-    let (newest, keys) = (crls(&server), lost.join("keys"));
-    assert!(!keys.join(format!("{stolen}.pem")).exists());
-    let options = ["--from", text(&copy), "--keys", text(&keys), "--crl", text(&newest), "--resume"];
-    // Whom that CA cut off in the lost time only its own last CRL tells, which no gateway keeps.
-    let refused = restore(&server.dir(), &options);
-    assert!(refused.code == 1 && refused.stderr.contains(&format!("--accept-loss {stolen}")), "{refused:?}");
-    restore(&server.dir(), &[&options[..], &["--accept-loss", &stolen]].concat()).succeeded();
-    let ports = ["--listen", "--operator-listen", "--http-listen", "--metrics-listen"];
-    let ports = ports.into_iter().flat_map(|option| [option, "127.0.0.1:0"]);
-    let refused = run(Command::new(binaries::ca_server()).arg("serve").arg("--dir").arg(server.dir()).args(ports));
-    assert!(refused.code == 1 && refused.stderr.contains(&format!("issuer revoke {stolen}")), "{refused:?}");
-    ceremony(&server, &roots, "revoke", &stolen).succeeded();
-    server.start_again();
-    recover(&server);
-    let issuers = server.admin().run(&["issuer", "status"]);
-    let found = issuers.as_array().expect("a list").iter().find(|issuer| issuer["id"] == stolen.as_str());
-    assert_eq!(found.expect("it is known")["standing"], "revoked", "{issuers}");
-    let refused = try_renew(&device);
-    assert!(refused.code == 4 && refused.stderr.contains("ISSUER_REVOKED"), "{refused:?}");
-}
-
-/// The backup is from before it was known that a key is stolen: what has taken over from its CA is in no backup at all.
-#[test]
-fn after_a_restoration_to_before_the_rotation_a_revoked_issuing_ca_is_known_by_the_newest_file_all_the_same() {
-    let mut server = Server::start_with_limits(&[("issuer_wait_seconds", 0)]);
-    let roots = server.scratch().join("roots");
-    fs::rename(server.dir().join("offline"), &roots).expect("the root keys are moved offline");
-    server.admin().create_fleet("sensors");
-    let gateway = Device::enroll_gateway(&server, "eu-7");
-    let copy = backup(&server, "backup", &[]);
-    let stolen = issuer_in(&copy);
-    server.stop();
-    let made = ceremony(&server, &roots, "rotate", &stolen).succeeded();
-    let rotated = made.split("for devices: ").nth(1).and_then(|rest| rest.get(..16)).expect("its ID").to_owned();
-    ceremony(&server, &roots, "revoke", &stolen).succeeded();
-    server.start_again();
-    sync(&server, &gateway).succeeded();
-
-    let lost = lose(&mut server);
-    let (newest, keys) = (crls(&server), lost.join("keys"));
-    // Of the stolen CA's key nothing is left, and nothing is wanted.
-    let options = ["--from", text(&copy), "--keys", text(&keys), "--crl", text(&newest), "--resume", "--accept-loss"];
-    let told = restore(&server.dir(), &[&options[..], &[&stolen]].concat()).succeeded();
-    assert!(told.contains(&format!("of issuer {rotated}, WHICH IS NOT KNOWN HERE")), "{told}");
-    assert!(told.contains("A CEREMONY WAS LOST"), "{told}");
-    let ports = ["--listen", "--operator-listen", "--http-listen", "--metrics-listen"];
-    let ports = ports.into_iter().flat_map(|option| [option, "127.0.0.1:0"]);
-    let refused = run(Command::new(binaries::ca_server()).arg("serve").arg("--dir").arg(server.dir()).args(ports));
-    assert!(refused.code == 1 && refused.stderr.contains(&format!("issuer revoke {stolen}")), "{refused:?}");
-    ceremony(&server, &roots, "rotate", &stolen).succeeded();
-    ceremony(&server, &roots, "revoke", &stolen).succeeded();
-    server.start_again();
-    recover(&server);
-    // The gateway shows what it holds of an issuing CA that there is no more, and goes on with what there is.
-    sync(&server, &gateway).succeeded();
-    let ready = http::get(&server.metrics_url("/readyz"));
-    assert_eq!(ready.status, 200, "{ready:?}");
-    Device::enroll(&server, "sensors", "d-1");
 }
 
 #[test]
@@ -312,7 +226,7 @@ fn an_old_copy_that_is_served_is_noticed_by_a_gateway_and_stands_still() {
     let held = fs::read(crls(&server)).expect("a file of CRLs");
 
     // Somebody puts the old disk back. Nobody has noticed yet: a certificate of the lost time is asked to wait.
-    let lost = lose(&mut server);
+    lose(&mut server);
     fs::rename(&copy, server.dir()).expect("the copy can be moved");
     server.start_again();
     let waits = try_renew(&honest);
@@ -367,7 +281,6 @@ fn an_old_copy_that_is_served_is_noticed_by_a_gateway_and_stands_still() {
     server.stop();
     let told = restore(&server.dir(), &["--crl", text(&crls(&server))]).succeeded();
     assert!(told.contains("nothing in it is new") && told.contains("it goes on"), "{told}");
-    drop(lost);
 }
 
 #[tokio::test]
