@@ -4,6 +4,7 @@
 mod crisis;
 mod damaged;
 mod factory;
+mod idevid;
 mod notice;
 mod partitions;
 mod past;

@@ -52,6 +52,9 @@ impl Publisher {
         let full = self.current(issuer).ok_or(PublishError::UnknownIssuer)?;
         let serials = self.store.serials_of(holder, *issuer).await?;
         let list = Arc::new(self.sign_list(&full, handle, &serials)?);
+        if self.is_halted() {
+            return Err(PublishError::Restored);
+        }
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         // What was published meanwhile is served before lists go: what is put here then would stay.
         if self.current(issuer).is_some_and(|served| served.sha256 == full.sha256) {

@@ -1,8 +1,8 @@
 //! Boards with an IDevID, and what its key must have signed.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, DnValue, IsCa, Issuer, KeyPair, KeyUsagePurpose, SigningKey};
+use rcgen::{CertificateParams, KeyPair, SigningKey};
 
-use super::*;
+use super::{idevid::Idevid, *};
 use crate::{
     attestation::AttestationError,
     identity::{HardwareId, KeyFingerprint},
@@ -18,28 +18,16 @@ struct Board {
 impl Board {
     /// One that is registered as `board-1`, in a fleet that pins its maker's root.
     async fn registered(world: &World) -> Board {
-        let maker = KeyPair::generate().unwrap();
-        let mut root = CertificateParams::default();
-        root.distinguished_name.push(DnType::CommonName, "Maker");
-        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let pinned = root.self_signed(&maker).unwrap().der().to_vec();
-        let mut idevid = CertificateParams::default();
-        let serial = DnValue::PrintableString("SN-1".try_into().unwrap());
-        idevid.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 5]), serial);
-        idevid.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let key = KeyPair::generate().unwrap();
-        let idevid = idevid.signed_by(&key, &Issuer::from_params(&root, &maker)).unwrap().der().to_vec();
-
+        let Idevid { maker, root, leaf, key } = Idevid::new("SN-1");
         let policy =
-            Policy { attest: vec![Method::Factory], factory_roots: Certificates(vec![pinned]), ..Policy::default() };
+            Policy { attest: vec![Method::Factory], factory_roots: Certificates(vec![root]), ..Policy::default() };
         let fleet: crate::identity::FleetName = "boards".parse().unwrap();
         world.authority.create_fleet(&fleet, policy, "operator/ana").await.unwrap();
         let issuer = KeyFingerprint::of(&maker.subject_public_key_info());
         let hardware = vec![HardwareId::of_idevid(*issuer.as_bytes(), "SN-1").unwrap()];
         let new = NewDevice { id: "board-1".parse().unwrap(), fleet, hardware, keys: Vec::new(), line: 0 };
         world.authority.register_device(new, "operator/ana").await.unwrap();
-        Board { key, chain: vec![idevid] }
+        Board { key, chain: vec![leaf] }
     }
 
     fn start(&self, csr: &[u8]) -> Vec<u8> {

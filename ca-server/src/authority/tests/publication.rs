@@ -172,6 +172,17 @@ struct SlowOnce {
     next: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
 }
 
+impl SlowOnce {
+    /// A CA whose devices' issuing CA signs with such a key.
+    async fn world() -> (World, Arc<Self>) {
+        let mut world = World::new().await;
+        let key = world.signers[&CaRole::DeviceIssuing].clone();
+        let slow = Arc::new(Self { key, next: Mutex::default() });
+        world.signers.insert(CaRole::DeviceIssuing, slow.clone());
+        (world.restarted().await, slow)
+    }
+}
+
 impl Signer for SlowOnce {
     fn public_key(&self) -> &crate::pki::PublicKey {
         self.key.public_key()
@@ -189,11 +200,7 @@ impl Signer for SlowOnce {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn who_asks_for_a_delta_keeps_no_publication_waiting() {
-    let mut world = World::new().await;
-    let key = world.signers[&CaRole::DeviceIssuing].clone();
-    let slow = Arc::new(SlowOnce { key, next: Mutex::default() });
-    world.signers.insert(CaRole::DeviceIssuing, slow.clone());
-    let world = world.restarted().await;
+    let (world, slow) = SlowOnce::world().await;
     let (publisher, issuer) = (world.authority.publisher.clone(), world.issuer());
     publisher.offer_deltas();
     for id in ["pump-1", "pump-2"] {
@@ -221,11 +228,7 @@ async fn who_asks_for_a_delta_keeps_no_publication_waiting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_for_a_devices_list_keeps_no_publication_waiting() {
-    let mut world = World::new().await;
-    let key = world.signers[&CaRole::DeviceIssuing].clone();
-    let slow = Arc::new(SlowOnce { key, next: Mutex::default() });
-    world.signers.insert(CaRole::DeviceIssuing, slow.clone());
-    let world = world.restarted().await;
+    let (world, slow) = SlowOnce::world().await;
     let (publisher, issuer) = (world.authority.publisher.clone(), world.issuer());
     let pump = subject("pump-1");
     world.enroll("pump-1").await;

@@ -6,7 +6,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose,
 };
 
-use super::*;
+use super::{idevid::Idevid, *};
 use crate::{
     attestation::AttestationError,
     audit::Draft,
@@ -62,18 +62,7 @@ struct Board {
 
 impl Board {
     fn new() -> Self {
-        let makers = rcgen::KeyPair::generate().unwrap();
-        let mut ca = CertificateParams::default();
-        ca.distinguished_name.push(DnType::CommonName, "Maker");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let root = ca.self_signed(&makers).unwrap().der().to_vec();
-        let mut leaf = CertificateParams::default();
-        let serial = DnValue::PrintableString("b-1".try_into().unwrap());
-        leaf.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 5]), serial);
-        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let key = rcgen::KeyPair::generate().unwrap();
-        let leaf = leaf.signed_by(&key, &Issuer::from_params(&ca, &makers)).unwrap().der().to_vec();
+        let Idevid { root, leaf, key, .. } = Idevid::new("b-1");
         Self { root, leaf, key }
     }
 
