@@ -72,18 +72,19 @@ async fn bytes_that_are_no_message_are_refused() {
     }
 }
 
+/// Refuse 21.
 #[tokio::test]
-async fn five_hundred_challenges_are_all_distinct() {
+async fn a_thousand_challenges_are_all_distinct() {
     let server = Server::start();
     let connection = stranger::connect(&server).await;
     let (token, key) = (JoinToken::generate().expect("a token"), SubjectKey::generate());
     let start = stranger::start("pump-7", &token, &key).encode_to_vec();
     let mut challenges = HashSet::new();
-    for _ in 0..500 {
+    for _ in 0..1000 {
         let mut exchange = Exchange::start(&connection, &start).await.expect("a stream");
         challenges.insert(exchange.challenge().await.expect("a challenge"));
     }
-    assert_eq!(challenges.len(), 500);
+    assert_eq!(challenges.len(), 1000);
 }
 
 /// `Start`s that get their challenge and then wait, on one connection of a stranger.
