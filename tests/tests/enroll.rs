@@ -22,7 +22,6 @@ use fleetca_tests::{
 use prost::Message;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use tonic::Code;
 use x509_cert::Certificate;
 
 /// A server with one fleet.
@@ -247,14 +246,14 @@ async fn messages_out_of_order_are_refused() {
             Ok(mut exchange) => exchange.answer().await.expect_err("no Start first"),
             Err(status) => status,
         };
-        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert_eq!(Refusal::of(&refused).reason, "PROTOCOL_ERROR", "{refused:?}");
     }
 
     let mut exchange = Exchange::start(&connection, &start).await.expect("a stream");
     exchange.challenge().await.expect("a challenge");
     exchange.send(Step::Start(start.clone()));
     let refused = exchange.answer().await.expect_err("a second Start");
-    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert_eq!(Refusal::of(&refused).reason, "PROTOCOL_ERROR", "{refused:?}");
 }
 
 #[tokio::test]
@@ -265,14 +264,15 @@ async fn a_start_for_somebody_else_is_refused() {
     let key = SubjectKey::generate();
     let honest = stranger::start("pump-7", &token, &key);
     let starts = [
-        ("another trust domain", Start { trust_domain: "other.test".into(), ..honest.clone() }),
-        ("another device", Start { id: "pump-8".into(), ..honest.clone() }),
-        ("an ID in another case", Start { id: "PUMP-7".into(), ..honest.clone() }),
-        ("an operator", Start { kind: Kind::Operator.into(), ..honest.clone() }),
-        ("no evidence", Start { evidence: None, ..honest.clone() }),
-        ("no CSR", Start { csr: vec![], ..honest.clone() }),
+        ("TRUST_DOMAIN_MISMATCH", Start { trust_domain: "other.test".into(), ..honest.clone() }),
+        ("ID_REFUSED", Start { id: "pump-8".into(), ..honest.clone() }),
+        // In another case.
+        ("ID_REFUSED", Start { id: "PUMP-7".into(), ..honest.clone() }),
+        ("ID_REFUSED", Start { kind: Kind::Operator.into(), ..honest.clone() }),
+        ("PROTOCOL_ERROR", Start { evidence: None, ..honest.clone() }),
+        ("CSR_REFUSED", Start { csr: vec![], ..honest.clone() }),
     ];
-    for (name, start) in starts {
+    for (reason, start) in starts {
         let start = start.encode_to_vec();
         let attempt = async {
             let mut exchange = Exchange::start(&connection, &start).await?;
@@ -280,8 +280,7 @@ async fn a_start_for_somebody_else_is_refused() {
             exchange.send(Step::Proof(stranger::proof(&token, &key, &start, &challenge)));
             exchange.issued().await
         };
-        let refused = attempt.await.expect_err(name);
-        Refusal::of(&refused);
+        assert_eq!(stranger::reason(attempt.await), reason);
     }
     stranger::enroll(&connection, "pump-7", &token, &key).await.expect("the token still works");
 }
