@@ -5,6 +5,9 @@ pub mod raw;
 
 use std::{fs, os::unix::net::UnixStream, path::Path, process::Command};
 
+use enroll_client::keys::tpm::{Chip, EndorsementKind};
+use maker::Maker;
+use raw::Raw;
 use tempfile::TempDir;
 
 use crate::{
@@ -12,6 +15,10 @@ use crate::{
     require,
     wait::{SOON, until_true},
 };
+
+/// Where a TPM keeps the certificate of its P-256 endorsement key, and those above it.
+const CERTIFICATE: u32 = 0x01c0_000a;
+const ABOVE: u32 = 0x01c0_0100;
 
 /// A TPM that nobody else has. It ends with this value.
 #[derive(Debug)]
@@ -68,6 +75,17 @@ impl Tpm {
         command.args(["--tpm2", "--create-ek-cert", "--config", &path("setup.conf"), "--tpmstate"]).arg(dir.path());
         run(&mut command).succeeded();
         Some(Self::over(dir, &swtpm))
+    }
+
+    /// Puts into it what this maker certifies of its P-256 endorsement key, of which it has no certificate yet.
+    pub fn deliver(&self, maker: &Maker) {
+        let mut chip = Chip::open(&self.socket().parse().expect("a location")).expect("a TPM");
+        let endorsement = chip.endorsement(Some(EndorsementKind::P256)).expect("an endorsement key");
+        let chain = maker.chain(endorsement.key.public());
+        chip.close().expect("it is let go");
+        let mut raw = Raw::open(self);
+        raw.provision(CERTIFICATE, &chain[0]);
+        raw.provision(ABOVE, &chain[1]);
     }
 
     fn over(dir: TempDir, swtpm: &Path) -> Tpm {

@@ -13,6 +13,7 @@ use fleetca_proto::{
 };
 use fleetca_tests::{
     device::Device,
+    pem::write_certificate,
     process::{Finished, run},
     server::{Server, TRUST_DOMAIN},
     stranger::{Exchange, Refusal, SubjectKey, connect},
@@ -126,6 +127,22 @@ fn a_known_device_id_with_another_tpm_is_refused() {
     assert!(finished.stderr.contains("ID_REFUSED"), "{}", finished.stderr);
 }
 
+/// Nobody has pinned a root: that the key is registered is all that speaks for the TPM, and its ban comes before that.
+#[test]
+fn a_registered_tpm_whose_endorsement_key_is_banned_is_refused_though_no_root_is_pinned() {
+    let server = server();
+    let Some(tpm) = Tpm::start() else { return };
+    register(&server, "pump-7", &tpm, "p-256");
+    let ban = |key: &str| _ = server.admin().run(&["fleet", "set", "pumps", "--banned-keys", key]);
+    ban(&shown(&server, "pump-7", &tpm, "p-256"));
+    let (device, finished) = enroll(&server, "pump-7", Some("pump-7"), &tpm, "p-256");
+    assert!(finished.code == 1 && finished.stderr.contains("ATTESTATION_FAILED"), "{finished:?}");
+    assert!(!device.folder().join("current").exists());
+    assert_eq!(server.admin().run(&["device", "show", "pump-7"])["status"], "registered");
+    ban("none");
+    enroll(&server, "pump-7", Some("pump-7"), &tpm, "p-256").1.succeeded();
+}
+
 #[test]
 fn a_fleet_that_pins_makers_of_tpms_takes_theirs_only() {
     let server = server();
@@ -214,8 +231,12 @@ impl Puppet {
     }
 
     fn start_by(&self, csr: Vec<u8>, evidence: TpmEvidence) -> Vec<u8> {
+        self.start_as("pump-7", csr, evidence)
+    }
+
+    fn start_as(&self, id: &str, csr: Vec<u8>, evidence: TpmEvidence) -> Vec<u8> {
         let evidence = Some(Evidence::Tpm(evidence));
-        let (trust_domain, id) = (TRUST_DOMAIN.to_owned(), "pump-7".to_owned());
+        let (trust_domain, id) = (TRUST_DOMAIN.to_owned(), id.to_owned());
         Start { trust_domain, kind: Kind::Device.into(), id, csr, evidence }.encode_to_vec()
     }
 
@@ -307,4 +328,81 @@ async fn a_certificate_that_is_not_the_endorsement_keys_gets_no_challenge_though
     }
     let honest = start(own);
     attempt(&connection, &honest, |start, challenge| puppet.proof(start, challenge)).await.expect("its own");
+}
+
+/// What comes of it when all of them enroll as this device at once, each with a proof that holds: the last challenge is out
+/// before the first proof is sent.
+async fn race(server: &Server, id: &str, racers: &[Puppet]) -> Vec<String> {
+    let mut connections = Vec::new();
+    let mut ready = Vec::new();
+    for puppet in racers {
+        let start = puppet.start_as(id, puppet.key.csr().expect("a CSR"), puppet.evidence());
+        let connection = connect(server).await;
+        let mut exchange = Exchange::start(&connection, &start).await.expect("a stream");
+        let challenge = exchange.challenge().await.expect("a challenge");
+        ready.push((exchange, puppet.proof(&start, &challenge)));
+        connections.push(connection);
+    }
+    let attempts = ready.into_iter().map(|(mut exchange, proof)| async move {
+        exchange.send(Step::Proof(proof));
+        match exchange.issued().await {
+            Ok(_) => "issued".to_owned(),
+            Err(status) => Refusal::of(&status).reason,
+        }
+    });
+    futures::future::join_all(attempts).await
+}
+
+/// Refuse 22, raced: TPMs of other devices, and some that are nobody's.
+#[tokio::test]
+async fn of_tpms_that_race_for_a_registered_device_only_its_own_becomes_it() {
+    let server = server();
+    let Some(tpms) = Tpm::start_many(8) else { return };
+    // Its own is neither the first nor the last to come.
+    let expected = [
+        ("pump-1", "ID_REFUSED"),
+        ("", "ATTESTATION_FAILED"),
+        ("pump-2", "ID_REFUSED"),
+        ("pump-7", "issued"),
+        ("", "ATTESTATION_FAILED"),
+        ("pump-3", "ID_REFUSED"),
+        ("pump-4", "ID_REFUSED"),
+        ("", "ATTESTATION_FAILED"),
+    ];
+    for ((id, _), tpm) in expected.iter().zip(&tpms).filter(|((id, _), _)| !id.is_empty()) {
+        register(&server, id, tpm, "p-256");
+    }
+    let racers: Vec<_> = tpms.iter().map(Puppet::over).collect();
+    assert_eq!(race(&server, "pump-7", &racers).await, expected.map(|(_, outcome)| outcome));
+    for (id, status, certificates) in [("pump-7", "active", 1), ("pump-1", "registered", 0)] {
+        let shown = server.admin().run(&["device", "show", id]);
+        assert_eq!(shown["status"], status, "{shown}");
+        assert_eq!(shown["certificates"].as_array().map(Vec::len), Some(certificates), "{shown}");
+    }
+    let own = shown(&server, "pump-7", &tpms[3], "p-256");
+    let bound = server.admin().run(&["device", "show", "pump-7"])["hardware"].clone();
+    assert_eq!(bound, serde_json::json!([format!("ek:{own}")]));
+}
+
+/// Refuse 22, raced, where the fleet takes whatever a maker has certified: each may become the device that it proves.
+#[tokio::test]
+async fn of_unknown_tpms_that_race_for_the_name_of_one_only_that_one_becomes_it() {
+    let server = Server::start();
+    let Some(tpms) = Tpm::start_many(6) else { return };
+    let maker = Maker::new();
+    let root = write_certificate(server.scratch(), "root", maker.root()).display().to_string();
+    let create = ["fleet", "create", "pumps", "--attest", "tpm", "--tpm-roots", &root, "--ek-kind", "p-256"];
+    let register = ["--unknown-devices", "register", "--accept-any-holder", "--id-template", "tpm-{ek}"];
+    server.admin().run(&[&create[..], &register].concat());
+    tpms.iter().for_each(|tpm| tpm.deliver(&maker));
+    let name = |tpm: &Tpm| format!("tpm-{}", &shown(&server, "any", tpm, "p-256")[..16]);
+    let racers: Vec<_> = tpms.iter().map(Puppet::over).collect();
+    let outcomes = race(&server, &name(&tpms[3]), &racers).await;
+    let expected = ["ID_REFUSED", "ID_REFUSED", "ID_REFUSED", "issued", "ID_REFUSED", "ID_REFUSED"];
+    assert_eq!(outcomes, expected);
+    let devices = server.admin().run(&["device", "list"]);
+    assert_eq!(devices.as_array().map(Vec::len), Some(1), "{devices}");
+    assert_eq!(devices[0]["id"], name(&tpms[3]).as_str());
+    // Who lost was as good as the winner, but for the name.
+    assert_eq!(race(&server, &name(&tpms[0]), &racers[..1]).await, ["issued"]);
 }
