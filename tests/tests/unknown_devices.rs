@@ -4,9 +4,10 @@ use fleetca_tests::{
     device::Device,
     maker::{CA, IDEVID, Made, Wish, text},
     newcomers::{TEMPLATE, World, refused},
+    pem::write_certificate,
     process::{Finished, run},
     server::Server,
-    tpm::Tpm,
+    tpm::{self, Tpm},
     wait::{SOON, until_true},
 };
 
@@ -289,4 +290,59 @@ fn a_tpm_registers_itself_under_its_makers_root_and_without_it_not() {
     // Its EK is banned: another of the maker's keys is none of these.
     server.admin().run(&["fleet", "set", "pumps", "--banned-keys", &hardware[3..]]);
     refused(&enroll_tpm(&server, "banned", &tpm, "p-384"), "ATTESTATION_FAILED");
+}
+
+/// A maker of boards vouches for no TPM, nor a maker of TPMs for a board: whether the device is registered or not.
+#[test]
+fn a_root_that_is_pinned_for_the_one_method_vouches_for_nobody_by_the_other() {
+    let Some(world) = World::new() else { return };
+    let Some([strange, own]) = Tpm::start_many(2).map(|tpms| <[Tpm; 2]>::try_from(tpms).expect("two")) else { return };
+    // Of each list, one root that certifies for its own method, and one that certifies for the other.
+    let (of_boards, of_tpms) = (tpm::maker::Maker::new(), tpm::maker::Maker::new());
+    strange.deliver(&of_boards);
+    own.deliver(&of_tpms);
+    let roots = |name: &str, boards: &Made, tpms: &tpm::maker::Maker| {
+        let path = write_certificate(world.server.scratch(), name, tpms.root());
+        let pem = [&boards.certificate, &path].map(|path| std::fs::read_to_string(path).expect("a certificate"));
+        std::fs::write(&path, pem.concat()).expect("it is written");
+        text(&path).to_owned()
+    };
+    let (factory, tpm) = (roots("factory", &world.root, &of_boards), roots("tpm", &world.other, &of_tpms));
+    let create = ["fleet", "create", "plant", "--attest", "factory,tpm", "--factory-roots", &factory];
+    let options = ["--tpm-roots", &tpm, "--unknown-devices", "pending", "--ek-kind", "p-256"];
+    let admin = world.server.admin();
+    admin.run(&[&create[..], &options].concat());
+    let [strange_board, own_board] =
+        [("strange", &world.other), ("own", &world.root)].map(|(name, root)| world.board(name, "SN-1", root));
+    let enroll_tpm = |tpm: &Tpm, id: &str| {
+        let mut command = Device::new(world.folder(id)).command("enroll");
+        command.args(["--server", &world.server.url(), "--device-id", id, "--root"]).arg(world.server.control_root());
+        run(command.args(["--attest", &format!("tpm:{},p-256", tpm.socket())]))
+    };
+    let attempts = || {
+        refused(&enroll_tpm(&strange, "strange-tpm"), "ATTESTATION_FAILED");
+        refused(&world.enroll("strange-board", &strange_board, Some("strange-board")), "ATTESTATION_FAILED");
+        [enroll_tpm(&own, "own-tpm"), world.enroll("own-board", &own_board, Some("own-board"))]
+    };
+    for waits in attempts() {
+        assert_eq!(waits.code, 3, "{waits:?}");
+    }
+    let waiting = admin.run(&["device", "list", "--status", "pending"]);
+    assert_eq!(waiting.as_array().map(Vec::len), Some(2), "{waiting}");
+
+    for (tpm, id) in [(&strange, "strange-tpm"), (&own, "own-tpm")] {
+        let mut command = Device::new(world.folder(id)).program("show-tpm");
+        let shown = run(command.args([&format!("{},p-256", tpm.socket()), "--output", "json"])).succeeded();
+        let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+        let hash = shown["ek_sha256"].as_str().expect("a hash");
+        admin.run(&["device", "register", id, "--fleet", "plant", "--ek-hash", hash]);
+    }
+    for (root, id) in [(&world.other, "strange-board"), (&world.root, "own-board")] {
+        let idevid = format!("{}:SN-1", root.spki_sha256());
+        admin.run(&["device", "register", id, "--fleet", "plant", "--idevid", &idevid]);
+    }
+    attempts().into_iter().for_each(|enrolled| _ = enrolled.succeeded());
+    for id in ["strange-tpm", "strange-board"] {
+        assert_eq!(world.shown(id)["status"], "registered");
+    }
 }
