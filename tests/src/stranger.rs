@@ -88,6 +88,9 @@ pub fn start(id: &str, token: &JoinToken, key: &SubjectKey) -> Start {
     }
 }
 
+/// A field that no message has, as it stands behind the others: number 100, with the number 1.
+pub const UNKNOWN_FIELD: &[u8] = &[0xa0, 0x06, 1];
+
 /// The honest proof for these messages, as they travelled.
 pub fn proof(token: &JoinToken, key: &SubjectKey, start: &[u8], challenge: &[u8]) -> Proof {
     Proof {

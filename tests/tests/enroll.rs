@@ -231,6 +231,32 @@ async fn a_proof_made_for_other_bytes_is_refused() {
     }
 }
 
+/// Refuse 18: `Start`s that are other octets once they were read and encoded anew.
+#[tokio::test]
+async fn what_is_signed_is_the_octets_that_were_sent() {
+    let server = server();
+    let connection = stranger::connect(&server).await;
+    let unknown = |start: Vec<u8>| [&start[..], stranger::UNKNOWN_FIELD].concat();
+    // The first of two is overridden by the second.
+    let twice = |start: Vec<u8>| [Start { id: "pump-9".into(), ..Start::default() }.encode_to_vec(), start].concat();
+    for (id, odd) in [("pump-7", &unknown as &dyn Fn(Vec<u8>) -> Vec<u8>), ("pump-8", &twice)] {
+        let (token, key) = (token(&server, id), SubjectKey::generate());
+        let sent = odd(stranger::start(id, &token, &key).encode_to_vec());
+        let anew = Start::decode(&*sent).expect("a Start").encode_to_vec();
+        assert_ne!(sent, anew);
+        let attempt = async |evidence: &[u8], subject: &[u8]| {
+            let mut exchange = Exchange::start(&connection, &sent).await?;
+            let challenge = exchange.challenge().await?;
+            let [evidence, subject] = [evidence, subject].map(|start| stranger::proof(&token, &key, start, &challenge));
+            exchange.send(Step::Proof(Proof { subject_signature: subject.subject_signature, ..evidence }));
+            exchange.issued().await
+        };
+        assert_eq!(stranger::reason(attempt(&anew, &sent).await), "ATTESTATION_FAILED", "{id}");
+        assert_eq!(stranger::reason(attempt(&sent, &anew).await), "CSR_POP_FAILED", "{id}");
+        attempt(&sent, &sent).await.expect("a certificate");
+    }
+}
+
 #[tokio::test]
 async fn messages_out_of_order_are_refused() {
     let server = server();

@@ -79,19 +79,33 @@ impl<'a> Attempt<'a> {
 
     /// Enrolls as `id` with the assertion that `assert` makes of the binding.
     async fn enroll(&self, id: &str, key_id: &str, assert: impl FnOnce(&str) -> String) -> Result<Issued, Status> {
-        let start = Start {
+        let start = self.start(id, key_id);
+        self.exchange(&start, &start, assert).await
+    }
+
+    fn start(&self, id: &str, key_id: &str) -> Vec<u8> {
+        Start {
             trust_domain: TRUST_DOMAIN.into(),
             kind: Kind::Device.into(),
             id: id.into(),
             csr: self.subject.csr(),
             evidence: Some(Evidence::RegisteredKey(RegisteredKeyEvidence { key_id: key_id.into() })),
         }
-        .encode_to_vec();
-        let mut exchange = Exchange::start(&self.connection, &start).await?;
+        .encode_to_vec()
+    }
+
+    /// Sends these octets as `Start`, and binds the assertion to those.
+    async fn exchange(
+        &self,
+        start: &[u8],
+        bound: &[u8],
+        assert: impl FnOnce(&str) -> String,
+    ) -> Result<Issued, Status> {
+        let mut exchange = Exchange::start(&self.connection, start).await?;
         let challenge = exchange.challenge().await?;
-        let bound = BASE64_URL_SAFE_NO_PAD.encode(binding("registered-key", &start, &challenge));
+        let bound = BASE64_URL_SAFE_NO_PAD.encode(binding("registered-key", bound, &challenge));
         exchange.send(Step::Proof(Proof {
-            subject_signature: self.subject.sign(&enrollment("registered-key", Role::Subject, &start, &challenge)),
+            subject_signature: self.subject.sign(&enrollment("registered-key", Role::Subject, start, &challenge)),
             assertion: assert(&bound),
             ..Proof::default()
         }));
@@ -226,6 +240,21 @@ async fn an_assertion_that_says_anything_else_than_it_must_is_refused() {
     }
     assert_eq!(server.admin().run(&["device", "show", "pump-1"])["status"], "registered");
     attempt.enroll("pump-1", &own.thumbprint(), |bound| sign(&own, &body("pump-1", bound))).await.expect("honest");
+}
+
+/// Refuse 18: a field that nobody knows here is lost when what was read is encoded anew.
+#[tokio::test]
+async fn an_assertion_is_bound_to_the_octets_that_were_sent() {
+    let Some(server) = server() else { return };
+    let own = key(&server, "own", ED25519);
+    register(&server, "pump-1", &own);
+    let (own, attempt) = (read(&own), Attempt::new(&server).await);
+    let anew = attempt.start("pump-1", &own.thumbprint());
+    let sent = [&anew[..], stranger::UNKNOWN_FIELD].concat();
+    let assert = |bound: &str| sign(&own, &body("pump-1", bound));
+    let refused = attempt.exchange(&sent, &anew, assert).await;
+    assert_eq!(stranger::reason(refused), "ATTESTATION_FAILED");
+    attempt.exchange(&sent, &sent, assert).await.expect("a certificate");
 }
 
 /// Refuse 28: a repeated jti; and a lost answer, which is given again.

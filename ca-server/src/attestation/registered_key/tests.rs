@@ -135,6 +135,20 @@ fn another_key_and_a_changed_octet_are_refused() {
     }
 }
 
+/// Refuse 18: the same claims in other octets, with one that nobody knows, are as good; and signed is what was sent.
+#[test]
+fn what_is_verified_is_the_octets_that_were_sent() {
+    let anew = body().to_string();
+    let sent = anew.replacen("\"iss\":", " \"\\u0069ss\" : ", 1).replacen('{', "{\"note\":1,\n", 1);
+    let part = |json: &str| format!("{}.{}", text(&header()), BASE64_URL_SAFE_NO_PAD.encode(json));
+    let assertion = |signed: &str| {
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(pair(1).sign(part(signed).as_bytes()));
+        check(&format!("{}.{signature}", part(&sent)))
+    };
+    assert!(assertion(&sent).is_ok());
+    assert_eq!(assertion(&anew).err(), Some(AttestationError::Signature));
+}
+
 #[test]
 fn what_is_no_compact_jws_is_refused() {
     let honest = signed(&header(), &body(), 1);
