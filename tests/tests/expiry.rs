@@ -29,8 +29,8 @@ use enroll_client::{
 };
 use fleetca_proto::v1::{
     CreateFleetRequest, CreateGatewayRequest, CreateTokenRequest, DeviceStatus, FleetPolicy, GetCrlRequest,
-    GetDeviceRequest, ListDevicesRequest, ListFleetsRequest, RegisterDeviceRequest, get_crl_request::Form,
-    operator_client::OperatorClient,
+    GetDeviceRequest, ListDevicesRequest, ListFleetsRequest, ListSecurityEventsRequest, RegisterDeviceRequest,
+    UpdateFleetRequest, get_crl_request::Form, operator_client::OperatorClient,
 };
 use fleetca_tests::{
     device::Device,
@@ -198,6 +198,33 @@ async fn a_device_that_slept_comes_back_by_its_expired_certificate_within_the_gr
 
     world.after(30 * 24 + 31 * 24 + 1);
     expired(world.recover(&device).await);
+}
+
+/// The grace that its fleet gives is over: a word to the device, and one to the operators.
+#[tokio::test]
+async fn a_device_that_slept_past_the_grace_is_told_to_attest_anew_and_is_an_event() {
+    let world = World::start().await;
+    let grace = Some(prost_types::Duration { seconds: 48 * 3600, nanos: 0 });
+    let policy = Some(FleetPolicy { grace, ..Default::default() });
+    let request = UpdateFleetRequest { name: "sensors".into(), policy };
+    world.operator().await.update_fleet(request).await.expect("it is changed");
+    let device = world.enroll(Kind::Device, "pump-7", world.token("pump-7").await).await;
+    world.after(24 + 48 + 1);
+    expired(world.recover(&device).await);
+    let request = ListSecurityEventsRequest { kind: "certificate.expired".into(), ..Default::default() };
+    let mut operator = world.operator().await;
+    let listed = async {
+        loop {
+            let listed = operator.list_security_events(request.clone()).await.expect("a list").into_inner();
+            if !listed.events.is_empty() {
+                return listed.events;
+            }
+        }
+    };
+    let events = tokio::time::timeout(SOON, listed).await.expect("it is written down");
+    let [event] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((event.subject.as_str(), event.count), ("device/pump-7", 1), "{event:?}");
+    assert!(event.detail.starts_with("CERTIFICATE_EXPIRED; by previous, proven certificate/"), "{event:?}");
 }
 
 /// Refuse 8, for `previous`: an old image of its disk, which its device has outlived.
