@@ -5,10 +5,13 @@
 use std::path::Path;
 
 use anyhow::Context;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use enroll_client::{
-    attester::token::JoinToken,
+    attester::{Attester, token::JoinToken},
+    certificate::hex,
     connect::Connection,
     trust::{Roots, Trust},
+    wall_time::WallTime,
 };
 use fleetca_proto::{
     transcript::{Role, enrollment},
@@ -165,6 +168,46 @@ pub async fn enroll(connection: &Connection, id: &str, token: &JoinToken, key: &
     let challenge = exchange.challenge().await?;
     exchange.send(Step::Proof(proof(token, key, &start, &challenge)));
     exchange.issued().await
+}
+
+/// A whole enrollment by a method of the client's, for a new key; what is proven by the method is proven over the `Start` that
+/// `shown` makes of the one that is sent.
+pub async fn enroll_by(
+    connection: &Connection,
+    id: &str,
+    attester: &Attester,
+    shown: impl FnOnce(&[u8]) -> Vec<u8>,
+) -> Result<Issued, Status> {
+    let key = SubjectKey::generate();
+    let (trust_domain, evidence) = (TRUST_DOMAIN.to_owned(), Some(attester.evidence()));
+    let start = Start { trust_domain, kind: Kind::Device.into(), id: id.to_owned(), csr: key.csr(), evidence };
+    let start = start.encode_to_vec();
+    let mut exchange = Exchange::start(connection, &start).await?;
+    let challenge = exchange.challenge().await?;
+    let subject_signature = key.sign(&enrollment(attester.method(), Role::Subject, &start, &challenge));
+    let proof = attester.prove(&shown(&start), &challenge, WallTime::now()).expect("a proof");
+    exchange.send(Step::Proof(Proof { subject_signature, ..proof }));
+    exchange.issued().await
+}
+
+/// Panics where something that came with a refusal, its text, its details or its metadata, has one of these values in it: as
+/// it is, in hexadecimal or in base64url.
+pub fn tells_none_of(refused: &Status, values: &[&[u8]]) {
+    let metadata = refused.metadata().clone().into_headers();
+    let told = metadata.values().map(|value| value.as_bytes());
+    let told: Vec<_> = told.chain([refused.message().as_bytes(), refused.details()]).collect();
+    assert!(told.iter().any(|told| holds(told, Refusal::of(refused).reason.as_bytes())), "what it does tell is found");
+    for value in values {
+        let forms = [value.to_vec(), hex(value).into_bytes(), BASE64_URL_SAFE_NO_PAD.encode(value).into_bytes()];
+        for form in &forms {
+            assert!(!told.iter().any(|told| holds(told, form)), "{refused:?} tells {}", String::from_utf8_lossy(form));
+        }
+    }
+}
+
+fn holds(whole: &[u8], part: &[u8]) -> bool {
+    assert!(!part.is_empty(), "it is nothing");
+    whole.windows(part.len()).any(|window| window == part)
 }
 
 /// The reason of a call that must be refused.

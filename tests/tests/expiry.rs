@@ -15,7 +15,7 @@ use ca_server::{
 };
 use enroll_client::{
     agent::Agent,
-    attester::{Attester, token::JoinToken, tpm::TpmMethod},
+    attester::{Attester, previous::Previous, token::JoinToken, tpm::TpmMethod},
     connect::Connection,
     credential::{Credential, LockedFolder},
     enroll::{Enrollment, enroll, recover},
@@ -37,6 +37,7 @@ use fleetca_tests::{
     inside,
     process::run,
     server::init,
+    stranger,
     tpm::Tpm,
     wait::{SOON, until_true},
 };
@@ -140,6 +141,15 @@ impl World {
         }
     }
 
+    /// Asks to come back with what is in the folder, over the raw protocol, and gives the refusal.
+    async fn told(&self, dir: &Path) -> Status {
+        let url = format!("https://localhost:{}", self.server.addresses.devices.port());
+        let connection = stranger::connect_to(&url, &self.ca().control_root()).await;
+        let previous = Previous::of(&Credential::load(dir).expect("a credential")).expect("its key");
+        let attester = Attester::Previous(previous);
+        stranger::enroll_by(&connection, "", &attester, <[u8]>::to_vec).await.expect_err("a refusal")
+    }
+
     /// Renews with what is in the folder.
     async fn renew(&self, dir: &Path) -> Result<(), Refusal> {
         let folder = LockedFolder::open(dir).expect("nobody else has it");
@@ -240,6 +250,11 @@ async fn a_certificate_that_another_took_the_place_of_is_told_to_attest_anew_and
     assert_eq!((refusal.reason.as_deref(), refusal.action), (Some("CERTIFICATE_SUPERSEDED"), Action::Reattest));
     let metrics = world.server.authority().telemetry.metrics_text();
     assert!(metrics.contains("fleetca_security_events_total{kind=\"certificate.superseded\"} 1"), "{metrics}");
+    // Refuse 20: which certificate it is that would have passed, it is not told.
+    let (told, head) = (world.told(&image).await, Credential::load(&device).expect("a credential"));
+    assert_eq!(stranger::Refusal::of(&told).reason, "CERTIFICATE_SUPERSEDED");
+    let (serial, fingerprint) = (head.leaf().serial(), head.leaf().fingerprint());
+    stranger::tells_none_of(&told, &[serial.as_bytes(), &fingerprint, &head.leaf().spki()[27..59]]);
     let request = GetDeviceRequest { id: "pump-7".into() };
     let shown = world.operator().await.get_device(request).await.expect("it is there").into_inner();
     assert_eq!(shown.status(), DeviceStatus::Active, "never a hold");

@@ -2,12 +2,15 @@
 
 use std::path::Path;
 
+use enroll_client::attester::{Attester, factory::FactoryIdentity};
 use fleetca_tests::{
     device::Device,
     maker::{CA, IDEVID, Made, Maker, Wish, text},
     process::{Finished, run},
     server::Server,
+    stranger::{self, Refusal},
 };
+use tonic::Status;
 
 /// The extensions of an IDevID with a hardware module's name: type 1.2.3.4, serial 0a0b.
 const MODULE: &str = "keyUsage=digitalSignature\nsubjectAltName=otherName:1.3.6.1.5.5.7.8.4;SEQUENCE:module\n\
@@ -61,6 +64,15 @@ impl World {
     fn shown(&self, id: &str) -> serde_json::Value {
         self.server.admin().run(&["device", "show", id])
     }
+}
+
+/// Enrolls over the raw protocol, and gives the refusal.
+async fn told(world: &World, id: &str, idevid: &Made, shown: impl FnOnce(&[u8]) -> Vec<u8>) -> Status {
+    let read = |path: &Path| std::fs::read(path).expect("it is there");
+    let chain = world.maker.chain("told", &[idevid, &world.factory]);
+    let identity = FactoryIdentity::from_pem(&read(&chain), &read(&idevid.key)).expect("an IDevID");
+    let connection = stranger::connect(&world.server).await;
+    stranger::enroll_by(&connection, id, &Attester::Factory(identity), shown).await.expect_err("a refusal")
 }
 
 fn refused(finished: &Finished, reason: &str) {
@@ -212,6 +224,29 @@ fn chains_that_are_not_the_makers_or_not_for_this_are_refused() {
         let chain = maker.chain(id, &[&idevid, &issuer]);
         let finished = world.enroll_with(id, &chain, &idevid.key);
         if taken { _ = finished.succeeded() } else { refused(&finished, "ATTESTATION_FAILED") }
+    }
+}
+
+/// Refuse 20: which board would have passed for the name, and which name for the board, is not for who asks to learn.
+#[tokio::test]
+async fn a_refusal_tells_neither_the_identity_nor_the_name_that_would_have_passed() {
+    let Some(world) = World::new() else { return };
+    let board = |name: &str, serial: &str| {
+        world.idevid(name, &Wish { subject: &format!("/CN=x/serialNumber={serial}"), ..IDEVID })
+    };
+    let (strange, other) = (board("strange", "SN-5"), board("other", "SN-6"));
+    let issuer = world.factory.spki_sha256();
+    world.register("board-1", "boards", &world.factory, "SN-1");
+    world.register("board-6", "boards", &world.factory, "SN-6");
+    let expected = ["SN-1", &issuer, "board-6", "boards"].map(str::as_bytes);
+    let over_other_octets = |start: &[u8]| [start, stranger::UNKNOWN_FIELD].concat();
+    for (told, reason) in [
+        (told(&world, "board-1", &strange, <[u8]>::to_vec).await, "ATTESTATION_FAILED"),
+        (told(&world, "board-1", &other, <[u8]>::to_vec).await, "ID_REFUSED"),
+        (told(&world, "", &other, over_other_octets).await, "ATTESTATION_FAILED"),
+    ] {
+        assert_eq!(Refusal::of(&told).reason, reason);
+        stranger::tells_none_of(&told, &expected);
     }
 }
 

@@ -112,14 +112,18 @@ impl<'a> Attempt<'a> {
         exchange.issued().await
     }
 
-    /// The reason of the refusal.
+    /// The reason of the refusal, which does not tell what the assertion had to be bound to.
     async fn refused(&self, id: &str, key: &EvidenceKey, change: impl FnOnce(&mut Value)) -> String {
+        let mut expected = String::new();
         let assert = |bound: &str| {
+            expected = bound.to_owned();
             let mut body = body(id, bound);
             change(&mut body);
             sign(key, &body)
         };
         let refused = self.enroll(id, &key.thumbprint(), assert).await.expect_err("refused");
+        let octets = BASE64_URL_SAFE_NO_PAD.decode(&expected).expect("a hash");
+        stranger::tells_none_of(&refused, &[expected.as_bytes(), &octets]);
         Refusal::of(&refused).reason
     }
 
@@ -220,7 +224,7 @@ async fn a_key_speaks_for_its_own_device_only() {
     assert_eq!(Refusal::of(&refused.expect_err("refused")).reason, "ATTESTATION_FAILED");
 }
 
-/// Refuse 28: a ten-year exp, an array as aud, a missing or wrong binding.
+/// Refuse 20, 28: a ten-year exp, an array as aud, a missing or wrong binding; and what would have passed is not told.
 #[tokio::test]
 async fn an_assertion_that_says_anything_else_than_it_must_is_refused() {
     let Some(server) = server() else { return };
