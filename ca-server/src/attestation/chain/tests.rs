@@ -261,6 +261,12 @@ fn chains_are_bounded_before_any_signature_is_looked_at() {
     let between = maker.intermediate.der.as_slice();
     let long = [vec![leaf.as_slice()], vec![between; 100]].concat();
     assert_eq!(maker.check(&long, Leaf::EndorsementKey).err(), Some(ChainError::Size));
+    // No signature of it holds, which would be another refusal.
+    let broken = |der: &[u8]| [&der[..der.len() - 1], &[der[der.len() - 1] ^ 1]].concat();
+    let (broken_leaf, broken) = (broken(&leaf), broken(between));
+    assert_eq!(maker.check(&[&broken_leaf, &broken], Leaf::EndorsementKey).err(), Some(ChainError::Untrusted));
+    let long = [vec![broken_leaf.as_slice()], vec![broken.as_slice(); 100]].concat();
+    assert_eq!(maker.check(&long, Leaf::EndorsementKey).err(), Some(ChainError::Size));
     assert_eq!(maker.check(&[], Leaf::EndorsementKey).err(), Some(ChainError::Size));
     let large = vec![0x30; LONGEST_CERTIFICATE + 1];
     assert_eq!(maker.check(&[&leaf, &large], Leaf::EndorsementKey).err(), Some(ChainError::Size));
