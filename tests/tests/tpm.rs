@@ -22,12 +22,14 @@ use enroll_client::{
     attester::tpm::{TpmAnswer, TpmAttester},
     keys::tpm::{Credential, EndorsementKind, Location, TpmError as Refusal, TpmKey},
 };
+use fleetca_proto::transcript::binding;
 use fleetca_tests::tpm::{
     Tpm,
-    raw::{ENDORSEMENT, PASSWORD, Raw, attribute, signing_area, sized, unique_of},
+    raw::{Attested, ENDORSEMENT, PASSWORD, Raw, attribute, signing_area, sized, unique_of},
 };
 use ring::{
     digest::{SHA256, digest},
+    hmac,
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
@@ -376,6 +378,31 @@ fn a_software_key_brought_into_the_tpm_is_refused_and_cannot_be_relabelled() {
     let holds = |name: &[u8]| certified.attest.windows(34).any(|window| window == name);
     assert!(holds(&name(&honest)) && !holds(&name(&relabelled)));
     assert!(raw.load_external(&relabelled, Some(&software.scalar)).is_err());
+}
+
+/// Refuse 6: all is genuine, the secret, the certification and its nonce, but for the label of the key that is sent.
+#[test]
+fn the_certification_of_a_software_key_is_worth_nothing_beside_its_relabelled_area() {
+    let Some(attack) = Attack::begin() else { return };
+    let mut raw = Raw::open(&attack.tpm);
+    let ak = raw.signing_key(attribute::ATTESTATION);
+    let binding = binding("tpm", b"start", b"challenge");
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]), &binding);
+    let verify = |sent: &[u8], certified: &Attested| {
+        let proof = Proof { mac: mac.as_ref(), attest: &certified.attest, signature: &certified.signature };
+        let evidence = Evidence::read(&attack.ek, &ak.public, sent).unwrap();
+        evidence.verify(b"start", b"challenge", &Secret::of([7; 32]), proof).cloned()
+    };
+    let software = SoftwareKey::generate();
+    let loaded = raw.load_external(&software.area(attribute::USABLE | attribute::SIGN), Some(&software.scalar));
+    let loaded = loaded.unwrap();
+    let certified = raw.certify(&loaded, &ak, &binding).unwrap();
+    raw.flush(loaded);
+    assert_eq!(verify(&software.area(attribute::DEVICE), &certified), Err(TpmError::CertifiedKey));
+    // The same way, with a key that was made here.
+    let born = raw.signing_key(attribute::DEVICE);
+    let certified = raw.certify(&born, &ak, &binding).unwrap();
+    assert!(verify(&born.public, &certified).is_ok());
 }
 
 #[test]
