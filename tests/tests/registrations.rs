@@ -1,15 +1,26 @@
 //! Devices that are registered ahead, one by one and by the thousand, with what they will prove.
 
-use std::{fmt::Write, path::Path, time::Instant};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use enroll_client::attester::evidence_key::EvidenceKey;
 use fleetca_tests::{
+    device::Device,
     maker::{self, CA, Maker, Wish},
     newcomers::World,
     openssl,
-    process::run,
+    process::{Finished, run},
     server::Server,
 };
-use serde_json::Value;
+use rcgen::{KeyPair, PublicKeyData};
+use serde_json::{Value, json};
 
 /// How many at once: with debug assertions, where each takes twenty times as long, fewer.
 const MANY: u32 = if cfg!(debug_assertions) { 5_000 } else { 100_000 };
@@ -107,6 +118,119 @@ fn what_is_wrong_with_a_row_is_told_with_its_line_and_nothing_is_registered() {
     assert_eq!(admin.run(&["device", "register", "--fleet", "pumps", "--from", &rows])["registered"], 1);
     let refused = admin.refused(&["device", "register", "pump-2", "--fleet", "pumps", "--ek-hash", &other]);
     assert!(refused.contains(&format!("ek:{other}, of pump-2, is device pump-1's already")), "{refused}");
+}
+
+/// A device's key: in a file for the device, and as files for operators have it.
+struct OwnKey {
+    pem: PathBuf,
+    thumbprint: String,
+    spki: String,
+    jwk: Value,
+}
+
+impl OwnKey {
+    fn generate(server: &Server, name: &str) -> OwnKey {
+        let key = KeyPair::generate().expect("a key");
+        let pem = server.scratch().join(format!("{name}.pem"));
+        std::fs::write(&pem, key.serialize_pem()).expect("it is written");
+        let (x, y) = key.public_key_raw()[1..].split_at(32);
+        let [x, y] = [x, y].map(|number| BASE64_URL_SAFE_NO_PAD.encode(number));
+        OwnKey {
+            thumbprint: EvidenceKey::from_pem(key.serialize_pem().as_bytes()).expect("a key").thumbprint(),
+            spki: BASE64_STANDARD.encode(key.subject_public_key_info()),
+            jwk: json!({"kty": "EC", "crv": "P-256", "x": x, "y": y}),
+            pem,
+        }
+    }
+
+    fn enroll(&self, server: &Server, id: &str) -> Finished {
+        let mut command = Device::new(server.scratch().join(id)).command("enroll");
+        command.args(["--server", &server.url(), "--device-id", id, "--root"]).arg(server.control_root());
+        run(command.arg("--attest").arg(format!("registered-key:{}", self.pem.display())))
+    }
+}
+
+#[test]
+fn keys_come_in_a_file_in_either_form_each_with_its_times_and_enroll() {
+    let server = server();
+    let admin = server.admin();
+    let [one, two, three, four, early] =
+        ["one", "two", "three", "four", "early"].map(|name| OwnKey::generate(&server, name));
+    let (end, begin) = ("2099-01-01T00:00:00Z", "2098-01-01T00:00:00Z");
+    let csv = format!(
+        "id,spki,active_from,retires_at\npump-1,{},,{end}\npump-2,{},,\npump-5,{},{begin},{end}\n",
+        one.spki, two.spki, early.spki
+    );
+    let json = json!({"id": "pump-3", "jwk": {"keys": [three.jwk, four.jwk]}, "retires_at": end});
+    for (name, content, count) in [("keys.csv", csv, 3), ("keys.json", format!("\n{json}\n"), 1)] {
+        let path = file(&server, name, &content);
+        assert_eq!(admin.run(&["device", "register", "--fleet", "pumps", "--from", &path])["registered"], count);
+    }
+    let expected: [(&str, &[&OwnKey], Value); 4] = [
+        ("pump-1", &[&one], end.into()),
+        ("pump-2", &[&two], Value::Null),
+        ("pump-3", &[&three, &four], end.into()),
+        ("pump-5", &[&early], end.into()),
+    ];
+    for (id, keys, retires_at) in expected {
+        let shown = admin.run(&["device", "show", id]);
+        let found = shown["keys"].as_array().expect("keys");
+        let mut thumbprints: Vec<_> = found.iter().map(|key| key["thumbprint"].as_str().expect("text")).collect();
+        let mut own: Vec<_> = keys.iter().map(|key| key.thumbprint.as_str()).collect();
+        (thumbprints.sort_unstable(), own.sort_unstable());
+        assert_eq!(thumbprints, own, "{shown}");
+        assert!(found.iter().all(|key| key["retires_at"] == retires_at), "{shown}");
+    }
+    assert_eq!(admin.run(&["device", "show", "pump-5"])["keys"][0]["active_from"], begin);
+    for (id, key) in [("pump-1", &one), ("pump-2", &two), ("pump-3", &four)] {
+        key.enroll(&server, id).succeeded();
+    }
+    let refused = early.enroll(&server, "pump-5");
+    assert!(refused.code == 1 && refused.stderr.contains("ATTESTATION_FAILED"), "its time has not come: {refused:?}");
+}
+
+/// What only the server can tell; lines without anything count.
+#[test]
+fn what_the_server_refuses_of_json_lines_is_told_with_its_line_and_nothing_is_registered() {
+    let server = server();
+    let admin = server.admin();
+    let [own, taken] = ["own", "taken"].map(|name| OwnKey::generate(&server, name));
+    let first = json!({"id": "pump-0", "ek_sha256": ek(1), "jwk": taken.jwk});
+    let path = file(&server, "first.json", &first.to_string());
+    admin.run(&["device", "register", "--fleet", "pumps", "--from", &path]);
+    for (rows, says) in [
+        (
+            [json!({"id": "pump-1", "ek_sha256": ek(2)}), json!({"id": "pump-2", "ek_sha256": ek(1)})],
+            format!("line 4: ek:{}, of pump-2, is device pump-0's already", ek(1)),
+        ),
+        (
+            [json!({"id": "pump-1", "ek_sha256": ek(2)}), json!({"id": "pump-2", "ek_sha256": ek(2)})],
+            format!("line 4: ek:{}, of pump-2, is in the same file, on line 2", ek(2)),
+        ),
+        (
+            [json!({"id": "pump-1"}), json!({"id": "pump-1"})],
+            "line 4: device pump-1 is in the same file, on line 2".to_owned(),
+        ),
+        ([json!({"id": "pump-1"}), json!({"id": "Pump-0"})], "line 4: device Pump-0 exists already, as pump-0".into()),
+        (
+            [json!({"id": "pump-1", "spki": own.spki}), json!({"id": "pump-2", "jwk": taken.jwk})],
+            format!("line 4: the key {}, of pump-2, is device pump-0's already", taken.thumbprint),
+        ),
+        (
+            [json!({"id": "pump-1", "spki": own.spki}), json!({"id": "pump-2", "jwk": {"keys": [own.jwk]}})],
+            format!("line 4: the key {}, of pump-2, is in the same file, on line 2", own.thumbprint),
+        ),
+        (
+            [json!({"id": "pump-1"}), json!({"id": "pump-2", "jwk": own.jwk, "retires_at": "2020-01-01T00:00:00Z"})],
+            "line 4: retires_at: 2020-01-01T00:00:00Z has passed".to_owned(),
+        ),
+        ([json!({"id": "pump-1"}), json!({"id": "pump-2", "fleet": "valves"})], "line 4: no such fleet".to_owned()),
+    ] {
+        let path = file(&server, "rows.json", &format!("\n{}\n\n{}\n", rows[0], rows[1]));
+        let refused = admin.refused(&["device", "register", "--fleet", "pumps", "--from", &path]);
+        assert!(refused.contains(&format!("{path}: {says}")), "{says}: {refused}");
+        assert_eq!(count(&server), 1, "{says}");
+    }
 }
 
 #[test]
