@@ -177,7 +177,8 @@ fn keys_come_in_a_file_in_either_form_each_with_its_times_and_enroll() {
         let found = shown["keys"].as_array().expect("keys");
         let mut thumbprints: Vec<_> = found.iter().map(|key| key["thumbprint"].as_str().expect("text")).collect();
         let mut own: Vec<_> = keys.iter().map(|key| key.thumbprint.as_str()).collect();
-        (thumbprints.sort_unstable(), own.sort_unstable());
+        thumbprints.sort_unstable();
+        own.sort_unstable();
         assert_eq!(thumbprints, own, "{shown}");
         assert!(found.iter().all(|key| key["retires_at"] == retires_at), "{shown}");
     }
