@@ -189,20 +189,43 @@ async fn a_proof_made_for_other_bytes_is_refused() {
     let key = SubjectKey::generate();
     let start = stranger::start("pump-7", &token, &key).encode_to_vec();
     let honest = |challenge: &[u8]| stranger::proof(&token, &key, &start, challenge);
-    type Forgery<'a> = (&'a str, Box<dyn Fn(&[u8]) -> Proof + 'a>);
-    let forgeries: [Forgery<'_>; 6] = [
-        ("a stale nonce", Box::new(|_| honest(&[10, 0]))),
+    type Forgery<'a> = (&'a str, &'a str, Box<dyn Fn(&[u8]) -> Proof + 'a>);
+    let forgeries: [Forgery<'_>; 8] = [
+        ("a stale nonce", "ATTESTATION_FAILED", Box::new(|_| honest(&[10, 0]))),
+        (
+            "a stale nonce for the evidence",
+            "ATTESTATION_FAILED",
+            Box::new(|challenge| Proof {
+                evidence_signature: honest(&[10, 0]).evidence_signature,
+                ..honest(challenge)
+            }),
+        ),
+        (
+            "a stale nonce for the subject",
+            "CSR_POP_FAILED",
+            Box::new(|challenge| Proof { subject_signature: honest(&[10, 0]).subject_signature, ..honest(challenge) }),
+        ),
         (
             "another start",
+            "ATTESTATION_FAILED",
             Box::new(|challenge| {
                 let other = stranger::start("pump-8", &token, &key).encode_to_vec();
                 stranger::proof(&token, &key, &other, challenge)
             }),
         ),
-        ("no evidence", Box::new(|challenge| Proof { evidence_signature: vec![], ..honest(challenge) })),
-        ("no proof of possession", Box::new(|challenge| Proof { subject_signature: vec![], ..honest(challenge) })),
+        (
+            "no evidence",
+            "ATTESTATION_FAILED",
+            Box::new(|challenge| Proof { evidence_signature: vec![], ..honest(challenge) }),
+        ),
+        (
+            "no proof of possession",
+            "CSR_POP_FAILED",
+            Box::new(|challenge| Proof { subject_signature: vec![], ..honest(challenge) }),
+        ),
         (
             "another subject key",
+            "CSR_POP_FAILED",
             Box::new(|challenge| {
                 let other = stranger::proof(&token, &SubjectKey::generate(), &start, challenge);
                 Proof { subject_signature: other.subject_signature, ..honest(challenge) }
@@ -210,6 +233,7 @@ async fn a_proof_made_for_other_bytes_is_refused() {
         ),
         (
             "the token's role swapped",
+            "ATTESTATION_FAILED",
             Box::new(|challenge| {
                 let transcript = fleetca_proto::transcript::enrollment(
                     "token",
@@ -221,13 +245,12 @@ async fn a_proof_made_for_other_bytes_is_refused() {
             }),
         ),
     ];
-    for (name, forge) in forgeries {
+    for (name, reason, forge) in forgeries {
         let mut exchange = Exchange::start(&connection, &start).await.expect("a stream");
         let challenge = exchange.challenge().await.expect("a challenge");
         exchange.send(Step::Proof(forge(&challenge)));
         let refused = exchange.answer().await.expect_err(name);
-        let reason = Refusal::of(&refused).reason;
-        assert!(["ATTESTATION_FAILED", "CSR_POP_FAILED"].contains(&reason.as_str()), "{name}: {refused:?}");
+        assert_eq!(Refusal::of(&refused).reason, reason, "{name}: {refused:?}");
     }
 }
 
