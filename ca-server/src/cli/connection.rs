@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use enroll_client::{
     connect::{Connection, ServerUrl},
     credential::Credential,
@@ -47,6 +50,7 @@ pub struct Options {
         long,
         value_name = "DIR",
         env = "FLEETCA_CREDENTIAL",
+        value_parser = OsStringValueParser::new().map(PathBuf::from),
         hide_env_values = true,
         global = true,
         help_heading = "Options of every command"
@@ -106,9 +110,12 @@ impl Session {
     }
 
     async fn open(&self) -> Result<(OperatorClient<Channel>, Roots, String), CommandError> {
+        // A variable that is there and empty is none: a shell's way to be without it.
         let missing = |option, variable| CommandError::Usage(format!("{option} (or {variable}) is missing"));
-        let server = self.options.server.as_deref().ok_or_else(|| missing("--server URL", "FLEETCA_SERVER"))?;
-        let dir = self.options.credential.as_ref().ok_or_else(|| missing("--credential DIR", "FLEETCA_CREDENTIAL"))?;
+        let server = self.options.server.as_deref().filter(|url| !url.is_empty());
+        let server = server.ok_or_else(|| missing("--server URL", "FLEETCA_SERVER"))?;
+        let dir = self.options.credential.as_ref().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = dir.ok_or_else(|| missing("--credential DIR", "FLEETCA_CREDENTIAL"))?;
         let server = operator_url(server)?;
         let credential = Credential::load(dir)?;
         if credential.state().kind != Kind::Operator {
@@ -168,6 +175,24 @@ mod tests {
     fn other_urls_are_a_mistake_in_usage() {
         for text in ["", "ca.example", "http://ca.example:7444", "https://ca.example/x"] {
             assert!(matches!(operator_url(text), Err(CommandError::Usage(_))), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_variable_is_none_and_only_who_needs_it_misses_it() {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            options: Options,
+        }
+        for (server, credential, named) in
+            [("", "ana", "FLEETCA_SERVER"), ("https://ca.example", "", "FLEETCA_CREDENTIAL")]
+        {
+            let args = ["x", "--server", server, "--credential", credential];
+            let command = <Command as clap::Parser>::try_parse_from(args).expect("a local command has to begin");
+            let session = Session::new(command.options, Timestamp::from_secs(0));
+            let outcome = session.operator().await.map(|_| ());
+            assert!(matches!(&outcome, Err(CommandError::Usage(text)) if text.contains(named)), "{outcome:?}");
         }
     }
 

@@ -50,7 +50,8 @@ pub enum TpmError {
     KeyFile,
     /// Not a place where a TPM could be.
     #[error(
-        "a TPM is given by its device or socket, or as tcp:HOST:PORT; behind a comma may follow rsa-2048, p-256 or p-384"
+        "a TPM is given by the absolute path of its device or socket, or as tcp:HOST:PORT; behind a comma may follow \
+         rsa-2048, p-256 or p-384"
     )]
     Location,
     /// The TPM has no endorsement key of the kind asked for.
