@@ -26,6 +26,7 @@ mod lint;
 mod locations;
 mod names;
 mod ocsp;
+mod p384;
 mod peer;
 mod pem;
 mod policy;
@@ -53,6 +54,7 @@ pub use ocsp::{
     BadOcspRequest, CertId, IssuerHashes, LONGEST_OCSP_REQUEST, MOST_CERT_IDS, OcspAnswer, OcspFailure, OcspRequest,
     OcspStatus, OcspTemplate, PreparedOcsp,
 };
+pub use p384::P384Signature;
 pub use peer::{PeerCertificate, PeerError};
 pub use pem::{PemError, PemLabel, PemPieces, from_pem, to_pem};
 pub use policy::{NotAnArc, PolicyArc};

@@ -22,6 +22,7 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 pub use reach::{Anchor, Pinned, Reached};
 
 use crate::identity::{KeyFingerprint, Timestamp};
+use crate::pki::P384Signature;
 
 /// Certificates that a device may send, its own included and the root not.
 pub const MOST_CERTIFICATES: usize = 4;
@@ -36,8 +37,8 @@ const EK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.
 static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithms::ECDSA_P256_SHA256,
     algorithms::ECDSA_P256_SHA384,
-    algorithms::ECDSA_P384_SHA256,
-    algorithms::ECDSA_P384_SHA384,
+    &P384Signature::Sha256,
+    &P384Signature::Sha384,
     algorithms::ED25519,
     algorithms::RSA_PKCS1_2048_8192_SHA256,
     algorithms::RSA_PKCS1_2048_8192_SHA384,

@@ -7,10 +7,6 @@ use const_oid::db::rfc5912::{RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1};
 use const_oid::db::rfc8410::ID_ED_25519;
 use der::asn1::{AnyRef, UintRef};
 use der::{Decode, Reader, SliceReader};
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
-    VerificationAlgorithm,
-};
 use spki::SubjectPublicKeyInfoRef;
 
 use super::signature::SignatureAlgorithm;
@@ -159,13 +155,7 @@ impl PublicKey {
     /// Verifies a JSON Web Signature (RFC 7518, RFC 8037) by the one algorithm of this key: ES256, ES384 (both as two
     /// numbers of fixed length), EdDSA, RS256.
     pub fn verify_jws(&self, message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
-        let verifier: &dyn VerificationAlgorithm = match self.kind {
-            KeyKind::P256 => &ECDSA_P256_SHA256_FIXED,
-            KeyKind::P384 => &ECDSA_P384_SHA384_FIXED,
-            KeyKind::Ed25519 => &ED25519,
-            KeyKind::Rsa => &RSA_PKCS1_2048_8192_SHA256,
-        };
-        UnparsedPublicKey::new(verifier, self.raw()).verify(message, signature).map_err(|_| BadSignature)
+        SignatureAlgorithm::verify_jws(self.kind, self.raw(), message, signature)
     }
 
     /// The content of the BIT STRING: a point, an Ed25519 key, an RSAPublicKey.
@@ -191,8 +181,7 @@ impl PublicKey {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), BadSignature> {
-        let verifier = algorithm.verifier(self.kind).ok_or(BadSignature)?;
-        UnparsedPublicKey::new(verifier, &self.spki[self.raw_at..]).verify(message, signature).map_err(|_| BadSignature)
+        algorithm.verify(self.kind, self.raw(), message, signature)
     }
 }
 

@@ -8,9 +8,11 @@ use const_oid::db::rfc5912::{
 use const_oid::db::rfc8410::ID_ED_25519;
 use der::asn1::AnyRef;
 use ring::signature as ring_algorithms;
+use rustls_pki_types::SignatureVerificationAlgorithm;
 use spki::AlgorithmIdentifierRef;
 
-use super::key::KeyKind;
+use super::key::{BadSignature, KeyKind};
+use super::p384::P384Signature;
 
 /// A signature algorithm that this CA knows. SHA-1 is not among them, nor is anything that ring cannot verify
 /// (ECDSA with SHA-512, RSA-PSS in certificates).
@@ -75,20 +77,52 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// What verifies a signature of this algorithm by a key of this kind, if the two go together.
-    pub(super) fn verifier(self, kind: KeyKind) -> Option<&'static dyn ring_algorithms::VerificationAlgorithm> {
-        Some(match (kind, self) {
+    /// Verifies a signature of this algorithm by a key of this kind, if the two go together. The key is the content of its
+    /// BIT STRING.
+    pub(super) fn verify(
+        self,
+        kind: KeyKind,
+        key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
+        let verifier: &'static dyn ring_algorithms::VerificationAlgorithm = match (kind, self) {
             (KeyKind::P256, Algorithm::EcdsaSha256) => &ring_algorithms::ECDSA_P256_SHA256_ASN1,
             (KeyKind::P256, Algorithm::EcdsaSha384) => &ring_algorithms::ECDSA_P256_SHA384_ASN1,
-            (KeyKind::P384, Algorithm::EcdsaSha256) => &ring_algorithms::ECDSA_P384_SHA256_ASN1,
-            (KeyKind::P384, Algorithm::EcdsaSha384) => &ring_algorithms::ECDSA_P384_SHA384_ASN1,
+            (KeyKind::P384, Algorithm::EcdsaSha256) => return by_p384(P384Signature::Sha256, key, message, signature),
+            (KeyKind::P384, Algorithm::EcdsaSha384) => return by_p384(P384Signature::Sha384, key, message, signature),
             (KeyKind::Ed25519, Algorithm::Ed25519) => &ring_algorithms::ED25519,
             (KeyKind::Rsa, Algorithm::RsaSha256) => &ring_algorithms::RSA_PKCS1_2048_8192_SHA256,
             (KeyKind::Rsa, Algorithm::RsaSha384) => &ring_algorithms::RSA_PKCS1_2048_8192_SHA384,
             (KeyKind::Rsa, Algorithm::RsaSha512) => &ring_algorithms::RSA_PKCS1_2048_8192_SHA512,
-            _ => return None,
-        })
+            _ => return Err(BadSignature),
+        };
+        by_ring(verifier, key, message, signature)
     }
+
+    /// Verifies a JSON Web Signature (RFC 7518, RFC 8037) by the one algorithm of keys of this kind.
+    pub(super) fn verify_jws(kind: KeyKind, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+        let verifier: &'static dyn ring_algorithms::VerificationAlgorithm = match kind {
+            KeyKind::P256 => &ring_algorithms::ECDSA_P256_SHA256_FIXED,
+            KeyKind::P384 => return by_p384(P384Signature::Es384, key, message, signature),
+            KeyKind::Ed25519 => &ring_algorithms::ED25519,
+            KeyKind::Rsa => &ring_algorithms::RSA_PKCS1_2048_8192_SHA256,
+        };
+        by_ring(verifier, key, message, signature)
+    }
+}
+
+fn by_ring(
+    verifier: &'static dyn ring_algorithms::VerificationAlgorithm,
+    key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), BadSignature> {
+    ring_algorithms::UnparsedPublicKey::new(verifier, key).verify(message, signature).map_err(|_| BadSignature)
+}
+
+fn by_p384(form: P384Signature, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), BadSignature> {
+    form.verify_signature(key, message, signature).map_err(|_| BadSignature)
 }
 
 #[cfg(test)]
