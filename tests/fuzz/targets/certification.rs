@@ -1,5 +1,6 @@
 //! What a TPM says of a key (TPMS_ATTEST), behind a good signature and a good MAC: what is taken is for the key and the
-//! transcript, to its last octet. Input is the certification itself, or changes to a real one.
+//! transcript, to its last octet. Input is the certification itself, or changes to a real one; where its first octet has the
+//! second-lowest bit set, the same of the signature (TPMT_SIGNATURE), over the real certification.
 
 #![no_main]
 
@@ -7,7 +8,7 @@ use std::sync::LazyLock;
 
 use ca_server::attestation::tpm::{Evidence, Proof, Secret};
 use enroll_client::{attester::evidence_key::EvidenceKey, keys::FileKey};
-use fleetca_fuzz::variant;
+use fleetca_fuzz::{split, variant};
 use fleetca_proto::transcript::binding;
 use libfuzzer_sys::fuzz_target;
 use ring::{
@@ -24,6 +25,22 @@ struct Real {
     name: Vec<u8>,
     binding: Vec<u8>,
     attest: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl Real {
+    /// Whether it is taken, behind a good MAC.
+    fn takes(&self, attest: &[u8], signature: &[u8]) -> bool {
+        let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), &self.binding);
+        let proof = Proof { mac: mac.as_ref(), attest, signature };
+        self.evidence.verify(b"start", b"challenge", &Secret::of(SECRET), proof).is_ok()
+    }
+}
+
+/// TPMT_SIGNATURE: ECDSA with SHA-256.
+fn signature(ak: &EvidenceKey, attest: &[u8]) -> Vec<u8> {
+    let numbers = ak.sign_jws(attest).expect("it signs");
+    [&[0, 0x18, 0, 0x0b][..], &sized(&numbers[..32]), &sized(&numbers[32..])].concat()
 }
 
 fn sized(octets: &[u8]) -> Vec<u8> {
@@ -52,18 +69,27 @@ static REAL: LazyLock<Real> = LazyLock::new(|| {
     let head = [&[0xff, b'T', b'C', b'G', 0x80, 0x17][..], &sized(&name), &sized(&binding), &[1; 17 + 8]].concat();
     let attest = [&head[..], &sized(&name), &sized(&name)].concat();
     let ak = EvidenceKey::from_pem(ak.to_pem().as_bytes()).expect("the same key");
-    Real { ak, evidence, name, binding, attest }
+    let signature = signature(&ak, &attest);
+    Real { ak, evidence, name, binding, attest, signature }
 });
 
 fuzz_target!(|input: &[u8]| {
-    let Real { ak, evidence, name, binding, attest: real } = &*REAL;
-    let attest = variant(real, input);
-    let numbers = ak.sign_jws(&attest).expect("it signs");
-    let signature = [&[0, 0x18, 0, 0x0b][..], &sized(&numbers[..32]), &sized(&numbers[32..])].concat();
-    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), binding);
-    let proof = Proof { mac: mac.as_ref(), attest: &attest, signature: &signature };
-    let taken = evidence.verify(b"start", b"challenge", &Secret::of(SECRET), proof).is_ok();
-    assert!(taken || attest != *real, "the real one was refused");
+    let real = &*REAL;
+    if input.first().is_some_and(|kind| kind & 2 != 0) {
+        let signature = variant(&real.signature, input);
+        let taken = real.takes(&real.attest, &signature);
+        assert!(taken || signature != real.signature, "the real one was refused");
+        let numbers = signature.strip_prefix(&[0, 0x18, 0, 0x0b]).map(|numbers| {
+            let (r, rest) = split(numbers);
+            (r, split(rest))
+        });
+        let two = matches!(numbers, Some((r, (s, []))) if (1..=33).contains(&r.len()) && (1..=33).contains(&s.len()));
+        assert!(!taken || two, "more than two numbers");
+        return;
+    }
+    let attest = variant(&real.attest, input);
+    let taken = real.takes(&attest, &signature(&real.ak, &attest));
+    assert!(taken || attest != real.attest, "the real one was refused");
     let holds = |part: &[u8]| attest.windows(part.len()).any(|window| window == part);
-    assert!(!taken || holds(name) && holds(binding) && attest.starts_with(&real[..6]));
+    assert!(!taken || holds(&real.name) && holds(&real.binding) && attest.starts_with(&real.attest[..6]));
 });
