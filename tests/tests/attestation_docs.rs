@@ -93,10 +93,10 @@ fn every_method_and_every_recovery_works_as_it_is_written() {
     assert_eq!(finished.code, 0, "the walk stopped:\n{}\n---- error output\n{}", finished.stdout, finished.stderr);
     let admin = server.admin();
     for (id, status, tier, generation) in [
-        ("sensor-1", "active", "token", 2),
-        ("pump-7", "active", "registered", 2),
+        ("sensor-1", "decommissioned", "token", 3),
+        ("pump-7", "decommissioned", "registered", 3),
         ("board-1", "decommissioned", "factory", 3),
-        ("valve-7", "active", "hardware", 3),
+        ("valve-7", "decommissioned", "hardware", 4),
     ] {
         let shown = admin.run(&["device", "show", id]);
         let told = (&shown["status"], &shown["tier"], &shown["generation"]);
