@@ -3,7 +3,12 @@
 pub mod maker;
 pub mod raw;
 
-use std::{fs, os::unix::net::UnixStream, path::Path, process::Command};
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use enroll_client::keys::tpm::{Chip, EndorsementKind};
 use maker::Maker;
@@ -25,6 +30,22 @@ const ABOVE: u32 = 0x01c0_0100;
 pub struct Tpm {
     process: Running,
     dir: TempDir,
+}
+
+/// A TPM's character device: a pseudo-terminal, with the TPM at its other end. It ends with this value.
+#[derive(Debug)]
+pub struct DeviceFile {
+    path: PathBuf,
+    /// With nobody there, the other end leaves.
+    _held: File,
+    _process: Running,
+}
+
+impl DeviceFile {
+    /// Its path, as `--attest tpm:` takes it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 impl Tpm {
@@ -103,6 +124,19 @@ impl Tpm {
     /// Its socket, as `--attest tpm:` takes it.
     pub fn socket(&self) -> String {
         self.dir.path().join("tpm.sock").display().to_string()
+    }
+
+    /// The same TPM as a character device, as the kernel gives one: nobody reaches its socket meanwhile. `None` where socat
+    /// is missing (a failure under `CI=true`).
+    pub fn device_file(&self) -> Option<DeviceFile> {
+        let (path, mut socat) = (self.dir.path().join("tpmrm0"), Command::new(require::program("socat")?));
+        socat.arg("-dd").arg(format!("PTY,rawer,link={}", path.display()));
+        socat.arg(format!("UNIX-CONNECT:{}", self.socket()));
+        let process = Running::start("socat", socat, self.dir.path());
+        // Before that the terminal may still wait for the ends of lines.
+        until_true(SOON, "socat hands on", || process.stderr().contains("starting data transfer loop"));
+        let held = File::options().read(true).write(true).open(&path).expect("there is such a file");
+        Some(DeviceFile { path, _held: held, _process: process })
     }
 
     /// Its folder: state, logs, and of a manufactured one the maker's certificates.

@@ -47,9 +47,13 @@ fn register(server: &Server, id: &str, tpm: &Tpm, kind: &str) {
 }
 
 fn enroll(server: &Server, folder: &str, id: Option<&str>, tpm: &Tpm, kind: &str) -> (Device, Finished) {
+    enroll_at(server, folder, id, &format!("{},{kind}", tpm.socket()))
+}
+
+fn enroll_at(server: &Server, folder: &str, id: Option<&str>, location: &str) -> (Device, Finished) {
     let device = Device::new(server.scratch().join(folder));
     let mut command = device.command("enroll");
-    command.args(["--server", &server.url(), "--attest", &format!("tpm:{},{kind}", tpm.socket())]);
+    command.args(["--server", &server.url(), "--attest", &format!("tpm:{location}")]);
     command.arg("--root").arg(server.control_root());
     if let Some(id) = id {
         command.args(["--device-id", id]);
@@ -89,6 +93,20 @@ fn a_device_enrolls_by_its_tpm_and_renews_with_the_key_in_it() {
         assert_eq!(key_of(&device), key, "the key stays where it is");
         assert_eq!(server.admin().run(&["device", "show", kind])["generation"], 2);
     }
+}
+
+#[test]
+fn a_tpm_is_used_by_its_character_device_as_by_its_socket() {
+    let server = server();
+    let Some(tpm) = Tpm::start() else { return };
+    register(&server, "pump-7", &tpm, "p-256");
+    let Some(file) = tpm.device_file() else { return };
+    let (device, finished) = enroll_at(&server, "pump-7", None, &format!("{},p-256", file.path().display()));
+    finished.succeeded();
+    let serial = device.serial();
+    device.renew();
+    assert_ne!(device.serial(), serial);
+    assert_eq!(server.admin().run(&["device", "show", "pump-7"])["tier"], "hardware");
 }
 
 #[test]
