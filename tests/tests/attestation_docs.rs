@@ -14,29 +14,35 @@ use fleetca_tests::{
 /// A command that waits in vain ends here, instead of never.
 const LIMIT_SECONDS: &str = "120";
 
-/// Commands in indented blocks, which other tests run.
+/// Commands in indented blocks, which other tests run with these options, or settings switch on: files below `tests`.
 const OUTSIDE: [(&str, &str); 11] = [
-    ("ca-server fleet create boards --attest factory --factory-roots maker.pem \\", "unknown_devices.rs"),
-    ("ca-server fleet create plant  --attest factory --factory-roots own.pem \\", "unknown_devices.rs"),
-    ("--unknown-devices register --accept-any-holder --id-template 'board-{issuer}-{serial}'", "unknown_devices.rs"),
+    ("ca-server fleet create boards --attest factory --factory-roots maker.pem \\", "tests/unknown_devices.rs"),
+    ("ca-server fleet create plant  --attest factory --factory-roots own.pem \\", "tests/unknown_devices.rs"),
+    (
+        "--unknown-devices register --accept-any-holder --id-template 'board-{issuer}-{serial}'",
+        "tests/unknown_devices.rs",
+    ),
     (
         "ca-server fleet create hosts  --attest tpm --tpm-roots chips.pem --unknown-devices pending --ek-kind rsa-2048",
-        "approval.rs",
+        "tests/approval.rs",
     ),
     (
         "ca-server fleet create boards --attest factory --factory-roots maker.pem --unknown-devices pending",
-        "approval.rs",
+        "src/newcomers.rs",
     ),
-    ("ca-server device list --status pending", "approval.rs"),
-    ("ca-server device approve board-7", "approval.rs"),
-    ("ca-server device reject board-7 --fleet boards", "approval.rs"),
-    ("cargo build --release -p enroll-client --features pkcs11", "pkcs11.rs"),
+    ("ca-server device list --status pending", "tests/approval.rs"),
+    ("ca-server device approve board-7", "tests/approval.rs"),
+    ("ca-server device reject board-7 --fleet boards", "tests/approval.rs"),
+    ("cargo build --release -p enroll-client --features pkcs11", "Cargo.toml"),
     (
         "enroll-client enroll --server URL --root control-root.pem --dir DIR --device-id board-1 --attest \\",
-        "pkcs11.rs",
+        "tests/pkcs11.rs",
     ),
-    ("'factory:idevid.pem,pkcs11:", "pkcs11.rs"),
+    ("'factory:idevid.pem,pkcs11:", "tests/pkcs11.rs"),
 ];
+
+/// An option of cargo's that changes nothing here.
+const PROFILE: [&str; 1] = ["release"];
 
 fn page() -> String {
     fs::read_to_string(binaries::workspace().join("docs/attestation.md")).expect("there is such a page")
@@ -115,7 +121,11 @@ fn every_command_of_the_page_is_run_here_or_by_a_test_that_is_named() {
     let blocks = shell_blocks().concat();
     for line in page().lines().filter(|line| line.starts_with("    ") && !blocks.contains(line)) {
         let known = OUTSIDE.iter().find(|(command, _)| line.trim().starts_with(command));
-        let (_, test) = known.unwrap_or_else(|| panic!("not run by any test: {line}"));
-        assert!(binaries::workspace().join("tests/tests").join(test).exists(), "{test}");
+        let (_, file) = known.unwrap_or_else(|| panic!("not run by any test: {line}"));
+        let text = fs::read_to_string(binaries::workspace().join("tests").join(file)).expect("there is such a file");
+        let options = line.split_whitespace().filter_map(|word| word.strip_prefix("--"));
+        for option in options.filter(|option| !PROFILE.contains(option)) {
+            assert!(text.contains(option), "{file} has nothing of --{option}: {line}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, IgnoredAny},
 };
+use serde_json::Value;
 
 use super::{AttestationError, Claims};
 use crate::{
@@ -145,13 +146,16 @@ fn number<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i64>, D::Error> 
     i64::deserialize(value).map(Some)
 }
 
-/// A JSON object: an array of the fields' values in their order would be read as one, too.
+/// A JSON object: an array of the fields' values in their order would be read as one, too. It is JSON all through, also in
+/// the members that nobody reads, of which the second reading skips what is no UTF-8 or no number.
 fn part<T: DeserializeOwned>(text: &str) -> Result<T, AttestationError> {
+    let malformed = |_| AttestationError::Malformed;
     let json = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| AttestationError::Malformed)?;
-    if !json.trim_ascii_start().starts_with(b"{") {
+    let whole: Value = serde_json::from_slice(&json).map_err(malformed)?;
+    if !whole.is_object() {
         return Err(AttestationError::Malformed);
     }
-    serde_json::from_slice(&json).map_err(|_| AttestationError::Malformed)
+    serde_json::from_slice(&json).map_err(malformed)
 }
 
 fn hash(thumbprint: &Thumbprint, jti: &str) -> [u8; 32] {

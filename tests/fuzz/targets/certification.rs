@@ -83,7 +83,7 @@ fuzz_target!(|input: &[u8]| {
             let (r, rest) = split(numbers);
             (r, split(rest))
         });
-        let two = matches!(numbers, Some((r, (s, []))) if (1..=33).contains(&r.len()) && (1..=33).contains(&s.len()));
+        let two = matches!(numbers, Some((r, (s, []))) if (1..=32).contains(&r.len()) && (1..=32).contains(&s.len()));
         assert!(!taken || two, "more than two numbers");
         return;
     }

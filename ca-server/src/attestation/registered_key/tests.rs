@@ -1,7 +1,7 @@
 //! Refuse 28, and what RFC 8725 warns of.
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 
@@ -190,4 +190,26 @@ fn a_header_or_claims_that_are_no_object_are_refused_and_so_is_null_where_nothin
         }
     }
     assert_eq!(with("nbf", Value::Null), Err(AttestationError::Malformed));
+}
+
+#[test]
+fn members_that_nobody_reads_are_json_as_well() {
+    let sign = |header: &[u8], body: &[u8]| {
+        let signed = [header, body].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part)).join(".");
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(pair(1).sign(signed.as_bytes()));
+        check(&format!("{signed}.{signature}")).map(|_| ())
+    };
+    let deep = ["[".repeat(200), "]".repeat(200)].concat();
+    let others: [(&[u8], bool); 5] =
+        [(b"\"k\"", true), (b"\"\xf8\"", false), (br#""\ud800""#, false), (b"1e999", false), (deep.as_bytes(), false)];
+    for (other, is_json) in others {
+        let with_it = |part: &Value| {
+            let text = part.to_string();
+            [text.trim_end_matches('}').as_bytes(), b",\"other\":", other, b"}"].concat()
+        };
+        let (head, claims) = (header().to_string(), body().to_string());
+        let expected = if is_json { Ok(()) } else { Err(AttestationError::Malformed) };
+        assert_eq!(sign(&with_it(&header()), claims.as_bytes()), expected, "{other:?}");
+        assert_eq!(sign(head.as_bytes(), &with_it(&body())), expected, "{other:?}");
+    }
 }

@@ -31,6 +31,10 @@ pub(super) fn verify(key: &PublicKey, message: &[u8], signature: &[u8]) -> Resul
     let encoded = match (key.kind(), algorithm, hash) {
         (KeyKind::P256, ALG_ECDSA, Some(Hash::Sha256)) | (KeyKind::P384, ALG_ECDSA, Some(Hash::Sha384)) => {
             let (r, s) = (reader.sized()?, reader.sized()?);
+            // No longer than the curve's: with any number of zeros in front, one signature would be many.
+            if r.len().max(s.len()) > numbers(key.kind()) {
+                return Err(reader.malformed());
+            }
             let malformed = |_| TpmError::Malformed { structure: "TPMT_SIGNATURE" };
             let pair =
                 EcdsaSignature { r: UintRef::new(r).map_err(malformed)?, s: UintRef::new(s).map_err(malformed)? };
@@ -41,6 +45,11 @@ pub(super) fn verify(key: &PublicKey, message: &[u8], signature: &[u8]) -> Resul
     };
     reader.finish()?;
     key.verify(message, &encoded).map_err(|_| TpmError::Signature)
+}
+
+/// How long each number of a signature on this curve may be, in octets.
+const fn numbers(kind: KeyKind) -> usize {
+    if matches!(kind, KeyKind::P384) { 48 } else { 32 }
 }
 
 #[cfg(test)]
@@ -168,6 +177,22 @@ mod tests {
             }
             for more in [1, 2, 48, 600] {
                 assert_eq!(verify(&key, b"message", &[&signed[..], &vec![0; more]].concat()), malformed, "{more}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_is_no_longer_than_its_curves() {
+        for (algorithm, hash, octets) in
+            [(&ECDSA_P256_SHA256_FIXED_SIGNING, SHA_256, 32), (&ECDSA_P384_SHA384_FIXED_SIGNING, SHA_384, 48)]
+        {
+            let key = Curve::new(algorithm);
+            let signed = key.sign(hash, b"message");
+            let (r, s) = (&signed[6..6 + octets], &signed[8 + octets..]);
+            let with_zeros = |number: &[u8]| [&[0; 2], number].concat();
+            for numbers in [[&with_zeros(r)[..], s], [r, &with_zeros(s)[1..]]] {
+                let refused = verify(&key.public(), b"message", &signature(ALG_ECDSA, hash, &numbers));
+                assert_eq!(refused, Err(TpmError::Malformed { structure: "TPMT_SIGNATURE" }));
             }
         }
     }
