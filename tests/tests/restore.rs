@@ -2,6 +2,8 @@
 
 #[path = "restore/ceremonies.rs"]
 mod ceremonies;
+#[path = "restore/hardware.rs"]
+mod hardware;
 
 use std::{
     fs,

@@ -330,17 +330,21 @@ fn fork_detail(presented: SerialNumber, lineage: &Lineage) -> String {
 
 /// A key that is in use cannot be certified again: each renewal brings a fresh one, so that a copied key dies with its
 /// certificate. A key in hardware can't be copied, and of a fresh one nobody would know where it is: it stays.
+///
+/// Of a certificate out of a lost time nobody knows where its key is, unless the key was certified before. Where its holder
+/// is known by hardware, the key is taken for one that stays; of anybody else it may be one or not.
 fn refuse_key(facts: &RenewalFacts, presented: &PeerCertificate, key: &PublicKey) -> Result<(), Refusal> {
     let KeyUse { banned, certificates } = &facts.key_use;
     if *banned {
         return Err(Refusal::KeyCompromised);
     }
     let attested = facts.peer.certificate.attested.as_ref();
-    if attested.is_some_and(|attested| attested.tier == Tier::Hardware.as_str()) {
-        let other = Err(Refusal::Attestation(AttestationError::OtherKey));
-        return if presented.key == *key { Ok(()) } else { other };
+    let (same, is_taken_in) = (presented.key == *key, attested.is_none());
+    let known_by = attested.or(facts.peer.holder.attested.as_ref());
+    if known_by.is_some_and(|attested| attested.tier == Tier::Hardware.as_str()) {
+        return if same { Ok(()) } else { Err(Refusal::Attestation(AttestationError::OtherKey)) };
     }
-    if certificates.is_empty() { Ok(()) } else { Err(Refusal::KeyReused) }
+    if certificates.is_empty() || is_taken_in && same { Ok(()) } else { Err(Refusal::KeyReused) }
 }
 
 /// Whether an operator has taken this certificate from its holder. One that was replaced while it was pending is revoked,

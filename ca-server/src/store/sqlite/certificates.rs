@@ -199,6 +199,14 @@ pub(super) fn insert_attestation(db: &Connection, attested: &Attested) -> Result
     the(db, sql, params![method, tier, identity], column)
 }
 
+/// What the newest certificate of this holder's for this key descends from.
+pub(super) fn attestation_of(db: &Connection, holder: i64, key: KeyFingerprint) -> Result<Option<i64>, StoreError> {
+    let sql = "-- attestation_of()\nSELECT attestation FROM certificates \
+               WHERE substr(key_hash, 1, 8) = substr(?1, 1, 8) AND key_hash = ?1 AND holder = ?2 \
+               AND attestation IS NOT NULL ORDER BY key DESC LIMIT 1";
+    first(db, sql, params![key, holder], column)
+}
+
 /// Adds a certificate of a holder. `Conflict` if its key is banned or somebody else's. Where it was made from another
 /// certificate, it descends from the same attestation.
 pub(super) fn insert(

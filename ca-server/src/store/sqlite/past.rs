@@ -196,7 +196,8 @@ pub(super) fn record_adoption(db: &Connection, record: &Adoption) -> Result<(), 
     if !insert_adoption(db, record.restoration, holder, record.certificate.serial)? {
         return Err(StoreError::Conflict);
     }
-    certificates::insert(db, holder, &record.certificate, None, None)?;
+    let attestation = certificates::attestation_of(db, holder, record.certificate.key)?;
+    certificates::insert(db, holder, &record.certificate, None, attestation)?;
     if let Some(serial) = record.superseded {
         certificates::supersede(db, holder, serial, record.at)?;
     }
