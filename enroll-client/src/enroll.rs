@@ -75,6 +75,22 @@ pub async fn enroll(
     enrollment: &Enrollment,
     observer: Observer<'_>,
 ) -> Result<Credential, FlowError> {
+    match enroll_once(folder, enrollment, "", observer).await {
+        // What was issued for the key of this request has come to its end: a fresh key is a fresh question.
+        Err(FlowError::Refused(refusal)) if refusal.reason.as_deref() == Some("KEY_REUSED") => {
+            enroll_once(folder, enrollment, ", with another key", observer).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// Asks once. A request that has another `end` is another request, with a key of its own.
+async fn enroll_once(
+    folder: &LockedFolder,
+    enrollment: &Enrollment,
+    end: &str,
+    observer: Observer<'_>,
+) -> Result<Credential, FlowError> {
     // Step 1: whose folder is it? A credential that cannot be read does not stand in the way of a new one.
     let kept = folder.load().ok();
     if let Some(kept) = &kept {
@@ -92,7 +108,7 @@ pub async fn enroll(
     // Step 3: the key, durable before it is asked with.
     let asked_id = enrollment.id.as_ref().map_or("*", Id::as_str);
     let label = enrollment.attester.label();
-    let purpose = format!("enroll {} {asked_id} in {trust_domain} by {label}", enrollment.kind);
+    let purpose = format!("enroll {} {asked_id} in {trust_domain} by {label}{end}", enrollment.kind);
     let next = folder.next_key(&purpose, || enrollment.attester.new_key())?;
     enrollment.attester.make_ready(&next.key)?;
     observer.reached(Step::NextKeyDurable);
@@ -148,14 +164,7 @@ pub async fn recover(folder: &LockedFolder, observer: Observer<'_>) -> Result<Cr
         id: Some(state.id.clone()),
         attester: Attester::Previous(Previous::of(&credential)?),
     };
-    match enroll(folder, &enrollment, observer).await {
-        // What was issued for this key has expired in its turn: a fresh key is a fresh question.
-        Err(FlowError::Refused(refusal)) if refusal.reason.as_deref() == Some("KEY_REUSED") => {
-            folder.drop_next_key()?;
-            enroll(folder, &enrollment, observer).await
-        }
-        outcome => outcome,
-    }
+    enroll(folder, &enrollment, observer).await
 }
 
 fn check_owner(kept: &Credential, enrollment: &Enrollment) -> Result<(), FlowError> {

@@ -77,6 +77,26 @@ fn a_board_that_was_replaced_keeps_its_id_and_the_old_one_enrolls_nothing() {
 }
 
 #[test]
+fn a_board_that_is_let_in_again_enrolls_by_the_same_command_in_the_same_folder() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &[]);
+    let admin = world.server.admin();
+    let board = enrolled(&world, "board-1", "SN-1");
+    let folder = Device::new(world.server.scratch().join("board-1"));
+    for round in 2..=3 {
+        let before = folder.serial();
+        admin.run(&["device", "revoke", "board-1", "--reason", "cessationOfOperation"]);
+        admin.run(&["device", "allow-reenroll", "board-1"]);
+        // The key of its certificate is never certified again: it asks with another.
+        world.enroll("board-1", &board, Some("board-1")).succeeded();
+        assert_ne!(folder.serial(), before);
+        assert_eq!(world.shown("board-1")["generation"], round);
+    }
+    // The same question once more changes nothing, or is answered anew.
+    world.enroll("board-1", &board, Some("board-1")).succeeded();
+}
+
+#[test]
 fn hardware_of_another_banned_or_for_nobody_is_not_added() {
     let Some(world) = World::new() else { return };
     let banned = "ab".repeat(32);
