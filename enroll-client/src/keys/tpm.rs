@@ -7,6 +7,7 @@
 
 mod chip;
 mod codec;
+mod endorsement_chain;
 mod key_file;
 mod location;
 mod template;

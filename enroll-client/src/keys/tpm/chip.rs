@@ -7,6 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::{
     Location, TpmError, Wrapped,
     codec::{Answer, Command},
+    endorsement_chain,
     location::Link,
     template::{self, CHAIN, EndorsementKind, PROFILES, Profile},
 };
@@ -96,10 +97,11 @@ pub struct Certified {
 }
 
 impl Chip {
-    /// Opens the TPM and flushes what is loaded.
+    /// Opens the TPM and flushes what is loaded. Behind the kernel, which looks after who uses it, sessions may be its own.
     pub fn open(location: &Location) -> Result<Self, TpmError> {
         let mut chip = Self { link: Link::open(location)? };
-        for kind in [TRANSIENT, LOADED_SESSIONS] {
+        let kinds: &[u32] = if chip.link.is_kernels() { &[TRANSIENT] } else { &[TRANSIENT, LOADED_SESSIONS] };
+        for &kind in kinds {
             for handle in chip.handles(kind)? {
                 chip.flush_handle(handle)?;
             }
@@ -127,10 +129,10 @@ impl Chip {
         let Some(profile) = certified.or(PROFILES.iter().find(fits)) else { return Err(TpmError::NoEndorsementKey) };
         let mut chain = Vec::new();
         if indices.contains(&profile.certificate) {
-            chain.push(first_der(&self.nv(profile.certificate)?));
-            for index in indices.iter().filter(|index| CHAIN.contains(index)) {
-                chain.extend(all_ders(&self.nv(*index)?));
-            }
+            let own = self.nv_if_readable(profile.certificate)?;
+            let others = indices.iter().filter(|index| CHAIN.contains(index));
+            let others = others.map(|index| self.nv_if_readable(*index)).collect::<Result<Vec<_>, _>>()?;
+            chain = endorsement_chain::chain(&own, &others);
         }
         let mut area =
             if indices.contains(&profile.template) { self.nv(profile.template)? } else { (profile.default)() };
@@ -247,6 +249,14 @@ impl Chip {
     }
 
     /// The contents of an NV index that everybody may read.
+    /// The same of an index that may have been defined and never written, or is for its owner's eyes: nothing then.
+    fn nv_if_readable(&mut self, index: u32) -> Result<Vec<u8>, TpmError> {
+        match self.nv(index) {
+            Err(TpmError::Refused { .. }) => Ok(Vec::new()),
+            read => read,
+        }
+    }
+
     fn nv(&mut self, index: u32) -> Result<Vec<u8>, TpmError> {
         let command = Command::new("NV_ReadPublic", 0x169).handle(index);
         let answer = self.run(&command)?;
@@ -347,42 +357,8 @@ fn with_template(command: Command, area: &[u8]) -> Command {
     command.sized(&[0, 0, 0, 0]).sized(area).sized(&[]).u32(0)
 }
 
-/// The DER at the beginning of an NV index, which may be larger than what was put there.
-fn first_der(contents: &[u8]) -> Vec<u8> {
-    all_ders(contents).into_iter().next().unwrap_or_default()
-}
-
-/// The values of DER, one after the other, up to what is none.
-fn all_ders(mut contents: &[u8]) -> Vec<Vec<u8>> {
-    let mut values = Vec::new();
-    // A certificate's length takes two octets: it is a SEQUENCE of 256 to 65535.
-    while let [0x30, 0x82, high, low, ..] = *contents {
-        let length = 4 + usize::from(u16::from_be_bytes([high, low]));
-        let Some((value, rest)) = contents.split_at_checked(length) else { break };
-        values.push(value.to_vec());
-        contents = rest;
-    }
-    values
-}
-
 impl std::fmt::Debug for Chip {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Chip")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn padding_behind_a_certificate_is_cut_off() {
-        let mut certificate = vec![0x30, 0x82, 1, 0];
-        certificate.resize(4 + 256, 7);
-        for padding in [&[][..], &[0xff; 100], &[0; 3], &[0x30, 0x82, 0xff]] {
-            assert_eq!(all_ders(&[&certificate, padding].concat()), [certificate.clone()]);
-        }
-        assert_eq!(all_ders(&[&certificate[..], &certificate].concat()).len(), 2);
-        assert!(first_der(&[0xff; 30]).is_empty());
     }
 }
