@@ -4,7 +4,7 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use const_oid::db::rfc5912::{RSA_ENCRYPTION, SECP_384_R_1};
 use ring::digest::{SHA256, digest};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::encode::{BIT_STRING, Der, SEQUENCE};
 use super::key::{KeyError, KeyKind, PublicKey};
@@ -47,8 +47,14 @@ struct Jwk {
     y: Option<String>,
     n: Option<String>,
     e: Option<String>,
-    d: Option<serde_json::Value>,
-    k: Option<serde_json::Value>,
+    d: Option<IgnoredAny>,
+    k: Option<IgnoredAny>,
+    p: Option<IgnoredAny>,
+    q: Option<IgnoredAny>,
+    dp: Option<IgnoredAny>,
+    dq: Option<IgnoredAny>,
+    qi: Option<IgnoredAny>,
+    oth: Option<IgnoredAny>,
 }
 
 /// Reads a JWK or a JWK set.
@@ -61,7 +67,8 @@ pub fn from_jwk(json: &str) -> Result<Vec<PublicKey>, JwkError> {
 
 impl Jwk {
     fn key(&self) -> Result<PublicKey, JwkError> {
-        if self.d.is_some() || self.k.is_some() {
+        let private = [&self.d, &self.k, &self.p, &self.q, &self.dp, &self.dq, &self.qi, &self.oth];
+        if private.into_iter().any(Option::is_some) {
             return Err(JwkError::Private);
         }
         let octets = |text: &Option<String>| {
@@ -163,6 +170,11 @@ mod tests {
         let private = ED25519.replace("}", r#","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}"#);
         assert_eq!(from_jwk(&private), Err(JwkError::Private));
         assert_eq!(from_jwk(r#"{"kty":"oct","k":"AAAA"}"#), Err(JwkError::Private));
+        // An RSA key is as good as told by one of its primes.
+        for member in ["p", "q", "dp", "dq", "qi", "oth"] {
+            let told = format!(r#"{{"kty":"RSA","n":"AQAB","e":"AQAB","{member}":"AQAB"}}"#);
+            assert_eq!(from_jwk(&told), Err(JwkError::Private), "{member}");
+        }
         assert_eq!(from_jwk(&P256.replace("P-256", "P-521")), Err(JwkError::Kind));
         assert_eq!(from_jwk(&P256.replace("MKBC", "")), Err(JwkError::Kind));
         assert_eq!(from_jwk("{}"), Err(JwkError::Json));

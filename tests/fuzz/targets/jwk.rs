@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
 fn is_public(key: &Value) -> bool {
-    key["d"].is_null() && key["k"].is_null()
+    ["d", "k", "p", "q", "dp", "dq", "qi", "oth"].iter().all(|member| key[member].is_null())
 }
 
 fuzz_target!(|input: &[u8]| {
