@@ -232,7 +232,8 @@ impl Lineage {
     /// The lineage with a new pending certificate, after a [`Decision::Issue`].
     pub fn issued(&self, promote: bool, pending: SerialNumber) -> Self {
         let mut next = if promote { self.promoted() } else { self.clone() };
-        next.replacements += u8::from(next.pending.is_some());
+        // Who attests anew may do so more often than this counts.
+        next.replacements = next.replacements.saturating_add(u8::from(next.pending.is_some()));
         next.pending = Some(pending);
         next
     }
