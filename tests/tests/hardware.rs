@@ -1,11 +1,12 @@
 //! Hardware of devices: added to one that is there, and retired.
 
-use std::thread;
+use std::{fs, path::Path, process::Command, thread};
 
 use fleetca_tests::{
     device::Device,
     maker::Made,
     newcomers::{World, refused},
+    process::run,
     wait::{SOON, until_true},
 };
 use serde_json::Value;
@@ -94,6 +95,29 @@ fn a_board_that_is_let_in_again_enrolls_by_the_same_command_in_the_same_folder()
     }
     // The same question once more changes nothing, or is answered anew.
     world.enroll("board-1", &board, Some("board-1")).succeeded();
+}
+
+/// An old image is put back, and the command of the first day is given: its certificate was followed by another since, and a
+/// renewal with it would be a second holder's.
+#[test]
+fn a_board_with_its_disk_of_the_first_day_is_given_a_new_certificate_and_no_former_one() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &[]);
+    let board = enrolled(&world, "board-1", "SN-1");
+    let (folder, image) = (world.server.scratch().join("board-1"), world.server.scratch().join("image"));
+    let copy = |from: &Path, to: &Path| run(Command::new("cp").arg("-a").args([from, to])).succeeded();
+    copy(&folder, &image);
+    let device = Device::new(folder.clone());
+    let first = device.serial();
+    device.renew();
+    fs::remove_dir_all(&folder).expect("the disk is lost");
+    copy(&image, &folder);
+
+    world.enroll("board-1", &board, Some("board-1")).succeeded();
+    assert_ne!(device.serial(), first);
+    device.renew();
+    let shown = world.shown("board-1");
+    assert_eq!((&shown["status"], &shown["generation"]), (&"active".into(), &4.into()), "{shown}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::{
     inventory::{
         device::Status,
         fleet::{Policy, Tier},
+        lineage::Position,
     },
     store::{Attested, CertificateRow, Hardware, Holder, KeyUse, MAX_LIVE},
 };
@@ -43,7 +44,8 @@ pub(super) async fn decide(
     }
     refuse_used_key(&key_use, holder, proven)?;
     // Another root, another key banned: what was held against the policy before may hold no more.
-    if proven.judged.as_ref().is_some_and(|judged| judged != policy) {
+    let newcomer = proven.newcomer.as_ref().map(|newcomer| &newcomer.policy);
+    if proven.judged.as_ref().or(newcomer).is_some_and(|judged| judged != policy) {
         return Err(Refusal::Contended);
     }
     check_policy(policy, holder, proven, authority.is_stranded(holder).await?)?;
@@ -59,8 +61,8 @@ pub(super) async fn decide(
     Ok(Decision::Admit { holder: Box::new(holder.clone()), promote: false })
 }
 
-/// Whether this certificate was the answer to the same proof for the same key: its reply was lost. What was revoked, or is
-/// of before its holder was, answers nothing.
+/// Whether this certificate was the answer to the same proof for the same key: its reply was lost. What was revoked, is
+/// of before its holder was, or was followed by another, answers nothing: who renews with a former one is a second holder.
 fn is_answer(row: &CertificateRow, holder: &Holder, proven: &Proven, now: Timestamp) -> bool {
     let same = row.attested.as_ref().is_some_and(|attested| {
         attested.method == proven.claims.method.as_str() && attested.identity == proven.claims.identity
@@ -70,6 +72,7 @@ fn is_answer(row: &CertificateRow, holder: &Holder, proven: &Proven, now: Timest
         && row.holder == holder.subject
         && row.not_after >= now
         && row.revoked.is_none()
+        && matches!(row.position, Position::Head | Position::Pending)
         && holder.status != Status::Revoked
 }
 
