@@ -248,9 +248,11 @@ async fn take_one(
     if memory.is_known || memory.is_behind_taken || older_root || !role.is_root() && too_old {
         return Ok(back);
     }
+    // By a CRL that is dated ahead, what lives would have expired: its entries would be off the next one.
+    let reached = crl.this_update().min(now) - RETENTION;
     let horizon = match role.is_root() {
         true => Timestamp::default(),
-        false => ours.map_or(crl.this_update() - RETENTION, |ours| ours.horizon.max(crl.this_update() - RETENTION)),
+        false => ours.map_or(reached, |ours| ours.horizon.max(reached)),
     };
     let head = CrlHead {
         issuer: id,

@@ -399,6 +399,18 @@ async fn a_list_shown_by_a_clock_that_is_behind_says_how_long_the_lost_time_was(
 }
 
 #[tokio::test]
+async fn an_entry_of_a_list_that_is_dated_days_ahead_is_on_the_next_one_while_its_certificate_lives() {
+    let world = World::new().await;
+    let device = world.enroll("pump-1").await;
+    let crl = world.lost_crl(DAY * 4, &[(device.0.serial, RevocationReason::KeyCompromise)]);
+    let world = world.loses(HOUR, HOUR * 2).await;
+    take_back(world.authority.store.as_ref(), &[crl], world.authority.now()).await.unwrap();
+    let world = world.resumes(false).await;
+    world.publish(false).await;
+    assert!(world.lists(&device));
+}
+
+#[tokio::test]
 async fn a_backup_made_by_a_clock_that_was_ahead_loses_no_time() {
     let world = World::new().await;
     world.publish(false).await;
