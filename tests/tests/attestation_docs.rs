@@ -41,8 +41,8 @@ const OUTSIDE: [(&str, &str); 11] = [
     ("'factory:idevid.pem,pkcs11:", "tests/pkcs11.rs"),
 ];
 
-/// What some of these tests have in common: fleets of boards.
-const SHARED: &str = "src/newcomers.rs";
+/// What some of these tests have in common: fleets of boards, the device's commands.
+const SHARED: [&str; 2] = ["src/newcomers.rs", "src/device.rs"];
 
 /// An option of cargo's that changes nothing here.
 const PROFILE: [&str; 1] = ["release"];
@@ -128,7 +128,7 @@ fn every_command_of_the_page_is_run_here_or_by_a_test_that_is_named() {
         let read = |file: &str| {
             fs::read_to_string(binaries::workspace().join("tests").join(file)).expect("there is such a file")
         };
-        let text = [read(file), read(SHARED)].concat();
+        let text = [file, SHARED[0], SHARED[1]].map(read).concat();
         let options = line.split_whitespace().filter_map(|word| word.strip_prefix("--"));
         for option in options.filter(|option| !PROFILE.contains(option)) {
             assert!(text.contains(option), "{file} has nothing of --{option}: {line}");
