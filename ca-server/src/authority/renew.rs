@@ -338,13 +338,18 @@ fn refuse_key(facts: &RenewalFacts, presented: &PeerCertificate, key: &PublicKey
     if *banned {
         return Err(Refusal::KeyCompromised);
     }
-    let attested = facts.peer.certificate.attested.as_ref();
-    let (same, is_taken_in) = (presented.key == *key, attested.is_none());
-    let known_by = attested.or(facts.peer.holder.attested.as_ref());
-    if known_by.is_some_and(|attested| attested.tier == Tier::Hardware.as_str()) {
+    let (same, is_taken_in) = (presented.key == *key, facts.peer.certificate.attested.is_none());
+    if recorded_tier(&facts.peer) == Tier::Hardware {
         return if same { Ok(()) } else { Err(Refusal::Attestation(AttestationError::OtherKey)) };
     }
     if certificates.is_empty() || is_taken_in && same { Ok(()) } else { Err(Refusal::KeyReused) }
+}
+
+/// The tier of what was proven that this certificate descends from, whatever its holder has proven since. Of one out of a
+/// lost time: that of its holder.
+pub(super) fn recorded_tier(peer: &Peer) -> Tier {
+    let attested = peer.certificate.attested.as_ref().or(peer.holder.attested.as_ref());
+    attested.and_then(Attested::tier).unwrap_or(Tier::Token)
 }
 
 /// Whether an operator has taken this certificate from its holder. One that was replaced while it was pending is revoked,

@@ -351,8 +351,8 @@ impl Look<'_> {
 
     /// By the certificate in force, or the one that waits for Confirm; with a new key of the same kind.
     async fn by_renewal(&self) -> Result<Answer, Refusal> {
-        let (holder, presented) = self.newest().await?;
-        let key = self.next_key(holder, &presented)?;
+        let (tier, presented) = self.newest().await?;
+        let key = self.next_key(tier, &presented)?;
         let facts = self.authority.store.renewal(presented.serial, &key.fingerprint()).await?;
         let facts = facts.ok_or(Refusal::CertificateUnknown)?;
         self.authority.refuse_of_revoked(&facts.peer)?;
@@ -365,13 +365,9 @@ impl Look<'_> {
 
     /// By the same certificate once it has expired.
     async fn by_previous(&self) -> Result<Answer, Refusal> {
-        let (holder, presented) = self.newest().await?;
-        let claims = Claims {
-            method: Method::Previous,
-            tier: known::recorded_tier(holder),
-            identity: presented.serial.to_string(),
-        };
-        let key = self.next_key(holder, &presented)?;
+        let (tier, presented) = self.newest().await?;
+        let claims = Claims { method: Method::Previous, tier, identity: presented.serial.to_string() };
+        let key = self.next_key(tier, &presented)?;
         let proven = Proven { claims, key, assertion: None, judged: None, newcomer: None };
         let facts = previous::facts(self.authority, None, &presented, &proven).await?;
         let decision = previous::decide(self.authority, &facts, &proven, &self.policy, self.now)?;
@@ -391,18 +387,20 @@ impl Look<'_> {
         })
     }
 
-    /// The newest certificate that counts, and whose it is.
-    async fn newest(&self) -> Result<(&Holder, PeerCertificate), Refusal> {
+    /// The newest certificate that counts, and the tier that it descends from.
+    async fn newest(&self) -> Result<(Tier, PeerCertificate), Refusal> {
         let holder = self.holder.as_ref().ok_or(Refusal::NotEnrolled)?;
         let serial = holder.lineage.head.or(holder.lineage.pending).ok_or(Refusal::NotEnrolled)?;
         let (_, der) = self.authority.store.certificate(serial).await?.ok_or(Refusal::NotFound("certificate"))?;
         let certificate = PeerCertificate::parse(&der, &self.authority.domain().trust_domain);
-        Ok((holder, certificate.map_err(|_| Refusal::Internal("a certificate of ours is unreadable"))?))
+        let certificate = certificate.map_err(|_| Refusal::Internal("a certificate of ours is unreadable"))?;
+        let peer = self.authority.store.peer(serial).await?.ok_or(Refusal::NotFound("certificate"))?;
+        Ok((renew::recorded_tier(&peer), certificate))
     }
 
     /// The key that it would ask a certificate for: one in hardware stays.
-    fn next_key(&self, holder: &Holder, presented: &PeerCertificate) -> Result<PublicKey, Refusal> {
-        match known::recorded_tier(holder) {
+    fn next_key(&self, tier: Tier, presented: &PeerCertificate) -> Result<PublicKey, Refusal> {
+        match tier {
             Tier::Hardware => Ok(presented.key.clone()),
             Tier::Token | Tier::Registered | Tier::Factory => self.authority.unseen_key(),
         }

@@ -39,7 +39,7 @@ pub(super) async fn verify(
     let peer = authority.identify(certificate).await.map_err(|refused| refused.why)?;
     trail.proven(format_args!("certificate/{}", certificate.serial));
     trail.device(&peer.holder);
-    let recorded = known::recorded_tier(&peer.holder);
+    let recorded = renew::recorded_tier(&peer);
     let key = certificate.key.spki_der().to_vec();
     // A key that lives in hardware stays: one that came in its place would not be vouched for by anything.
     let csr_key = if recorded == Tier::Hardware { CsrKey::This(key) } else { CsrKey::OtherThan(key) };

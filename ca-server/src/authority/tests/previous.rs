@@ -277,21 +277,56 @@ async fn fifty_racing_returns_leave_one_certificate_that_counts() {
     assert_eq!(live.iter().filter(|row| row.revoked.is_none()).count(), 1);
 }
 
+/// Writes into the store that what one row keeps of an attestation was hardware.
+fn with_hardware(world: &World, change: &str) {
+    let database = rusqlite::Connection::open(world.dir.path().join("ca.db")).unwrap();
+    assert_eq!(database.execute(change, []).unwrap(), 1);
+}
+
 /// Refuse 34.
 #[tokio::test]
 async fn a_device_whose_key_lives_in_hardware_comes_back_with_that_key_only() {
     let world = World::new().await;
     let sleeper = Sleeper::enroll(&world, "pump-1").await;
-    let path = world.dir.path().join("ca.db");
-    let database = rusqlite::Connection::open(path).unwrap();
-    database.execute("UPDATE holders SET attested_tier = 'hardware' WHERE id = 'pump-1'", []).unwrap();
+    let descends =
+        "SELECT attestation FROM certificates JOIN holders ON holders.key = holder WHERE holders.id = 'pump-1'";
+    with_hardware(&world, &format!("UPDATE attestations SET tier = 'hardware' WHERE key = ({descends})"));
     world.at(DAY * 3);
     let refused = sleeper.refused(&world).await;
     assert!(matches!(refused, Refusal::Attestation(crate::attestation::AttestationError::OtherKey)), "{refused:?}");
     let own = rcgen::KeyPair::from_pem(&sleeper.key.serialize_pem()).unwrap();
     let (back, _) = sleeper.come_back(&world, own).await.unwrap();
     world.authority.confirm(&back.device.0).await.unwrap();
-    assert_eq!(holder(&world, "pump-1").await.attested.unwrap().tier, "hardware");
+    let row = world.authority.store.certificate(back.device.0.serial).await.unwrap().unwrap().0;
+    assert_eq!(row.attested.unwrap().tier, "hardware");
+}
+
+/// A device on a token's certificate that proves a TPM, and does not confirm: the key of the certificate is on its disk
+/// all the same, so that it is followed by a new one.
+#[tokio::test]
+async fn a_key_on_disk_is_followed_by_a_new_one_whatever_its_device_has_proven_since() {
+    let world = World::new().await;
+    let sleeper = Sleeper::enroll(&world, "pump-1").await;
+    with_hardware(&world, "UPDATE holders SET attested_tier = 'hardware' WHERE id = 'pump-1'");
+    let ways =
+        || async { world.authority.explain(&"pumps".parse().unwrap(), &subject("pump-1"), None).await.unwrap().ways };
+    let gives = |ways: Vec<super::super::enroll::Way>, name: &str| {
+        let way = ways.into_iter().find(|way| way.way == name).unwrap();
+        assert!(way.outcome.is_ok(), "{way:?}");
+    };
+    gives(ways().await, "renew");
+    world.at(DAY * 3);
+    gives(ways().await, "previous");
+    let own = rcgen::KeyPair::from_pem(&sleeper.key.serialize_pem()).unwrap();
+    let refused = sleeper.come_back(&world, own).await.err();
+    assert!(
+        matches!(refused, Some(Refusal::Attestation(crate::attestation::AttestationError::SameKey))),
+        "{refused:?}"
+    );
+    let (back, _) = sleeper.come_back(&world, request().0).await.unwrap();
+    world.authority.confirm(&back.device.0).await.unwrap();
+    let row = world.authority.store.certificate(back.device.0.serial).await.unwrap().unwrap().0;
+    assert_eq!(row.attested.unwrap().tier, "token");
 }
 
 #[tokio::test]
