@@ -98,6 +98,8 @@ pub trait ReadStore: Send + Sync {
     async fn policy(&self, name: &FleetName) -> Result<Option<Policy>, StoreError>;
     /// What a fleet has used of its quotas.
     async fn usage(&self, fleet: &FleetName, now: Timestamp) -> Result<Usage, StoreError>;
+    /// Grows with each fleet and each change of a policy: cheap, unlike what is read of all fleets.
+    async fn fleets_revision(&self) -> Result<u64, StoreError>;
     /// The makers' roots of every fleet together (DER).
     async fn factory_roots(&self) -> Result<Vec<Vec<u8>>, StoreError>;
     /// The fleets that do not refuse devices that nobody registered.

@@ -32,7 +32,7 @@ pub(super) async fn verify(
     // Whose fleet's rules count is known once the device is: so the chain is held against all roots first, in the most
     // lenient way, and then against its own fleet's.
     let all = authority.factory_roots().await?;
-    let lenient = Expected { roots: &all.1, validity: Validity::AtBirth, banned: &BTreeSet::new() };
+    let lenient = Expected { roots: &all, validity: Validity::AtBirth, banned: &BTreeSet::new() };
     let identified = identify(chain, lenient, authority.now()).map_err(Refusal::Attestation)?;
     // Chains are no secret: who has not got the key has nothing more looked up or computed.
     let claims = verify_signature(request.start(), challenge, &proof.evidence_signature, &identified);

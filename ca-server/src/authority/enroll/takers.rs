@@ -20,17 +20,23 @@ use crate::{
 /// The methods by which makers vouch for devices.
 const VOUCHED: [Method; 2] = [Method::Factory, Method::Tpm];
 
-/// What was read last: it counts as long as the store says the same.
+/// What was read last: it counts until any fleet changes.
 #[derive(Default)]
 pub(in crate::authority) struct Kept {
-    takers: ArcSwap<Takers>,
-    factory: ArcSwap<(Vec<Vec<u8>>, Roots)>,
+    takers: ArcSwap<Read<Takers>>,
+    factory: ArcSwap<Read<Roots>>,
+}
+
+/// What was read of all fleets, and their revision before; `None`: nothing was.
+#[derive(Default)]
+struct Read<T> {
+    revision: Option<u64>,
+    what: Arc<T>,
 }
 
 /// Fleets that take unknown devices.
 #[derive(Default)]
 pub(in crate::authority) struct Takers {
-    open: Vec<(FleetName, Policy)>,
     by_method: Vec<(Method, Pinned, Vec<Taker>)>,
 }
 
@@ -44,7 +50,7 @@ pub(in crate::authority) struct Taker {
 }
 
 impl Takers {
-    fn read(open: Vec<(FleetName, Policy)>) -> Result<Self, ChainError> {
+    fn read(open: &[(FleetName, Policy)]) -> Result<Self, ChainError> {
         let mut by_method = Vec::new();
         for method in VOUCHED {
             let taking = open.iter().filter(|(_, policy)| takes(policy, method));
@@ -61,7 +67,7 @@ impl Takers {
             let pinned = takers.iter().flat_map(|taker| taker.policy.roots(method)).map(Vec::as_slice);
             by_method.push((method, Pinned::read(pinned)?, takers));
         }
-        Ok(Self { open, by_method })
+        Ok(Self { by_method })
     }
 
     /// The fleet of this name, if it takes unknown devices by this method.
@@ -119,27 +125,26 @@ const UNREADABLE: Refusal = Refusal::Internal("a pinned root is unreadable");
 impl Authority {
     /// The fleets that take unknown devices now.
     pub(in crate::authority) async fn takers(&self) -> Result<Arc<Takers>, Refusal> {
-        let open = self.store.open_fleets().await?;
-        let kept = self.kept.takers.load_full();
-        if kept.open == open && !kept.by_method.is_empty() {
-            return Ok(kept);
+        let revision = Some(self.store.fleets_revision().await?);
+        let kept = self.kept.takers.load();
+        if kept.revision == revision {
+            return Ok(kept.what.clone());
         }
-        let takers = Arc::new(Takers::read(open).map_err(|_| UNREADABLE)?);
-        self.kept.takers.store(takers.clone());
+        let takers = Arc::new(Takers::read(&self.store.open_fleets().await?).map_err(|_| UNREADABLE)?);
+        self.kept.takers.store(Arc::new(Read { revision, what: takers.clone() }));
         Ok(takers)
     }
 
     /// The makers' roots of every fleet.
-    pub(super) async fn factory_roots(&self) -> Result<Arc<(Vec<Vec<u8>>, Roots)>, Refusal> {
-        let certificates = self.store.factory_roots().await?;
-        let kept = self.kept.factory.load_full();
-        if kept.0 == certificates {
-            return Ok(kept);
+    pub(in crate::authority) async fn factory_roots(&self) -> Result<Arc<Roots>, Refusal> {
+        let revision = Some(self.store.fleets_revision().await?);
+        let kept = self.kept.factory.load();
+        if kept.revision == revision {
+            return Ok(kept.what.clone());
         }
-        let roots = read(&certificates)?;
-        let factory = Arc::new((certificates, roots));
-        self.kept.factory.store(factory.clone());
-        Ok(factory)
+        let roots = Arc::new(read(&self.store.factory_roots().await?)?);
+        self.kept.factory.store(Arc::new(Read { revision, what: roots.clone() }));
+        Ok(roots)
     }
 }
 

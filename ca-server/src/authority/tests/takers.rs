@@ -42,6 +42,9 @@ async fn what_fleets_pin_is_read_once_until_they_change() {
     for (name, (root, _)) in names.iter().zip(&makers) {
         authority.create_fleet(name, policy(root), "operator/ana").await.unwrap();
     }
+    let roots = authority.factory_roots().await.unwrap();
+    assert!(Arc::ptr_eq(&roots, &authority.factory_roots().await.unwrap()));
+    assert_eq!(roots.keys().unwrap().len(), 80);
     let takers = authority.takers().await.unwrap();
     assert!(Arc::ptr_eq(&takers, &authority.takers().await.unwrap()));
     for (name, (_, chain)) in names.iter().zip(&makers) {
@@ -58,9 +61,14 @@ async fn what_fleets_pin_is_read_once_until_they_change() {
     assert!(!Arc::ptr_eq(&takers, &changed));
     let taker = changed.taker(Method::Factory, &makers[7].1).unwrap();
     assert_eq!(taker.policy.banned_keys, [KeyFingerprint::of(b"key")]);
+    assert!(Arc::ptr_eq(&changed, &authority.takers().await.unwrap()));
     let close = |policy: &mut Policy| policy.unknown.devices = UnknownDevices::Refuse;
     authority.change_policy(&names[7], close, "operator/ana").await.unwrap();
     let closed = authority.takers().await.unwrap();
     let none = closed.taker(Method::Factory, &makers[7].1).err();
     assert_eq!(none, Some(AttestationError::Unregistered));
+    let none =
+        |policy: &mut Policy| (policy.attest, policy.factory_roots) = (vec![Method::Token], Certificates::default());
+    authority.change_policy(&names[7], none, "operator/ana").await.unwrap();
+    assert_eq!(authority.factory_roots().await.unwrap().keys().unwrap().len(), 79);
 }

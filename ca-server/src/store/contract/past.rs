@@ -58,9 +58,13 @@ pub(crate) async fn a_lost_time_closes_every_fleet_that_takes_devices_that_nobod
     };
     let open = [("boards", UnknownDevices::Register), ("plant", UnknownDevices::Pending)];
     for (name, devices) in open {
+        let before = store.fleets_revision().await.unwrap();
         store.record_fleet(&name.parse().unwrap(), &policy(devices), draft(1, "fleet.created")).await.unwrap();
+        assert!(store.fleets_revision().await.unwrap() > before);
     }
+    let before = store.fleets_revision().await.unwrap();
     let restoration = store.record_notice(notice(100, 50)).await.unwrap();
+    assert!(store.fleets_revision().await.unwrap() > before);
     let names: Vec<_> = restoration.closed_fleets.iter().map(|fleet| fleet.as_str()).collect();
     assert_eq!(names, ["boards", "plant"]);
     assert_eq!(store.restorations().await.unwrap(), [restoration]);

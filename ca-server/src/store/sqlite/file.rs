@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::Db
 use crate::store::StoreError;
 
 /// Step n brings a database from version n to n + 1. Steps are only ever added.
-pub(super) const MIGRATIONS: [&str; 11] = [
+pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("../../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../../migrations/sqlite/0002_restored_past.sql"),
     include_str!("../../../migrations/sqlite/0003_attestation.sql"),
@@ -24,6 +24,7 @@ pub(super) const MIGRATIONS: [&str; 11] = [
     include_str!("../../../migrations/sqlite/0009_proof.sql"),
     include_str!("../../../migrations/sqlite/0010_partitions.sql"),
     include_str!("../../../migrations/sqlite/0011_published_dates.sql"),
+    include_str!("../../../migrations/sqlite/0012_fleets_revision.sql"),
 ];
 
 /// `FLCA`: how a database of ours is told from others.

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::{
     audit,
-    query::{Columns, all, change_one, column, first},
+    query::{Columns, all, change_one, column, count, first, the},
 };
 use crate::{
     audit::Draft,
@@ -24,6 +24,11 @@ pub(super) fn by_name(db: &Connection, name: &FleetName) -> Result<Option<FleetR
 /// The policy alone: what every enrollment and renewal asks for.
 pub(super) fn policy(db: &Connection, name: &FleetName) -> Result<Option<Policy>, StoreError> {
     first(db, "-- policy()\nSELECT policy FROM fleets WHERE name = ?1", params![name], column)
+}
+
+/// How often any fleet has changed: counted by triggers.
+pub(super) fn revision(db: &Connection) -> Result<u64, StoreError> {
+    the(db, "-- fleets_revision()\nSELECT number FROM fleets_revision", [], count)
 }
 
 /// The makers' roots of every fleet, each once.

@@ -57,6 +57,10 @@ impl ReadStore for SqliteStore {
         self.look(|db| quotas::usage(db, fleet, now))
     }
 
+    async fn fleets_revision(&self) -> Result<u64> {
+        self.look(fleets::revision)
+    }
+
     async fn factory_roots(&self) -> Result<Vec<Vec<u8>>> {
         self.look(fleets::factory_roots)
     }
