@@ -67,6 +67,11 @@ impl Attester {
         }
     }
 
+    /// Whether that, or making the key, may take minutes.
+    pub fn may_take_long(&self) -> bool {
+        matches!(self, Attester::Tpm(_))
+    }
+
     /// What goes into `Start`.
     pub fn evidence(&self) -> Evidence {
         match self {

@@ -25,7 +25,7 @@ use crate::{
     connect::{Connection, ServerUrl},
     credential::{Credential, LockedFolder},
     flow::{FlowError, Observer, Step},
-    identity::{Id, Kind},
+    identity::{Id, Kind, TrustDomain},
     issued::{Expected, Issued},
     keys::Key,
     refusal::Refusal,
@@ -98,12 +98,9 @@ async fn enroll_once(
     }
 
     // Step 2: reach the server, and learn its trust domain.
-    let connection = Connection::open(&enrollment.server, &enrollment.trust, None).await?;
-    let trust_domain = connection.trust_domain();
     let kept = kept.as_ref().map(Credential::state);
-    if let Some(kept) = kept.filter(|kept| kept.trust_domain != *trust_domain) {
-        return Err(FlowError::OtherTrustDomain { kept: kept.trust_domain.clone(), found: trust_domain.clone() });
-    }
+    let connection = reach(enrollment, kept.map(|kept| &kept.trust_domain)).await?;
+    let trust_domain = connection.trust_domain().clone();
 
     // Step 3: the key, durable before it is asked with.
     let asked_id = enrollment.id.as_ref().map_or("*", Id::as_str);
@@ -111,6 +108,14 @@ async fn enroll_once(
     let purpose = format!("enroll {} {asked_id} in {trust_domain} by {label}{end}", enrollment.kind);
     let next = folder.next_key(&purpose, || enrollment.attester.new_key())?;
     enrollment.attester.make_ready(&next.key)?;
+    // No server keeps the connection of a stranger for as long as that may take.
+    let connection = match enrollment.attester.may_take_long() {
+        true => {
+            drop(connection);
+            reach(enrollment, Some(&trust_domain)).await?
+        }
+        false => connection,
+    };
     observer.reached(Step::NextKeyDurable);
 
     // Step 4: ask and prove.
@@ -120,7 +125,7 @@ async fn enroll_once(
 
     // Step 5: take nothing but a certificate of our own.
     let expected = Expected {
-        trust_domain,
+        trust_domain: &trust_domain,
         kind: enrollment.kind,
         id: enrollment.id.as_ref(),
         spki: &next.key.spki(),
@@ -135,7 +140,7 @@ async fn enroll_once(
         issued: &issued,
         key: &next.key,
         server: &enrollment.server,
-        trust_domain,
+        trust_domain: &trust_domain,
         kind: enrollment.kind,
         purpose: &purpose,
         // Programs that use a credential that was there before are to be told.
@@ -165,6 +170,16 @@ pub async fn recover(folder: &LockedFolder, observer: Observer<'_>) -> Result<Cr
         attester: Attester::Previous(Previous::of(&credential)?),
     };
     enroll(folder, &enrollment, observer).await
+}
+
+/// A connection to the server, of the trust domain that is known, if one is.
+async fn reach(enrollment: &Enrollment, known: Option<&TrustDomain>) -> Result<Connection, FlowError> {
+    let connection = Connection::open(&enrollment.server, &enrollment.trust, None).await?;
+    let found = connection.trust_domain();
+    match known.filter(|known| *known != found) {
+        Some(kept) => Err(FlowError::OtherTrustDomain { kept: kept.clone(), found: found.clone() }),
+        None => Ok(connection),
+    }
 }
 
 fn check_owner(kept: &Credential, enrollment: &Enrollment) -> Result<(), FlowError> {

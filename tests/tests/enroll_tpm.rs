@@ -1,6 +1,14 @@
 //! Devices with a TPM: from the first certificate to the next, and everything that a device with another TPM, another
 //! key or an old answer tries.
 
+use std::{
+    io,
+    net::{Shutdown, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex},
+    thread,
+};
+
 use enroll_client::{
     attester::{Attester, tpm::TpmMethod},
     connect::Connection,
@@ -71,6 +79,63 @@ fn enrolled(server: &Server, id: &str, tpm: &Tpm) -> Device {
 
 fn key_of(device: &Device) -> Vec<u8> {
     Credential::load(device.folder()).expect("a credential").key().spki()
+}
+
+/// Copies what comes, until it ends.
+fn hand_on<R: io::Read + Send + 'static>(
+    mut from: R,
+    mut to: impl io::Write + Send + 'static,
+    end: impl FnOnce() + Send + 'static,
+) {
+    thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut to);
+        end();
+    });
+}
+
+/// A server ends the connection of a stranger after a minute, and a TPM may take longer for its keys.
+#[test]
+fn a_tpm_may_take_longer_for_its_keys_than_a_connection_lasts() {
+    let server = server();
+    let Some(tpm) = Tpm::start() else { return };
+    register(&server, "pump-7", &tpm, "p-256");
+    let bind = || TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (ways, ways_of_tpm) = (bind(), bind());
+    let url = format!("https://{}", ways.local_addr().expect("an address"));
+    let location = format!("tcp:{},p-256", ways_of_tpm.local_addr().expect("an address"));
+    let opened: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+
+    let (kept, far) = (opened.clone(), server.url().trim_start_matches("https://").to_owned());
+    thread::spawn(move || {
+        for near in ways.incoming().flatten() {
+            let far = TcpStream::connect(&far).expect("the server");
+            kept.lock().expect("nobody panics").push(near.try_clone().expect("a socket"));
+            for (from, to) in [(&near, &far), (&far, &near)] {
+                let (from, to) = (from.try_clone().expect("a socket"), to.try_clone().expect("a socket"));
+                let ended = to.try_clone().expect("a socket");
+                hand_on(from, to, move || drop(ended.shutdown(Shutdown::Both)));
+            }
+        }
+    });
+    let (kept, chip) = (opened.clone(), tpm.socket());
+    thread::spawn(move || {
+        for near in ways_of_tpm.incoming().flatten() {
+            // By now the time of the first connection is over.
+            kept.lock().expect("nobody panics")[0].shutdown(Shutdown::Both).ok();
+            let far = UnixStream::connect(&chip).expect("the TPM");
+            let ended = far.try_clone().expect("a socket");
+            hand_on(near.try_clone().expect("a socket"), far.try_clone().expect("a socket"), move || {
+                drop(ended.shutdown(Shutdown::Both))
+            });
+            hand_on(far, near, || ());
+        }
+    });
+
+    let device = Device::new(server.scratch().join("pump-7"));
+    let mut command = device.command("enroll");
+    command.args(["--server", &url, "--attest", &format!("tpm:{location}"), "--root"]).arg(server.control_root());
+    run(&mut command).succeeded();
+    assert!(opened.lock().expect("nobody panics").len() > 1);
 }
 
 #[test]
