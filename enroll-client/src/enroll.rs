@@ -75,20 +75,21 @@ pub async fn enroll(
     enrollment: &Enrollment,
     observer: Observer<'_>,
 ) -> Result<Credential, FlowError> {
-    match enroll_once(folder, enrollment, "", observer).await {
+    match enroll_once(folder, enrollment, false, observer).await {
         // What was issued for the key of this request has come to its end: a fresh key is a fresh question.
         Err(FlowError::Refused(refusal)) if refusal.reason.as_deref() == Some("KEY_REUSED") => {
-            enroll_once(folder, enrollment, ", with another key", observer).await
+            folder.drop_next_key()?;
+            enroll_once(folder, enrollment, true, observer).await
         }
         outcome => outcome,
     }
 }
 
-/// Asks once. A request that has another `end` is another request, with a key of its own.
+/// Asks once. Asked with another key it is another request; so it is where such a key is waiting for its answer.
 async fn enroll_once(
     folder: &LockedFolder,
     enrollment: &Enrollment,
-    end: &str,
+    with_another_key: bool,
     observer: Observer<'_>,
 ) -> Result<Credential, FlowError> {
     // Step 1: whose folder is it? A credential that cannot be read does not stand in the way of a new one.
@@ -105,7 +106,14 @@ async fn enroll_once(
     // Step 3: the key, durable before it is asked with.
     let asked_id = enrollment.id.as_ref().map_or("*", Id::as_str);
     let label = enrollment.attester.label();
-    let purpose = format!("enroll {} {asked_id} in {trust_domain} by {label}{end}", enrollment.kind);
+    let first = format!("enroll {} {asked_id} in {trust_domain} by {label}", enrollment.kind);
+    let second = format!("{first}, with another key");
+    let is_other = match with_another_key {
+        // Not the one that the current key belongs to.
+        true => kept.is_none_or(|kept| kept.obtained_by != second),
+        false => folder.keeps_next_key(&second)?,
+    };
+    let purpose = if is_other { second } else { first };
     let next = folder.next_key(&purpose, || enrollment.attester.new_key())?;
     enrollment.attester.make_ready(&next.key)?;
     // No server keeps the connection of a stranger for as long as that may take.

@@ -1,7 +1,21 @@
 //! Hardware of devices: added to one that is there, and retired.
 
-use std::{fs, path::Path, process::Command, thread};
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    process::Command,
+    thread,
+};
 
+use enroll_client::{
+    attester::{Attester, factory::FactoryIdentity},
+    credential::LockedFolder,
+    enroll::{Enrollment, enroll},
+    flow::{Observer, Step},
+    identity::Kind,
+    trust::{Roots, Trust},
+};
 use fleetca_tests::{
     device::Device,
     maker::Made,
@@ -95,6 +109,66 @@ fn a_board_that_is_let_in_again_enrolls_by_the_same_command_in_the_same_folder()
     }
     // The same question once more changes nothing, or is answered anew.
     world.enroll("board-1", &board, Some("board-1")).succeeded();
+}
+
+/// What the command does, up to the answer, which is lost.
+fn lose_the_answer(world: &World, id: &str, board: &Made) {
+    let chain = fs::read(world.maker.chain(id, &[board])).expect("a chain");
+    let identity = FactoryIdentity::from_pem(&chain, &fs::read(&board.key).expect("a key")).expect("an IDevID");
+    let root = fs::read(world.server.control_root()).expect("a root");
+    let enrollment = Enrollment {
+        server: world.server.url().parse().expect("a URL"),
+        trust: Trust::Roots(Roots::from_pem(&root).expect("a root")),
+        kind: Kind::Device,
+        id: Some(id.parse().expect("an ID")),
+        attester: Attester::Factory(identity),
+    };
+    let folder = LockedFolder::open(&world.folder(id)).expect("the folder");
+    let lose = |step| assert!(step != Step::Answered, "lost");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let asked = || runtime.block_on(enroll(&folder, &enrollment, Observer::new(&lose)));
+    catch_unwind(AssertUnwindSafe(asked)).expect_err("the answer is lost");
+}
+
+/// A board is let in again, and the answer to its other key is lost: it is given again; and where what was answered has come
+/// to its end as well, there is one more key.
+#[test]
+fn an_answer_to_another_key_that_was_lost_is_given_again_or_asked_for_anew() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &[]);
+    let admin = world.server.admin();
+    let let_in_again = |id| {
+        admin.run(&["device", "revoke", id, "--reason", "cessationOfOperation"]);
+        admin.run(&["device", "allow-reenroll", id]);
+    };
+    let first = enrolled(&world, "board-1", "SN-1");
+    // This one has never heard an answer.
+    let second = world.board("board-2", "SN-2", &world.root);
+    let identity = idevid(&world.root, "SN-2");
+    admin.run(&["device", "register", "board-2", "--fleet", "boards", "--idevid", &identity]);
+    lose_the_answer(&world, "board-2", &second);
+    for (id, board) in [("board-1", first), ("board-2", second)] {
+        let device = Device::new(world.folder(id));
+        let_in_again(id);
+        lose_the_answer(&world, id, &board);
+        let answered = newest(&world, id);
+        world.enroll(id, &board, Some(id)).succeeded();
+        assert_eq!(device.serial(), answered);
+
+        let_in_again(id);
+        lose_the_answer(&world, id, &board);
+        let_in_again(id);
+        world.enroll(id, &board, Some(id)).succeeded();
+        assert_ne!(device.serial(), answered);
+        assert_eq!(device.serial(), newest(&world, id));
+    }
+}
+
+/// The serial of a device's newest certificate that counts.
+fn newest(world: &World, id: &str) -> String {
+    let shown = world.shown(id);
+    let serial = [&shown["pending_serial"], &shown["head_serial"]].into_iter().find_map(Value::as_str);
+    serial.expect("a certificate").to_owned()
 }
 
 /// An old image is put back, and the command of the first day is given: its certificate was followed by another since, and a

@@ -94,8 +94,7 @@ impl LockedFolder {
             return Ok(NextKey { key: current.key().copy()?, is_retry: true });
         }
         let next = self.dir.join("next");
-        let kept = durable::read_if_there(&next.join("purpose")).map_err(io_error(&next))?;
-        if kept.as_deref() == Some(purpose.as_bytes()) {
+        if self.keeps_next_key(purpose)? {
             return Ok(NextKey { key: key_files::read(&next)?, is_retry: true });
         }
         let key = make()?;
@@ -116,6 +115,13 @@ impl LockedFolder {
         durable::remove_folder(next)?;
         fs::rename(beside, next)?;
         durable::sync_folder(&self.dir)
+    }
+
+    /// Whether a key waits for the answer to a request that `purpose` describes.
+    pub fn keeps_next_key(&self, purpose: &str) -> Result<bool, CredentialError> {
+        let next = self.dir.join("next");
+        let kept = durable::read_if_there(&next.join("purpose")).map_err(io_error(&next))?;
+        Ok(kept.as_deref() == Some(purpose.as_bytes()))
     }
 
     /// Forgets the next key: its request is done with.
