@@ -12,19 +12,21 @@ const MOST: usize = 4;
 /// the contents of the indices for chains.
 pub(super) fn chain(own: &[u8], others: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let Some(leaf) = all_ders(own).into_iter().next() else { return Vec::new() };
-    let Ok(mut last) = Certificate::from_der(&leaf) else { return Vec::new() };
+    let Ok(own) = Certificate::from_der(&leaf) else { return Vec::new() };
     let above = others.iter().flat_map(|contents| all_ders(contents));
     let mut above: Vec<_> = above.filter_map(|der| Certificate::from_der(&der).ok().map(|read| (der, read))).collect();
     above.retain(|(_, certificate)| certificate.tbs_certificate().issuer() != certificate.tbs_certificate().subject());
-    let mut chain = vec![leaf];
-    while chain.len() < MOST {
-        let issuer = last.tbs_certificate().issuer();
-        let Some(at) = above.iter().position(|(_, one)| one.tbs_certificate().subject() == issuer) else { break };
-        let (der, certificate) = above.swap_remove(at);
-        chain.push(der);
-        last = certificate;
+    let mut chain = vec![(leaf, own)];
+    let mut below = 0;
+    while let Some((_, certificate)) = chain.get(below) {
+        // One name may have several certificates, each by another root: the server knows which one it trusts.
+        let issuer = certificate.tbs_certificate().issuer().clone();
+        let of_issuer = |(_, one): &mut (_, Certificate)| *one.tbs_certificate().subject() == issuer;
+        chain.extend(above.extract_if(.., of_issuer));
+        below += 1;
     }
-    chain
+    chain.truncate(MOST);
+    chain.into_iter().map(|(der, _)| der).collect()
 }
 
 /// The values of DER, one after the other, up to what is none: an index may be larger than what was put there.
@@ -95,6 +97,14 @@ mod tests {
             assert_eq!(chain(own, &others), expected);
         }
         assert_eq!(chain(own, &[]), std::slice::from_ref(own));
+    }
+
+    #[test]
+    fn of_a_name_with_two_certificates_both_are_sent() {
+        let one = line(&["Root", "Issuing", "EK"]);
+        let other = line(&["Another root", "Issuing"]);
+        let others = [other[1].clone(), one[1].clone()];
+        assert_eq!(chain(&one[2], &others), [&one[2..], &others[..]].concat());
     }
 
     #[test]
