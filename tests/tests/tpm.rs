@@ -19,10 +19,14 @@ use ca_server::{
     pki::{Csr, PemLabel, PublicKey, from_pem},
 };
 use enroll_client::{
-    attester::tpm::{TpmAnswer, TpmAttester},
+    attester::{
+        Attester,
+        tpm::{TpmAnswer, TpmAttester, TpmMethod},
+    },
+    keys::Key,
     keys::tpm::{Credential, EndorsementKind, Location, TpmError as Refusal, TpmKey},
 };
-use fleetca_proto::transcript::binding;
+use fleetca_proto::{transcript::binding, v1::start::Evidence as StartEvidence};
 use fleetca_tests::tpm::{
     Tpm,
     raw::{Attested, ENDORSEMENT, PASSWORD, Raw, attribute, signing_area, sized, unique_of},
@@ -280,6 +284,23 @@ fn without_a_wish_the_endorsement_key_with_a_certificate_is_taken() {
     let attester = prepared(&tpm, None);
     assert_eq!(attester.endorsement_key(), prepared(&tpm, Some(EndorsementKind::P384)).endorsement_key());
     assert_eq!(attester.chain().len(), 1);
+    // Nor does an index that has no certificate in it, of a kind that would come first.
+    Raw::open(&tpm).provision(0x01c0_000a, &[0xff; 700]);
+    assert_eq!(prepared(&tpm, None).endorsement_key(), attester.endorsement_key());
+    assert!(prepared(&tpm, Some(EndorsementKind::P256)).chain().is_empty());
+}
+
+/// A method that is asked for another key is ready for that one.
+#[test]
+fn a_second_key_takes_the_place_of_the_first() {
+    let Some(tpm) = Tpm::start() else { return };
+    let attester = Attester::Tpm(Box::new(TpmMethod::new(location(&tpm), None)));
+    for _ in 0..2 {
+        let key = attester.new_key().unwrap();
+        attester.make_ready(&key).unwrap();
+        let (Key::Tpm(key), StartEvidence::Tpm(evidence)) = (key, attester.evidence()) else { panic!("a TPM's") };
+        assert_eq!(evidence.key_public, key.wrapped().public);
+    }
 }
 
 /// A TPM under an attacker's commands, and what its owner's client made in it.

@@ -2,7 +2,7 @@
 //!
 //! Keys are made before anything is asked ([`TpmAttester::prepare`]): a TPM may take longer for that than a stream lasts.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fleetca_proto::{
     transcript::binding,
@@ -21,13 +21,13 @@ use crate::keys::{
 pub struct TpmMethod {
     location: Location,
     kind: Option<EndorsementKind>,
-    ready: OnceLock<TpmAttester>,
+    ready: Mutex<Option<TpmAttester>>,
 }
 
 impl TpmMethod {
     /// The TPM at this place, by its endorsement key of this kind or by the one that suits it.
     pub fn new(location: Location, kind: Option<EndorsementKind>) -> Self {
-        Self { location, kind, ready: OnceLock::new() }
+        Self { location, kind, ready: Mutex::default() }
     }
 
     /// Where the TPM is.
@@ -41,16 +41,20 @@ impl TpmMethod {
 
     pub(super) fn make_ready(&self, key: &Key) -> Result<(), KeyError> {
         let Key::Tpm(key) = key else { return Err(KeyError::Unusable) };
-        if self.ready.get().is_none_or(|ready| ready.key().spki() != key.spki()) {
-            let ready = TpmAttester::prepare(key.clone(), self.kind)?;
-            self.ready.set(ready).map_err(|_| KeyError::Unusable)?;
+        let mut ready = self.ready();
+        if ready.as_ref().is_none_or(|ready| ready.key().spki() != key.spki()) {
+            *ready = Some(TpmAttester::prepare(key.clone(), self.kind)?);
         }
         Ok(())
     }
 
+    fn ready(&self) -> MutexGuard<'_, Option<TpmAttester>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What goes into `Start`: nothing before it is ready.
     pub(super) fn evidence(&self) -> TpmEvidence {
-        let evidence = self.ready.get().map(|ready| TpmEvidence {
+        let evidence = self.ready().as_ref().map(|ready| TpmEvidence {
             ek_chain: ready.chain().to_vec(),
             ek_public: ready.endorsement_key().to_vec(),
             ak_public: ready.attestation_key().to_vec(),
@@ -60,7 +64,8 @@ impl TpmMethod {
     }
 
     pub(super) fn prove(&self, start: &[u8], challenge: &[u8]) -> Result<TpmProof, KeyError> {
-        let ready = self.ready.get().ok_or(KeyError::Unusable)?;
+        let ready = self.ready();
+        let ready = ready.as_ref().ok_or(KeyError::Unusable)?;
         let part = v1::Challenge::decode(challenge).ok().and_then(|challenge| challenge.tpm);
         let part = part.ok_or(TpmError::Challenge)?;
         let credential = Credential { blob: &part.credential_blob, encrypted_secret: &part.encrypted_secret };

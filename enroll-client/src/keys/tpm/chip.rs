@@ -26,6 +26,9 @@ const LOADED_SESSIONS: u32 = 0x0200_0000;
 const TRANSIENT: u32 = 0x8000_0000;
 
 const RC_INITIALIZE: u32 = 0x100;
+/// A warning (RC_WARN): the command may be carried out later. By these bits of the code.
+const WARNING_MASK: u32 = 0x980;
+const WARNING: u32 = 0x900;
 /// "Not now": yielded, testing, retry.
 const RC_AGAIN: [u32; 3] = [0x908, 0x90a, 0x922];
 /// How often a command is sent again that is not taken yet, and how long is waited in between.
@@ -125,15 +128,20 @@ impl Chip {
     pub fn endorsement(&mut self, kind: Option<EndorsementKind>) -> Result<Endorsement, TpmError> {
         let indices = self.handles(NV_INDICES)?;
         let fits = |profile: &&Profile| kind.is_none_or(|kind| profile.kind == kind);
-        let certified = PROFILES.iter().filter(fits).find(|profile| indices.contains(&profile.certificate));
-        let Some(profile) = certified.or(PROFILES.iter().find(fits)) else { return Err(TpmError::NoEndorsementKey) };
-        let mut chain = Vec::new();
-        if indices.contains(&profile.certificate) {
+        let mut certified = None;
+        for profile in PROFILES.iter().filter(fits).filter(|profile| indices.contains(&profile.certificate)) {
             let own = self.nv_if_readable(profile.certificate)?;
             let others = indices.iter().filter(|index| CHAIN.contains(index));
             let others = others.map(|index| self.nv_if_readable(*index)).collect::<Result<Vec<_>, _>>()?;
-            chain = endorsement_chain::chain(&own, &others);
+            let chain = endorsement_chain::chain(&own, &others);
+            // An index without a certificate in it is as good as none.
+            if !chain.is_empty() {
+                certified = Some((profile, chain));
+                break;
+            }
         }
+        let uncertified = || PROFILES.iter().find(fits).map(|profile| (profile, Vec::new()));
+        let (profile, chain) = certified.or_else(uncertified).ok_or(TpmError::NoEndorsementKey)?;
         let mut area =
             if indices.contains(&profile.template) { self.nv(profile.template)? } else { (profile.default)() };
         if let Some(nonce) = profile.nonce.filter(|nonce| indices.contains(nonce)) {
@@ -201,13 +209,15 @@ impl Chip {
         credential: Credential<'_>,
     ) -> Result<Vec<u8>, TpmError> {
         let command = Command::new("ActivateCredential", 0x147).authorized(attestation.handle);
-        let command = if template::takes_password(&endorsement.public) {
-            command.authorized(endorsement.handle)
+        let (command, session) = if template::takes_password(&endorsement.public) {
+            (command.authorized(endorsement.handle), None)
         } else {
-            command.authorized_by(endorsement.handle, self.endorsement_session()?)
+            let session = self.endorsement_session()?;
+            (command.authorized_by(endorsement.handle, session), Some(session))
         };
         let command = command.sized(credential.blob).sized(credential.encrypted_secret);
-        let answer = self.run(&command)?;
+        let answer = self.run(&command);
+        let answer = self.or_flushed(answer, session)?;
         Ok(Answer::new(command.name, &answer.parameters).sized()?.to_vec())
     }
 
@@ -221,8 +231,18 @@ impl Chip {
         let session = self.run_for_handle(&start)?.handle;
         let secret = Command::new("PolicySecret", 0x151).authorized(ENDORSEMENT).handle(session);
         // No nonce, no parameters' hash, no reference, no expiry.
-        self.run(&secret.sized(&[]).sized(&[]).sized(&[]).u32(0))?;
+        let answer = self.run(&secret.sized(&[]).sized(&[]).sized(&[]).u32(0));
+        self.or_flushed(answer, Some(session))?;
         Ok(session)
+    }
+
+    /// An answer; or the refusal, with the session let go that ends by itself where its command is carried out. Nobody else
+    /// does that behind `/dev/tpm0`.
+    fn or_flushed<T>(&mut self, answer: Result<T, TpmError>, session: Option<u32>) -> Result<T, TpmError> {
+        if let (Err(_), Some(session)) = (&answer, session) {
+            let _ = self.flush_handle(session);
+        }
+        answer
     }
 
     /// Has the TPM say, signed by `attestation`, that it holds `key`. `qualifying` goes into what is signed.
@@ -248,15 +268,16 @@ impl Chip {
         ecdsa::to_der(r, s).map_err(|_| TpmError::Answer(command.name))
     }
 
-    /// The contents of an NV index that everybody may read.
-    /// The same of an index that may have been defined and never written, or is for its owner's eyes: nothing then.
+    /// The contents of an NV index that may have been defined and never written, or is for its owner's eyes: nothing then.
+    /// What a TPM refuses for the time being is no answer.
     fn nv_if_readable(&mut self, index: u32) -> Result<Vec<u8>, TpmError> {
         match self.nv(index) {
-            Err(TpmError::Refused { .. }) => Ok(Vec::new()),
+            Err(TpmError::Refused { code, .. }) if code & WARNING_MASK != WARNING => Ok(Vec::new()),
             read => read,
         }
     }
 
+    /// The contents of an NV index that everybody may read.
     fn nv(&mut self, index: u32) -> Result<Vec<u8>, TpmError> {
         let command = Command::new("NV_ReadPublic", 0x169).handle(index);
         let answer = self.run(&command)?;
