@@ -182,10 +182,14 @@ pub(crate) async fn a_certificate_whose_revocation_was_known_only_becomes_its_ho
         let cutoff = Cutoff { status_reason: "found".into(), ..cutoff("pump-1", status, reason, 120) };
         Recognition { restoration: Some(restoration), certificate: world.certificate(secs), cutoff }
     };
-    let (held, stolen) = (
+    let (mut held, stolen) = (
         recognition(60, Status::Held, RevocationReason::CertificateHold),
         recognition(61, Status::Revoked, RevocationReason::KeyCompromise),
     );
+    // A key that stays, as in hardware: it descends from what its first certificate does.
+    let enrolled = world.holder("pump-1").await;
+    let first = world.store.certificate(enrolled.lineage.head.unwrap()).await.unwrap().unwrap().0;
+    held.certificate.key = first.key;
     let unknown = world.store.record_recognition(held.clone()).await;
     assert!(matches!(unknown, Err(StoreError::Conflict)), "nobody has revoked it");
     let entries = [&held, &stolen].map(|one| {
@@ -203,6 +207,8 @@ pub(crate) async fn a_certificate_whose_revocation_was_known_only_becomes_its_ho
         assert_eq!((holder.status, holder.status_reason.as_str()), (status, "found"));
         let peer = world.store.peer(serial).await.unwrap().unwrap();
         assert_eq!(peer.certificate.revoked, Some(Revoked { at: at(70), reason: one.cutoff.reason }));
+        let descends = (serial == held.certificate.serial).then_some(first.attested.clone()).flatten();
+        assert_eq!(peer.certificate.attested, descends);
         assert_eq!((peer.holder.subject, world.store.orphan(serial).await.unwrap()), (device("pump-1"), None));
         assert_eq!(world.audit().await.len(), records + 1);
         assert!(world.store.adopted(restoration, &device("pump-1")).await.unwrap().is_some());

@@ -68,7 +68,8 @@ pub(super) fn record_recognition(db: &Connection, record: &Recognition) -> Resul
     let Recognition { restoration, certificate, cutoff } = record;
     let (serial, holder) = (certificate.serial, holders::standing(db, &cutoff.subject)?);
     let revoked = past::orphan(db, serial)?.ok_or(StoreError::Conflict)?;
-    certificates::insert(db, holder.key, certificate, None, None)?;
+    let attestation = certificates::attestation_of(db, holder.key, certificate.key)?;
+    certificates::insert(db, holder.key, certificate, None, attestation)?;
     // It is on the CRL already: no change that another one has to hold.
     let sql = "-- recognize()\nUPDATE certificates SET revoked_at = ?2, reason = ?3 WHERE serial = ?1";
     change_one(db, sql, params![serial, revoked.at, revoked.reason])?;
