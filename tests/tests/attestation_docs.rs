@@ -44,8 +44,8 @@ const OUTSIDE: [(&str, &str); 11] = [
 /// What some of these tests have in common: fleets of boards, the device's commands.
 const SHARED: [&str; 2] = ["src/newcomers.rs", "src/device.rs"];
 
-/// An option of cargo's that changes nothing here.
-const PROFILE: [&str; 1] = ["release"];
+/// Options of cargo's, which are written otherwise in its files.
+const CARGO: [&str; 2] = ["release", "features"];
 
 fn page() -> String {
     fs::read_to_string(binaries::workspace().join("docs/attestation.md")).expect("there is such a page")
@@ -130,8 +130,8 @@ fn every_command_of_the_page_is_run_here_or_by_a_test_that_is_named() {
         };
         let text = [file, SHARED[0], SHARED[1]].map(read).concat();
         let options = line.split_whitespace().filter_map(|word| word.strip_prefix("--"));
-        for option in options.filter(|option| !PROFILE.contains(option)) {
-            assert!(text.contains(option), "{file} has nothing of --{option}: {line}");
+        for option in options.filter(|option| !CARGO.contains(option)) {
+            assert!(text.contains(&format!("--{option}")), "{file} has nothing of --{option}: {line}");
         }
     }
 }
