@@ -108,10 +108,11 @@ async fn enroll_once(
     let label = enrollment.attester.label();
     let first = format!("enroll {} {asked_id} in {trust_domain} by {label}", enrollment.kind);
     let second = format!("{first}, with another key");
+    let is_current = kept.is_some_and(|kept| kept.obtained_by == second);
     let is_other = match with_another_key {
         // Not the one that the current key belongs to.
-        true => kept.is_none_or(|kept| kept.obtained_by != second),
-        false => folder.keeps_next_key(&second)?,
+        true => !is_current,
+        false => folder.keeps_next_key(&second)? || is_current && !folder.keeps_next_key(&first)?,
     };
     let purpose = if is_other { second } else { first };
     let next = folder.next_key(&purpose, || enrollment.attester.new_key())?;

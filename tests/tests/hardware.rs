@@ -164,6 +164,24 @@ fn an_answer_to_another_key_that_was_lost_is_given_again_or_asked_for_anew() {
     }
 }
 
+#[test]
+fn the_same_command_once_more_gets_the_same_certificate_by_whichever_key() {
+    let Some(world) = World::new() else { return };
+    world.fleet("boards", &world.root, &[]);
+    let admin = world.server.admin();
+    let board = enrolled(&world, "board-1", "SN-1");
+    let device = Device::new(world.folder("board-1"));
+    for _ in 0..3 {
+        let serial = device.serial();
+        world.enroll("board-1", &board, Some("board-1")).succeeded();
+        assert_eq!(device.serial(), serial);
+        admin.run(&["device", "revoke", "board-1", "--reason", "cessationOfOperation"]);
+        admin.run(&["device", "allow-reenroll", "board-1"]);
+        world.enroll("board-1", &board, Some("board-1")).succeeded();
+        assert_ne!(device.serial(), serial);
+    }
+}
+
 /// The serial of a device's newest certificate that counts.
 fn newest(world: &World, id: &str) -> String {
     let shown = world.shown(id);
